@@ -1,0 +1,50 @@
+# Every target does the set-up that it needs. Python 3.11+ and make are all that must be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format proto bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## make .venv with everything in it
+
+demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
+	@$(BIN)/python demo/run.py
+
+test: setup .venv-proto/.installed  ## the fast tests
+	@$(BIN)/python -m pytest
+
+test-all: setup .venv-proto/.installed  ## every test; those that lack something (Docker, a GPU) say so
+	@$(BIN)/python -m pytest -m ""
+
+lint: setup  ## ruff, mypy, import-linter
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup  ## the only target that rewrites code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+proto: .venv-proto/.installed  ## generate the stubs beside the .proto files
+	@.venv-proto/bin/python proto/generate.py
+
+bench: setup  ## training against the textbook loop (minutes)
+	@$(BIN)/python bench/training.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .venv-proto demo/out
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV) (with PyTorch about 6 GB; once) ..."
+	@$(PYTHON) -m venv $(VENV) && $(PIP) install --upgrade pip
+	@$(PIP) install --constraint constraints.txt --editable '.[trainer,server,cpu,score,dev]'
+	@touch $@
+
+.venv-proto/.installed: proto/requirements.txt
+	@$(PYTHON) -m venv .venv-proto && .venv-proto/bin/pip --disable-pip-version-check --quiet install -r proto/requirements.txt
+	@touch $@

@@ -1,0 +1,41 @@
+"""The mlpserve client: arrays in, classes out.
+
+from mlpserve_client import Client
+
+with Client("127.0.0.1:50051") as client:
+    answer = client.predict(images)  # uint8 [N, 28, 28]
+    print(answer.class_ids, answer.scores, answer.model.version)
+"""
+
+from mlpserve_client.aio import AsyncClient
+from mlpserve_client.client import Client
+from mlpserve_client.errors import (
+    DeadlineExceededError,
+    InvalidInputError,
+    InvalidRequestError,
+    MessageTooLargeError,
+    MlpserveError,
+    ModelChangedError,
+    ModelNotFoundError,
+    OverloadedError,
+    ServerError,
+    UnavailableError,
+)
+from mlpserve_client.requests import ModelId, Predictions
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DeadlineExceededError",
+    "InvalidInputError",
+    "InvalidRequestError",
+    "MessageTooLargeError",
+    "MlpserveError",
+    "ModelChangedError",
+    "ModelId",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "Predictions",
+    "ServerError",
+    "UnavailableError",
+]

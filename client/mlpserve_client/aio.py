@@ -1,0 +1,106 @@
+"""The asyncio client: `Client` with an await in front."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import numpy.typing as npt
+
+from mlpserve.v1.classifier_pb2 import (
+    GetModelRequest,
+    GetModelResponse,
+    ListModelsRequest,
+    ListModelsResponse,
+    PredictRequest,
+)
+from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+from mlpserve.v1.packed_pb2 import PackedPredictResponse
+from mlpserve_client import requests
+from mlpserve_client.channel import OPTIONS
+from mlpserve_client.errors import from_rpc_error
+from mlpserve_client.requests import Attempts, Predictions
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Calls one server from one event loop. The arguments are those of `Client`."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        model: str = "",
+        version: int = 0,
+        timeout: float = requests.DEFAULT_TIMEOUT,
+        retries: int = requests.DEFAULT_RETRIES,
+    ) -> None:
+        self.target = target
+        self._model = model
+        self._version = version
+        self._timeout = timeout
+        self._retries = retries
+        self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        self._stub: Any = ClassifierServiceStub(self._channel)
+        self._predict: Callable[..., Awaitable[PackedPredictResponse]] = self._channel.unary_unary(
+            requests.PREDICT,
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PackedPredictResponse.FromString,
+        )
+        self._info: GetModelResponse | None = None
+
+    async def predict(
+        self, images: npt.ArrayLike, *, top_k: int = 1, probabilities: bool = False, timeout: float | None = None
+    ) -> Predictions:
+        """See `Client.predict`."""
+        attempts = Attempts(self._timeout if timeout is None else timeout, self._retries)
+        if self._info is None:
+            self._info = await self._get_model(attempts)
+        array = requests.check_images(images, self._info)
+        parts = requests.build(
+            array,
+            requests.part_size(self._info),
+            model=self._model,
+            version=self._version,
+            top_k=top_k,
+            probabilities=probabilities,
+        )
+        return requests.join([await self._call(self._predict, part, attempts) for part in parts])
+
+    async def get_model(self, timeout: float | None = None) -> GetModelResponse:
+        """See `Client.get_model`."""
+        return await self._get_model(Attempts(self._timeout if timeout is None else timeout, self._retries))
+
+    async def list_models(self) -> ListModelsResponse:
+        """See `Client.list_models`."""
+        return await self._call(self._stub.ListModels, ListModelsRequest(), Attempts(self._timeout, self._retries))
+
+    async def wait_ready(self, timeout: float) -> GetModelResponse:
+        """See `Client.wait_ready`."""
+        return await self._get_model(Attempts(timeout, retries=2**31))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _get_model(self, attempts: Attempts) -> GetModelResponse:
+        request = GetModelRequest(model=self._model, version=self._version)
+        return await self._call(self._stub.GetModel, request, attempts)
+
+    async def _call(self, method: Callable[..., Awaitable[T]], request: Any, attempts: Attempts) -> T:
+        while True:
+            try:
+                return await method(request, timeout=attempts.time_left())
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc_error(error, self.target)
+            await asyncio.sleep(attempts.delay(failure))

@@ -1,0 +1,15 @@
+"""Channel options, the same for both clients."""
+
+MAX_MESSAGE = 64 * 2**20  # bytes of an answer; a request's limit is the server's to say
+
+OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # Retries are the client's own: one clock, and only where they are safe.
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # A dead connection is noticed while a call waits on it; servers refuse pings that come more often.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+]

@@ -1,0 +1,195 @@
+"""`mlpserve`: the command line of the client.
+
+    mlpserve info                                  what the server serves
+    mlpserve predict digit.png photo.jpg           classify pictures
+    mlpserve score images.npy answers.parquet      classify a whole file or folder
+
+Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mlpserve.v1.artifact_pb2 import Precision
+from mlpserve.v1.classifier_pb2 import ModelState
+from mlpserve_client.client import Client
+from mlpserve_client.errors import MlpserveError
+
+
+def main() -> None:
+    """Entry point of `mlpserve`."""
+    arguments = _parser().parse_args()
+    try:
+        with Client(
+            arguments.server, model=arguments.model, version=arguments.version, timeout=arguments.timeout
+        ) as client:
+            code = arguments.run(client, arguments)
+    except ModuleNotFoundError as error:
+        extra = "images" if error.name == "PIL" else "score"
+        _exit(2, f"{error.name} is not installed; this command needs: pip install 'mlpserve[{extra}]'")
+    except MlpserveError as error:
+        _exit(1, str(error))
+    except KeyboardInterrupt:
+        _exit(130, "interrupted")
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlpserve",
+        description="Call an mlpserve server.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--server",
+        default=os.environ.get("MLPSERVE_SERVER", "127.0.0.1:50051"),
+        metavar="HOST:PORT",
+        help="the server's address; also from MLPSERVE_SERVER",
+    )
+    parser.add_argument("--model", default="", metavar="NAME", help="model; empty: the one that is served")
+    parser.add_argument("--version", type=int, default=0, metavar="N", help="version; 0: the one that is served")
+    parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for a call with its retries")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    info = commands.add_parser("info", help="what the server serves")
+    info.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for it to be ready")
+    info.add_argument("--json", action="store_true", help="the whole answer, manifest included, as JSON")
+    info.set_defaults(run=_info)
+
+    predict = commands.add_parser("predict", help="classify pictures")
+    predict.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG … of any size")
+    predict.add_argument("--top-k", type=int, default=1, metavar="K", help="name the best K classes")
+    predict.add_argument("--raw", action="store_true", help="only scale the picture; do not look for ink and centre it")
+    predict.add_argument("--json", action="store_true", help="one JSON object a line")
+    predict.set_defaults(run=_predict)
+
+    score = commands.add_parser("score", help="classify a whole file or folder into a Parquet file")
+    score.add_argument("input", type=Path, help="IDX (.gz or not), .npy, .parquet, or a folder of images")
+    score.add_argument("output", type=Path, help="Parquet file to write")
+    score.add_argument("--labels", type=Path, metavar="FILE", help="IDX or .npy with the true classes: prints accuracy")
+    score.add_argument("--column", default="", metavar="NAME", help="image column of a Parquet file")
+    score.add_argument("--raw", action="store_true", help="only scale pictures; do not look for ink and centre it")
+    score.add_argument("--batch", type=_positive, default=1024, metavar="ROWS", help="rows in one request")
+    score.add_argument("--in-flight", type=_positive, default=4, metavar="N", help="most requests at a time")
+    score.add_argument("--json", action="store_true", help="the summary as JSON")
+    score.set_defaults(run=_score)
+    return parser
+
+
+def _info(client: Client, arguments: argparse.Namespace) -> int:
+    answer = client.wait_ready(arguments.wait) if arguments.wait else client.get_model()
+    if arguments.json:
+        from google.protobuf import json_format
+
+        print(json_format.MessageToJson(answer))
+        return 0
+    manifest, serving = answer.manifest, answer.serving
+    rows: list[tuple[str, object]] = [
+        ("model", f"{answer.model.name} version {answer.model.version}"),
+        ("digest", answer.model.digest),
+        ("network", f"{'-'.join(map(str, manifest.network.layers))}, {manifest.network.parameters:,} parameters"),
+        ("images", f"{manifest.image.rows}x{manifest.image.cols} uint8"),
+        ("classes", f"{len(manifest.labels)}: {' '.join(manifest.labels)}"),
+        ("trained on", f"{manifest.training.data}, {manifest.training.train_images:,} images"),
+        *(
+            (f"test {_precision(item.precision)}", f"{item.test_accuracy:.2%} of {item.test_images:,} images")
+            for item in manifest.evaluations
+        ),
+        ("served by", f"{serving.provider}, {_precision(serving.precision)}, {serving.transport} transport"),
+        ("a request", f"at most {serving.max_request_images:,} images, {serving.max_message_bytes:,} bytes"),
+    ]
+    for name, value in rows:
+        print(f"{name:<11} {value}")
+    for summary in client.list_models().models:
+        state = ModelState.Name(summary.state).removeprefix("MODEL_STATE_").lower()
+        print(f"{'in store':<11} version {summary.model.version}, {state} {summary.detail}".rstrip())
+    return 0
+
+
+def _predict(client: Client, arguments: argparse.Namespace) -> int:
+    from mlpserve_client.prepare import read_image
+
+    manifest = client.get_model().manifest
+    failed = False
+    for path in arguments.files:
+        try:
+            image = read_image(path, manifest.image.rows, manifest.image.cols, raw=arguments.raw)
+        except MlpserveError as error:
+            print(f"mlpserve: {error}", file=sys.stderr)
+            failed = True
+            continue
+        answer = client.predict(image, top_k=arguments.top_k)
+        best = [
+            {"label": manifest.labels[class_id], "score": score}
+            for class_id, score in zip(answer.class_ids.ravel().tolist(), answer.scores.ravel().tolist(), strict=True)
+        ]
+        if arguments.json:
+            print(json.dumps({"file": str(path), "best": best, "version": answer.model.version}))
+        else:
+            print(f"{path}  " + "  ".join(f"{item['label']} {item['score']:.1%}" for item in best))
+    return 2 if failed else 0
+
+
+def _score(client: Client, arguments: argparse.Namespace) -> int:
+    from mlpserve_client.scoring import score
+
+    summary = score(
+        client,
+        arguments.input,
+        arguments.output,
+        labels=arguments.labels,
+        column=arguments.column,
+        raw=arguments.raw,
+        batch=arguments.batch,
+        in_flight=arguments.in_flight,
+        timeout=max(arguments.timeout, 60.0),
+    )
+    rate = summary.rows / summary.seconds
+    if arguments.json:
+        values: dict[str, Any] = {
+            "rows": summary.rows,
+            "bad_rows": summary.bad_rows,
+            "seconds": summary.seconds,
+            "rows_per_second": rate,
+            "accuracy": summary.accuracy,
+            "model": vars(summary.model),
+            "output": str(arguments.output),
+        }
+        print(json.dumps(values))
+    else:
+        print(f"Scored {summary.rows:,} rows in {summary.seconds:.2f} s ({rate:,.0f} images/s) into {arguments.output}")
+        print(f"Model {summary.model.name} version {summary.model.version}, {summary.model.digest[:12]}")
+        if summary.accuracy is not None:
+            print(f"Accuracy {summary.accuracy:.2%}")
+    if summary.bad_rows:
+        print(
+            f"mlpserve: {summary.bad_rows:,} bad rows, see column error; first: {summary.first_error}", file=sys.stderr
+        )
+        return 2
+    return 0
+
+
+def _precision(value: Precision) -> str:
+    return Precision.Name(value).removeprefix("PRECISION_").lower()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def _exit(code: int, message: str) -> None:
+    print(f"mlpserve: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

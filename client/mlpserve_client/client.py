@@ -1,0 +1,138 @@
+"""The synchronous client."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import numpy.typing as npt
+
+from mlpserve.v1.classifier_pb2 import (
+    GetModelRequest,
+    GetModelResponse,
+    ListModelsRequest,
+    ListModelsResponse,
+    PredictRequest,
+)
+from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+from mlpserve.v1.packed_pb2 import PackedPredictResponse
+from mlpserve_client import requests
+from mlpserve_client.channel import OPTIONS
+from mlpserve_client.errors import from_rpc_error
+from mlpserve_client.requests import Attempts, Predictions
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls one server. Threads may share it; it holds one connection.
+
+    Args:
+        target: "HOST:PORT", or any name that gRPC resolves.
+        model: name of the model; "" for the one that the server serves.
+        version: version that must answer; 0 for the one that the server serves.
+        timeout: seconds for a whole call, its retries included; every call has a deadline.
+        retries: most further attempts when the server is unavailable or asks to come back later.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        model: str = "",
+        version: int = 0,
+        timeout: float = requests.DEFAULT_TIMEOUT,
+        retries: int = requests.DEFAULT_RETRIES,
+    ) -> None:
+        self.target = target
+        self._model = model
+        self._version = version
+        self._timeout = timeout
+        self._retries = retries
+        self._channel = grpc.insecure_channel(target, options=OPTIONS)
+        self._stub = ClassifierServiceStub(self._channel)
+        self._predict: Callable[..., PackedPredictResponse] = self._channel.unary_unary(
+            requests.PREDICT,
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PackedPredictResponse.FromString,
+        )
+        self._info: GetModelResponse | None = None
+
+    def predict(
+        self, images: npt.ArrayLike, *, top_k: int = 1, probabilities: bool = False, timeout: float | None = None
+    ) -> Predictions:
+        """Classify images; large arrays are sent in parts that the server accepts.
+
+        Args:
+            images: uint8 [N, rows, cols], [rows, cols] or [N, rows * cols].
+            top_k: classes to return for each image.
+            probabilities: return the whole distribution as well.
+            timeout: seconds for all of it; None for the client's own.
+
+        Raises:
+            InvalidInputError: wrong type or shape; nothing was sent.
+            ServerError: the call failed; the subclass says how.
+            ModelChangedError: a new version took over between two parts.
+        """
+        attempts = Attempts(self._timeout if timeout is None else timeout, self._retries)
+        if self._info is None:
+            self._info = self._get_model(attempts)
+        array = requests.check_images(images, self._info)
+        parts = requests.build(
+            array,
+            requests.part_size(self._info),
+            model=self._model,
+            version=self._version,
+            top_k=top_k,
+            probabilities=probabilities,
+        )
+        return requests.join([self._call(self._predict, part, attempts) for part in parts])
+
+    def get_model(self, timeout: float | None = None) -> GetModelResponse:
+        """Describe the model that answers, with its manifest.
+
+        Raises:
+            ServerError: the call failed.
+        """
+        return self._get_model(Attempts(self._timeout if timeout is None else timeout, self._retries))
+
+    def list_models(self) -> ListModelsResponse:
+        """List the versions in the server's store.
+
+        Raises:
+            ServerError: the call failed.
+        """
+        return self._call(self._stub.ListModels, ListModelsRequest(), Attempts(self._timeout, self._retries))
+
+    def wait_ready(self, timeout: float) -> GetModelResponse:
+        """Wait until the server answers with a proven model.
+
+        Raises:
+            ServerError: it does not within `timeout` seconds.
+        """
+        return self._get_model(Attempts(timeout, retries=2**31))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _get_model(self, attempts: Attempts) -> GetModelResponse:
+        request = GetModelRequest(model=self._model, version=self._version)
+        return self._call(self._stub.GetModel, request, attempts)
+
+    def _call(self, method: Callable[..., T], request: Any, attempts: Attempts) -> T:
+        while True:
+            try:
+                return method(request, timeout=attempts.time_left())
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error, self.target)
+            time.sleep(attempts.delay(failure))

@@ -1,0 +1,112 @@
+"""Every exception that the client raises.
+
+MlpserveError
+├── InvalidInputError          the images cannot be sent as they are; raised before anything is sent
+├── ModelChangedError          the parts of one large array were answered by different versions
+└── ServerError                the server or the way to it failed; has the gRPC code
+    ├── InvalidRequestError    INVALID_ARGUMENT; names the field
+    ├── ModelNotFoundError     NOT_FOUND
+    ├── OverloadedError        RESOURCE_EXHAUSTED with RetryInfo; says when to come back
+    ├── MessageTooLargeError   RESOURCE_EXHAUSTED without
+    ├── DeadlineExceededError  DEADLINE_EXCEEDED
+    └── UnavailableError       UNAVAILABLE
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+class MlpserveError(Exception):
+    """Base of every error of the client."""
+
+
+class InvalidInputError(MlpserveError, ValueError):
+    """The images cannot be sent as they are."""
+
+
+class ModelChangedError(MlpserveError):
+    """The parts of one large array were answered by different versions; call again, or pin a version."""
+
+
+class ServerError(MlpserveError):
+    """A call failed.
+
+    Attributes:
+        code: the gRPC status code.
+        target: the server's address.
+        field: the request's field that is wrong, or "".
+        retry_after: seconds that the server asks to wait, or None.
+    """
+
+    def __init__(
+        self, message: str, code: grpc.StatusCode, target: str, field: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.target = target
+        self.field = field
+        self.retry_after = retry_after
+
+
+class InvalidRequestError(ServerError):
+    """The server refused a field of the request."""
+
+
+class ModelNotFoundError(ServerError):
+    """The server does not serve this model or version."""
+
+
+class OverloadedError(ServerError):
+    """The server's queue is full."""
+
+
+class MessageTooLargeError(ServerError):
+    """The request is larger than the server accepts."""
+
+
+class DeadlineExceededError(ServerError):
+    """The timeout passed before an answer came."""
+
+
+class UnavailableError(ServerError):
+    """The server cannot be reached, is still loading its model, or is shutting down."""
+
+
+_BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+}
+
+
+def from_rpc_error(error: grpc.RpcError, target: str) -> ServerError:
+    """The client's exception for a failed call; the one place where gRPC's errors are translated."""
+    code: grpc.StatusCode = error.code()
+    field, retry_after = "", None
+    for detail in _details(error):
+        if detail.Is(BadRequest.DESCRIPTOR):
+            bad = BadRequest.FromString(detail.value)
+            field = bad.field_violations[0].field if bad.field_violations else ""
+        elif detail.Is(RetryInfo.DESCRIPTOR):
+            retry_after = RetryInfo.FromString(detail.value).retry_delay.ToMilliseconds() / 1000
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        kind: type[ServerError] = MessageTooLargeError if retry_after is None else OverloadedError
+    else:
+        kind = _BY_CODE.get(code, ServerError)
+    return kind(f"{target}: {error.details() or code.name}", code, target, field, retry_after)
+
+
+def _details(error: grpc.RpcError) -> list[AnyMessage]:
+    metadata: Iterable[Any] = error.trailing_metadata() or ()  # pairs, which their stubs do not say
+    for key, value in metadata:
+        if key == DETAILS_KEY:
+            return list(Status.FromString(value).details)
+    return []

@@ -1,0 +1,167 @@
+"""Everything about a call that does not wait: checking, splitting, building, parsing, deciding on a retry.
+
+`Client` and `AsyncClient` share all of it, so that they cannot drift apart.
+
+Legend: N images, D pixels, C classes, K classes returned for each image.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlpserve.v1.classifier_pb2 import GetModelResponse, PredictRequest
+from mlpserve.v1.packed_pb2 import PackedPredictResponse
+from mlpserve_client.errors import InvalidInputError, ModelChangedError, OverloadedError, ServerError, UnavailableError
+
+PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+
+DEFAULT_TIMEOUT = 10.0  # seconds for a whole call with its retries
+DEFAULT_RETRIES = 5
+REQUEST_OVERHEAD = 1024  # bytes of a request beside its images, at most
+FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0  # seconds
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ModelId:
+    """The artifact that answered: its name, version and SHA-256 digest."""
+
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers for N images.
+
+    Attributes:
+        class_ids: int64 [N], the best class; [N, K] if more than one was asked for, best first.
+        scores: float32, the probabilities of those classes, same shape.
+        probabilities: float32 [N, C], or None if not asked for.
+        model: what answered.
+    """
+
+    class_ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32] | None
+    model: ModelId
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+
+def check_images(images: npt.ArrayLike, info: GetModelResponse) -> Images:
+    """Images as [N, D].
+
+    Args:
+        images: uint8 [N, rows, cols], [rows, cols] or [N, D].
+        info: of the model that will answer; its image size tells the forms apart.
+
+    Raises:
+        InvalidInputError: another type or shape, or no images.
+    """
+    array = np.asarray(images)
+    rows, cols = info.manifest.image.rows, info.manifest.image.cols
+    if array.dtype != np.uint8:
+        raise InvalidInputError(
+            f"images have type {array.dtype}; expected uint8, raw pixels from 0 to 255 (normalisation is in the model)"
+        )
+    if array.shape[-2:] != (rows, cols) and not (array.ndim == 2 and array.shape[1] == rows * cols):
+        raise InvalidInputError(
+            f"images have shape {array.shape}; expected [N, {rows}, {cols}], [{rows}, {cols}] or [N, {rows * cols}]"
+        )
+    if array.ndim > 3 or array.size == 0:
+        raise InvalidInputError(f"images have shape {array.shape}; expected one image or N of them, N at least 1")
+    return np.ascontiguousarray(array.reshape(-1, rows * cols))
+
+
+def part_size(info: GetModelResponse) -> int:
+    """Most images in one request, by what the server says of itself."""
+    pixels = info.manifest.image.rows * info.manifest.image.cols
+    by_bytes = (info.serving.max_message_bytes - REQUEST_OVERHEAD) // pixels
+    return max(1, min(info.serving.max_request_images, by_bytes))
+
+
+def build(
+    images: Images, size: int, *, model: str, version: int, top_k: int, probabilities: bool
+) -> Iterator[PredictRequest]:
+    """Requests of at most `size` images each, in order."""
+    if top_k < 1:
+        raise InvalidInputError(f"top_k is {top_k}; expected at least 1")
+    for start in range(0, len(images), size):
+        yield PredictRequest(
+            model=model,
+            version=version,
+            images=images[start : start + size].tobytes(),
+            top_k=top_k,
+            probabilities=probabilities,
+        )
+
+
+def join(responses: list[PackedPredictResponse]) -> Predictions:
+    """The answers to the parts of one array as one.
+
+    Raises:
+        ModelChangedError: the parts came from different versions.
+    """
+    first = responses[0]
+    for response in responses:
+        if response.model != first.model:
+            raise ModelChangedError(
+                f"the server changed from version {first.model.version} to {response.model.version} of "
+                f"{first.model.name!r} between two parts of this call; call again, or pin the version"
+            )
+    count = len(first.class_ids) // (4 * first.top_k)
+    class_ids = np.frombuffer(b"".join(r.class_ids for r in responses), "<u4").astype(np.int64)
+    scores = np.frombuffer(b"".join(r.scores for r in responses), "<f4")
+    if first.top_k > 1:
+        class_ids, scores = class_ids.reshape(-1, first.top_k), scores.reshape(-1, first.top_k)
+    probabilities = None
+    if first.probabilities:
+        classes = len(first.probabilities) // (4 * count)
+        probabilities = np.frombuffer(b"".join(r.probabilities for r in responses), "<f4").reshape(-1, classes)
+    model = ModelId(first.model.name, first.model.version, first.model.digest)
+    return Predictions(class_ids, scores, probabilities, model)
+
+
+class Attempts:
+    """The clock of one call: how long an attempt may take, and whether and when another one may follow.
+
+    Only errors that say that nothing was computed are retried: UNAVAILABLE, and RESOURCE_EXHAUSTED with the server's
+    word when to come back.
+
+    Args:
+        timeout: seconds for all attempts together.
+        retries: most attempts after the first.
+    """
+
+    def __init__(self, timeout: float, retries: int) -> None:
+        self._deadline = time.monotonic() + timeout
+        self._left = retries
+        self._delay = FIRST_DELAY
+
+    def time_left(self) -> float:
+        """Seconds for the next attempt; a little more than 0 when there is none, so that gRPC reports it."""
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def delay(self, error: ServerError) -> float:
+        """Seconds to wait before trying again.
+
+        Raises:
+            ServerError: `error`, when it must not be retried or no time or attempt is left.
+        """
+        if not isinstance(error, UnavailableError | OverloadedError) or self._left == 0:
+            raise error
+        # Jitter, so that callers that were refused together do not come back together.
+        delay = max(self._delay * random.uniform(0.5, 1.5), error.retry_after or 0.0)
+        if delay >= self._deadline - time.monotonic():
+            raise error
+        self._left -= 1
+        self._delay = min(2 * self._delay, LONGEST_DELAY)
+        return delay

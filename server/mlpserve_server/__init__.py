@@ -1,0 +1,1 @@
+"""The model server: transports → batching → codec → model → codec. Run it as `mlpserve-server`."""

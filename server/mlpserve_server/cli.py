@@ -1,0 +1,77 @@
+"""`mlpserve-server`: flags, signals and exit codes.
+
+    mlpserve-server --store store --model mnist
+
+Prints one line on standard output when it serves; the log goes to standard error. SIGTERM and SIGINT drain. Exit
+codes: 0 drained, 1 could not start or could not finish in time (the last line of the log says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import signal
+import sys
+import threading
+
+from mlpserve_server.config import ServerConfig
+
+
+def main() -> None:
+    """Entry point of `mlpserve-server`."""
+    # Before the imports below, so that even an early SIGTERM ends the process in order.
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        from mlpserve_server.errors import StartupError
+        from mlpserve_server.server import Server
+
+        config = _parse(sys.argv[1:])
+    except ModuleNotFoundError as error:
+        _exit(2, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)")
+
+    server = Server(config)
+    try:
+        model = server.start()
+    except StartupError as error:
+        server.stop()
+        _exit(1, str(error))
+    print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
+    stop.wait()
+    logging.info("draining: finishing accepted requests")
+    if not server.stop():
+        _exit(1, f"some requests were not finished within --drain-timeout {config.drain_timeout:g} s")
+    logging.info("drained; every accepted request was answered")
+
+
+def _parse(arguments: list[str]) -> ServerConfig:
+    """Flags to config; one flag for each field."""
+    from mlpserve_server.errors import ConfigError
+
+    parser = argparse.ArgumentParser(
+        prog="mlpserve-server",
+        description="Serve a published model over gRPC.",
+    )
+    for field in dataclasses.fields(ServerConfig):
+        options = dict(field.metadata)
+        if field.default != "":
+            options["help"] += f" (default: {field.default})"
+        flag = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(field.default), default=field.default, **options)
+    values = vars(parser.parse_args(arguments))
+    try:
+        return ServerConfig(**values)
+    except ConfigError as error:
+        parser.error(str(error))
+
+
+def _exit(code: int, message: str) -> None:
+    print(f"mlpserve-server: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

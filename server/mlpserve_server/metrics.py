@@ -1,0 +1,138 @@
+"""Every number that the server exports, in one place.
+
+The batching thread adds plain integers once a batch; Prometheus' format is made when somebody scrapes. So a request
+costs no lock and no label look-up.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from mlpserve_server.config import split_address
+from mlpserve_server.errors import ListenError
+
+SECONDS = (25e-5, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3, 128e-3, 256e-3, 512e-3, 1.0, 2.0)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Histogram:
+    """Counts of values by bucket; written by one thread.
+
+    Args:
+        bounds: upper bounds of the buckets, ascending.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Prometheus' buckets: (upper bound, count of values up to it)."""
+        total, buckets = 0, []
+        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        return buckets
+
+
+class Metrics:
+    """The server's counters.
+
+    Attributes:
+        requests: ended Predict calls by gRPC code name.
+        images: images answered.
+        dropped: calls that never reached a Run, by reason: "overload", "expired", "cancelled", "invalid", "draining",
+            "not_ready".
+        queued_images: images waiting now.
+        batch_images: images in a Run.
+        run_seconds: duration of a Run.
+        queue_seconds: time from arrival to the start of the Run, for each request.
+        ready: whether the model is proven and the server is not draining.
+        model: labels of `mlpserve_model_info`.
+    """
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.images = 0
+        self.dropped: Counter[str] = Counter()
+        self.queued_images = 0
+        self.batch_images = Histogram(IMAGES)
+        self.run_seconds = Histogram(SECONDS)
+        self.queue_seconds = Histogram(SECONDS)
+        self.ready = False
+        self.model: dict[str, str] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """The present values in prometheus_client's form."""
+        yield _counter("mlpserve_requests", "Predict calls that ended, by gRPC code.", "code", self.requests)
+        yield _counter("mlpserve_dropped", "Predict calls that never reached a Run, by reason.", "reason", self.dropped)
+        yield CounterMetricFamily("mlpserve_images", "Images answered.", value=self.images)
+        yield GaugeMetricFamily("mlpserve_queue_images", "Images waiting.", value=self.queued_images)
+        yield GaugeMetricFamily("mlpserve_ready", "1 when the model is proven and served.", value=int(self.ready))
+        yield _histogram("mlpserve_batch_images", "Images in one ONNX Runtime call.", self.batch_images)
+        yield _histogram("mlpserve_run_seconds", "Seconds of one ONNX Runtime call.", self.run_seconds)
+        yield _histogram("mlpserve_queue_seconds", "Seconds from arrival to the call's batch.", self.queue_seconds)
+        if self.model:
+            info = GaugeMetricFamily("mlpserve_model_info", "What answers Predict.", labels=list(self.model))
+            info.add_metric(list(self.model.values()), 1)
+            yield info
+
+
+class _ServerCollector(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics.collect()
+
+
+def _counter(name: str, text: str, label: str, values: Counter[str]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in sorted(values.copy().items()):
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    family = HistogramMetricFamily(name, text)
+    family.add_metric([], buckets=histogram.cumulative(), sum_value=histogram.sum)
+    return family
+
+
+class MetricsEndpoint:
+    """Prometheus' HTTP endpoint.
+
+    Args:
+        metrics: what to export.
+        listen: "HOST:PORT".
+
+    Raises:
+        ListenError: the address cannot be listened on.
+    """
+
+    def __init__(self, metrics: Metrics, listen: str) -> None:
+        registry = CollectorRegistry()
+        registry.register(_ServerCollector(metrics))
+        host, port = split_address(listen, "--metrics-listen")
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise ListenError(f"--metrics-listen {listen}: {error.strerror}; take another port") from error
+        self.port = self._server.server_port
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,110 @@
+"""Every method but Predict: GetModel, ListModels, health and reflection, on a grpc.aio server."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server.codec import check_model
+from mlpserve_server.errors import CallError, NotReady, StartupError
+from mlpserve_server.model import LoadedModel
+from mlpserve_server.store import Store
+
+SERVICE = "mlpserve.v1.ClassifierService"
+HEALTH_NAMES = ("", SERVICE)
+
+
+class ControlServices:
+    """What the server says about itself.
+
+    Args:
+        store: for ListModels.
+        model_name: whose versions are listed.
+        current: the model that answers now, or None.
+        serving_info: how a model is run.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        model_name: str,
+        current: Callable[[], LoadedModel | None],
+        serving_info: Callable[[LoadedModel], pb.ServingInfo],
+    ) -> None:
+        self._store = store
+        self._model_name = model_name
+        self._current = current
+        self._serving_info = serving_info
+
+    async def register(self, server: grpc.aio.Server, predict: "grpc.RpcMethodHandler[Any, Any] | None" = None) -> None:
+        """Add the services to a server that has not started; health begins as NOT_SERVING.
+
+        Args:
+            server: from the event loop that it runs on.
+            predict: handler of Predict, where this server carries it.
+        """
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "GetModel": _handler(self._get_model, pb.GetModelRequest),
+            "ListModels": _handler(self._list_models, pb.ListModelsRequest),
+        }
+        if predict is not None:
+            handlers["Predict"] = predict
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self._health = health_aio.HealthServicer()
+        await self.set_serving(False)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Set the status of every name; callers that Watch are told."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in HEALTH_NAMES:
+            await self._health.set(name, status)
+
+    def _get_model(self, request: pb.GetModelRequest) -> pb.GetModelResponse:
+        model = self._current()
+        if model is None:
+            raise NotReady("the model is still being loaded; try again in a moment")
+        check_model(request.model, request.version, model)
+        return pb.GetModelResponse(model=model.ref, manifest=model.version.manifest, serving=self._serving_info(model))
+
+    def _list_models(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
+        current = self._current()
+        response = pb.ListModelsResponse()
+        for number in self._store.versions(self._model_name):
+            summary = response.models.add(model=pb.ModelRef(name=self._model_name, version=number))
+            try:
+                version = self._store.open(self._model_name, number)
+            except StartupError as error:
+                summary.state, summary.detail = pb.MODEL_STATE_UNREADABLE, str(error)
+                continue
+            summary.model.digest = version.digest
+            summary.test_accuracy = version.manifest.evaluations[0].test_accuracy if version.manifest.evaluations else 0
+            serves = current is not None and current.ref == summary.model
+            summary.state = pb.MODEL_STATE_SERVING if serves else pb.MODEL_STATE_AVAILABLE
+        return response
+
+
+def _handler(answer: Callable[[Any], Message], request_type: type[Message]) -> "grpc.RpcMethodHandler[Any, Any]":
+    """A unary handler that turns the server's own errors into statuses."""
+
+    async def handle(request: Message, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
+        try:
+            return answer(request)
+        except CallError as error:
+            await context.abort(error.code, str(error), error.trailing_metadata())
+        except StartupError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        raise AssertionError("abort raises")
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle,
+        request_deserializer=request_type.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )

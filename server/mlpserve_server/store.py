@@ -1,0 +1,140 @@
+"""Published versions on disk: finding one, reading its manifest, checking its files.
+
+STORE/MODEL/VERSION/manifest.json and the files that it lists
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from google.protobuf import json_format
+
+from mlpserve.v1.artifact_pb2 import FileRole, Manifest
+from mlpserve_server.errors import ArtifactError, StoreError
+
+MANIFEST = "manifest.json"
+CHECKSUM = "manifest.sha256"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published version.
+
+    Attributes:
+        folder: where its files are.
+        manifest: what was recorded when it was published.
+        digest: SHA-256 of manifest.json in lower-case hexadecimal; it names the whole artifact.
+    """
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+
+    def read(self, role: FileRole) -> bytes:
+        """The content of the file with a role, checked against the manifest.
+
+        Raises:
+            ArtifactError: there is no such file, or it is damaged.
+        """
+        for entry in self.manifest.files:
+            if entry.role == role:
+                return _read_checked(self.folder, entry.path, entry.sha256)
+        raise ArtifactError(f"{self.folder}: the manifest lists no {FileRole.Name(role)}; publish the model again")
+
+    def verify(self) -> None:
+        """Check every file against the manifest.
+
+        Raises:
+            ArtifactError: a file is missing or damaged; the message names it.
+        """
+        for entry in self.manifest.files:
+            _read_checked(self.folder, entry.path, entry.sha256)
+
+
+class Store:
+    """A folder of published models.
+
+    Args:
+        root: the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def versions(self, model: str) -> list[int]:
+        """Numbers of a model's published versions, newest first.
+
+        Raises:
+            StoreError: the store or the model is not there.
+        """
+        if not self.root.is_dir():
+            raise StoreError(
+                f"--store {self.root}: no such folder; train a model with: mlpserve-train --store {self.root}"
+            )
+        folder = self.root / model
+        if not folder.is_dir():
+            models = ", ".join(sorted(path.name for path in self.root.iterdir() if path.is_dir())) or "none"
+            raise StoreError(f"no model {model!r} in {self.root} (models there: {models})")
+        names = [path.name for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
+        return sorted(map(int, names), reverse=True)
+
+    def open(self, model: str, version: int = 0) -> Version:
+        """Open a version; 0 is the latest.
+
+        Raises:
+            StoreError: it is not there.
+            ArtifactError: its manifest is damaged.
+        """
+        published = self.versions(model)
+        if not published:
+            raise StoreError(f"model {model!r} in {self.root} has no published version; train it with mlpserve-train")
+        if version and version not in published:
+            listing = ", ".join(map(str, published))
+            raise StoreError(f"model {model!r} in {self.root} has no version {version} (published: {listing})")
+        return self._read(model, version or published[0])
+
+    def _read(self, model: str, number: int) -> Version:
+        folder = self.root / model / str(number)
+        path = folder / MANIFEST
+        try:
+            content = path.read_bytes()
+            checksum = (folder / CHECKSUM).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{folder}: the manifest cannot be read ({error}); publish the model again") from error
+        digest = hashlib.sha256(content).hexdigest()
+        if checksum != f"{digest}  {MANIFEST}\n":
+            raise ArtifactError(
+                f"{path} does not match {CHECKSUM}: one of the two was changed after it was published. "
+                "Publish the model again or serve another --version"
+            )
+        try:
+            manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            raise ArtifactError(f"{path} is not a manifest: {error}") from error
+        if manifest.format != FORMAT:
+            raise ArtifactError(f"{path}: artifact format {manifest.format}; this server reads format {FORMAT}")
+        if (manifest.model, manifest.version) != (model, number):
+            raise ArtifactError(
+                f"{path} is of {manifest.model} version {manifest.version}; the folder was moved or copied"
+            )
+        if len(manifest.labels) < 2 or not manifest.image.rows or not manifest.image.cols:
+            raise ArtifactError(f"{path}: image size or labels are missing; publish the model again")
+        return Version(folder, manifest, digest)
+
+
+def _read_checked(folder: Path, name: str, sha256: str) -> bytes:
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise ArtifactError(f"{folder}: the manifest lists {name!r}, which is outside the artifact")
+    path = folder / relative
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}; publish the model again") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ArtifactError(
+            f"{path} is damaged: its SHA-256 is not the one in the manifest. "
+            "Publish the model again or serve another --version"
+        )
+    return content

@@ -1,0 +1,63 @@
+"""What a transport and the batching loop know of each other.
+
+transport.receive() ──▶ [Call] ──▶ … ──▶ transport.send([(Call, reply bytes or CallError)])
+"""
+
+import math
+import time
+from typing import Any, Protocol
+
+from mlpserve_server.errors import CallError
+
+PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+
+
+class Call:
+    """One Predict call that waits for its answer.
+
+    Attributes:
+        payload: the request message's bytes.
+        arrived: time.monotonic() of its arrival.
+        deadline: time.monotonic() after which nobody waits for the answer; inf without one.
+        alive: False once the caller has cancelled; set by the transport at any time.
+        images: how many images the loop has counted it as.
+        handle: the transport's own.
+    """
+
+    __slots__ = ("alive", "arrived", "deadline", "handle", "images", "payload")
+
+    def __init__(self, payload: bytes, time_left: float | None, handle: Any) -> None:
+        self.payload = payload
+        self.arrived = time.monotonic()
+        self.deadline = math.inf if time_left is None else self.arrived + time_left
+        self.alive = True
+        self.images = 0
+        self.handle = handle
+
+
+Answer = tuple[Call, bytes | CallError]
+
+
+class Transport(Protocol):
+    """Carries Predict calls. `receive` and `send` belong to one thread, the batching loop's."""
+
+    name: str
+
+    def start(self) -> str:
+        """Listen, and return the address as HOST:PORT with the real port.
+
+        Raises:
+            ListenError: the address cannot be listened on.
+        """
+
+    def receive(self, timeout: float) -> list[Call]:
+        """Every call that has arrived since the last time; waits up to `timeout` seconds for the first one."""
+
+    def send(self, answers: list[Answer]) -> None:
+        """Answer calls; those that nobody waits for any longer are ignored."""
+
+    def set_serving(self, serving: bool) -> None:
+        """Set the health status; once it was withdrawn after serving, it stays withdrawn."""
+
+    def stop(self) -> None:
+        """Let what was sent reach the wire, close every connection and stop. Calls without an answer are cut off."""

@@ -1,0 +1,107 @@
+"""Transport over pygrpc-native: HTTP/2 and gRPC run in Rust, outside the GIL.
+
+Predict calls are received in batches. Every other method goes to a grpc.aio server on a Unix socket behind it. It has
+no TLS and buffers a message before its size can be checked: an exposed port belongs to the grpcio transport or behind
+a proxy.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import grpc
+from pygrpc_native import EVENT_CALL, NativeGrpcFront
+
+from mlpserve_server.errors import CallError, ListenError, MessageTooLarge
+from mlpserve_server.services import ControlServices
+from mlpserve_server.transports.aio_thread import AioThread
+from mlpserve_server.transports.base import PREDICT, Answer, Call
+
+MAX_EVENTS = 4096  # of one receive; more wait for the next one
+FLUSH_SECONDS = 0.05  # from the last answer to closing the connections, for the Rust threads to write it
+
+
+class NativeTransport:
+    """See `Transport`.
+
+    Args:
+        host, port: where to listen.
+        services: everything but Predict.
+        max_message: largest request in bytes.
+    """
+
+    name = "native"
+
+    def __init__(self, host: str, port: int, services: ControlServices, max_message: int) -> None:
+        self._host, self._port = host, port
+        self._services = services
+        self._max_message = max_message
+        self._aio = AioThread()
+        self._folder = tempfile.TemporaryDirectory(prefix="mlpserve-")
+        self._calls: dict[int, Call] = {}
+
+    def start(self) -> str:  # noqa: D102
+        target = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        try:
+            # Without call_details the front reports neither deadlines nor cancellations.
+            self._front = NativeGrpcFront(target, [(PREDICT, False)], call_details=True)
+        except OSError as error:
+            raise ListenError(f"--listen {target}: {error.strerror or error}; take another address") from error
+        fallback = Path(self._folder.name) / "control.sock"
+        self._aio.start()
+        self._aio.run(self._start_fallback(f"unix:{fallback}"))
+        self._front.set_fallback(str(fallback))
+        try:
+            self._front.start()
+        except OSError as error:
+            raise ListenError(f"--listen {target}: {error.strerror or error}; take another address") from error
+        return f"{target.rpartition(':')[0]}:{self._front.bound_port}"
+
+    async def _start_fallback(self, address: str) -> None:
+        self._server = grpc.aio.server()
+        await self._services.register(self._server)
+        self._server.add_insecure_port(address)
+        await self._server.start()
+
+    def receive(self, timeout: float) -> list[Call]:  # noqa: D102
+        calls = []
+        for kind, call_id, _, payload, _, details in (
+            self._front.recv_batch_details(MAX_EVENTS, int(timeout * 1000)) or ()
+        ):
+            if kind == EVENT_CALL and payload is not None:
+                if len(payload) > self._max_message:
+                    self._fail(call_id, _too_large(len(payload), self._max_message))
+                    continue
+                call = Call(payload, details[2] if details else None, call_id)
+                self._calls[call_id] = call
+                calls.append(call)
+            elif (cancelled := self._calls.pop(call_id, None)) is not None:
+                cancelled.alive = False
+        return calls
+
+    def send(self, answers: list[Answer]) -> None:  # noqa: D102
+        for call, answer in answers:
+            self._calls.pop(call.handle, None)
+            if isinstance(answer, bytes):
+                self._front.respond(call.handle, answer)
+            else:
+                self._fail(call.handle, answer)
+
+    def _fail(self, call_id: int, error: CallError) -> None:
+        self._front.fail(call_id, error.code.value[0], str(error), error.trailing_metadata())
+
+    def set_serving(self, serving: bool) -> None:  # noqa: D102
+        self._aio.run(self._services.set_serving(serving))
+
+    def stop(self) -> None:  # noqa: D102
+        time.sleep(FLUSH_SECONDS)
+        self._front.close()
+        self._aio.run(self._server.stop(grace=0))
+        self._aio.stop()
+        self._folder.cleanup()
+
+
+def _too_large(size: int, limit: int) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"the message has {size} bytes; this server takes at most {limit}. Send fewer images at a time"
+    )

@@ -1,0 +1,48 @@
+"""Fixtures that several components share: real stores and real servers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlpserve_trainer.cli import train
+from mlpserve_trainer.config import TrainConfig
+from tests.support.mnist import write_class_folders
+from tests.support.processes import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one version of "mnist", trained for one epoch. Read-only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("store")
+    train(TrainConfig(store=folder, epochs=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def slow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a wide model, "slow": a request of 4,096 images keeps the server busy for a good part of a second."""
+    folder = tmp_path_factory.mktemp("slow-store")
+    digits = write_class_folders(tmp_path_factory.mktemp("digits"), per_class=20)
+    train(TrainConfig(store=folder, data=str(digits), model="slow", hidden=(2048, 2048), epochs=2, validation=0.2))
+    return folder
+
+
+@pytest.fixture(scope="session", params=["native", "grpcio"])
+def server(
+    request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A running server on each transport, shared by the tests that leave it as it is."""
+    if request.param == "native":
+        pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+    folder = tmp_path_factory.mktemp("server")
+    with ServerProcess(folder, store, "--transport", request.param) as process:
+        yield process
+
+
+@pytest.fixture(params=["native", "grpcio"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """The name of each transport, for tests that start a server of their own."""
+    if request.param == "native":
+        pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+    return str(request.param)

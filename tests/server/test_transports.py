@@ -1,0 +1,206 @@
+"""One conformance suite for both transports, over a real channel with the generated stubs."""
+
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnxruntime as ort
+import pytest
+from google.rpc.error_details_pb2 import BadRequest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server.store import Store
+from tests.support.grpc_calls import PREDICT, channel, details, pixels, stub
+from tests.support.mnist import test_images as mnist_images
+from tests.support.processes import ServerProcess
+
+SERVICE = "mlpserve.v1.ClassifierService"
+
+
+def _reference(store: Path, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """Probabilities of the published float32 file, by ONNX Runtime in this process."""
+    session = ort.InferenceSession(store / "mnist/1/model.onnx", providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run(["probabilities"], {"images": images.reshape(len(images), -1)})
+    result: np.ndarray = probabilities  # type: ignore[type-arg]
+    return result
+
+
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 1000])
+def test_predict_answers_as_the_published_file(server: ServerProcess, store: Path, count: int) -> None:
+    images = mnist_images()[:count]
+    with stub(server.address) as caller:
+        answer = caller.Predict(pb.PredictRequest(images=pixels(images), probabilities=True), timeout=30)
+    probabilities = np.array(answer.probabilities, np.float32).reshape(count, 10)
+    # The int8 file may be the one that is served; it rounds the first layer's weights.
+    assert np.abs(probabilities - _reference(store, images)).max() < 0.1
+    assert answer.top_k == 1
+    assert list(answer.class_ids) == probabilities.argmax(axis=1).tolist()
+    assert list(answer.scores) == probabilities.max(axis=1).tolist()
+
+
+def test_answers_name_the_artifact(server: ServerProcess, store: Path) -> None:
+    with stub(server.address) as caller:
+        answer = caller.Predict(pb.PredictRequest(images=bytes(784)), timeout=10)
+    expected = pb.ModelRef(name="mnist", version=1, digest=Store(store).open("mnist").digest)
+    assert answer.model == expected
+    assert not answer.probabilities
+
+
+@pytest.mark.parametrize("top_k", [2, 3, 10])
+def test_top_k_is_sorted_and_agrees_with_the_distribution(server: ServerProcess, top_k: int) -> None:
+    with stub(server.address) as caller:
+        request = pb.PredictRequest(images=pixels(mnist_images()[:20]), top_k=top_k, probabilities=True)
+        answer = caller.Predict(request, timeout=10)
+    probabilities = np.array(answer.probabilities, np.float32).reshape(20, 10)
+    class_ids = np.array(answer.class_ids).reshape(20, top_k)
+    scores = np.array(answer.scores, np.float32).reshape(20, top_k)
+    assert answer.top_k == top_k
+    assert np.array_equal(np.take_along_axis(probabilities, class_ids, axis=1), scores)
+    assert np.array_equal(scores, -np.sort(-probabilities, axis=1)[:, :top_k])
+
+
+def test_many_calls_at_once_each_get_their_own_answer(server: ServerProcess) -> None:
+    """Requests of different sizes share batches; each reply must be cut from its own rows."""
+    images = mnist_images()[:600]
+    sizes = [1 + index % 7 for index in range(120)]
+    with stub(server.address) as caller:
+        whole = caller.Predict(pb.PredictRequest(images=pixels(images), probabilities=True), timeout=30)
+        start, pending = 0, []
+        for size in sizes:
+            part = pb.PredictRequest(images=pixels(images[start : start + size]), probabilities=True)
+            pending.append((start, size, caller.Predict.future(part, timeout=30)))
+            start += size
+        for begin, size, call in pending:
+            answer = call.result()
+            assert list(answer.class_ids) == list(whole.class_ids[begin : begin + size])
+            assert np.allclose(answer.probabilities, whole.probabilities[10 * begin : 10 * (begin + size)], atol=1e-5)
+
+
+def test_get_model_and_list_models(server: ServerProcess, store: Path) -> None:
+    with stub(server.address) as caller:
+        answer = caller.GetModel(pb.GetModelRequest(), timeout=10)
+        listing = caller.ListModels(pb.ListModelsRequest(), timeout=10)
+    version = Store(store).open("mnist")
+    assert answer.manifest == version.manifest
+    assert answer.model.digest == version.digest
+    assert answer.serving.provider == "CPUExecutionProvider"
+    assert answer.serving.max_request_images == 4096
+    assert [(m.model.version, m.state) for m in listing.models] == [(1, pb.MODEL_STATE_SERVING)]
+    assert 0.9 < listing.models[0].test_accuracy < 1
+
+
+# --- errors --------------------------------------------------------------------------------------------------------
+
+BAD_REQUESTS = {
+    "no images": (pb.PredictRequest(), "images", "there are no images"),
+    "half an image": (
+        pb.PredictRequest(images=bytes(785)),
+        "images",
+        "785 bytes are not a whole number of 28x28 images",
+    ),
+    "too many images": (
+        pb.PredictRequest(images=bytes(784 * 4097)),
+        "images",
+        "4097 images in one request; this server takes at most 4096",
+    ),
+    "too many classes": (pb.PredictRequest(images=bytes(784), top_k=11), "top_k", "the model has 10"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_bad_requests_name_the_field(server: ServerProcess, name: str) -> None:
+    request, field, words = BAD_REQUESTS[name]
+    with stub(server.address) as caller, pytest.raises(grpc.RpcError) as caught:
+        caller.Predict(request, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert words in caught.value.details()
+    (detail,) = details(caught.value)
+    assert isinstance(detail, BadRequest)
+    assert detail.field_violations[0].field == field
+
+
+def test_bytes_that_are_no_message(server: ServerProcess) -> None:
+    with channel(server.address) as opened, pytest.raises(grpc.RpcError) as caught:
+        opened.unary_unary(PREDICT)(b"\xff\xff\xff\xff", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "not a mlpserve.v1.PredictRequest" in caught.value.details()
+
+
+@pytest.mark.parametrize("request_type", [pb.PredictRequest, pb.GetModelRequest])
+@pytest.mark.parametrize(
+    ("fields", "words"), [({"model": "cats"}, "this server serves 'mnist'"), ({"version": 7}, "version 1 is")]
+)
+def test_unknown_model_or_version(
+    server: ServerProcess,
+    request_type: type[pb.PredictRequest | pb.GetModelRequest],
+    fields: dict[str, object],
+    words: str,
+) -> None:
+    with stub(server.address) as caller, pytest.raises(grpc.RpcError) as caught:
+        if request_type is pb.PredictRequest:
+            caller.Predict(pb.PredictRequest(images=bytes(784), **fields), timeout=10)  # type: ignore[arg-type]
+        else:
+            caller.GetModel(pb.GetModelRequest(**fields), timeout=10)  # type: ignore[arg-type]
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert words in caught.value.details()
+
+
+def test_message_over_the_limit(server: ServerProcess) -> None:
+    with stub(server.address) as caller, pytest.raises(grpc.RpcError) as caught:
+        caller.Predict(pb.PredictRequest(images=bytes(784 * 4200)), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in caught.value.details() or "takes at most 3215360" in caught.value.details()
+    assert not details(caught.value), "no RetryInfo: trying again cannot help"
+
+
+def test_unknown_method(server: ServerProcess) -> None:
+    with channel(server.address) as opened, pytest.raises(grpc.RpcError) as caught:
+        opened.unary_unary(f"/{SERVICE}/Guess")(b"", timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_server_answers_after_all_of_that(server: ServerProcess) -> None:
+    with stub(server.address) as caller:
+        assert len(caller.Predict(pb.PredictRequest(images=bytes(784)), timeout=10).class_ids) == 1
+    assert "Traceback" not in server.log
+
+
+# --- health and reflection -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["", SERVICE])
+def test_health_check(server: ServerProcess, name: str) -> None:
+    with channel(server.address) as opened:
+        answer = health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_health_of_an_unknown_service(server: ServerProcess) -> None:
+    with channel(server.address) as opened, pytest.raises(grpc.RpcError) as caught:
+        health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(service="cats"), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_watch_tells_of_the_drain(transport: str, store: Path, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, "--transport", transport) as process, channel(process.address) as opened:
+        stream = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        assert next(stream).status == health_pb2.HealthCheckResponse.SERVING
+        started = time.monotonic()
+        process.terminate()
+        assert next(stream).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert process.wait() == 0
+        assert time.monotonic() - started < 10, "an open Watch stream must not hold the exit"
+
+
+def test_reflection_describes_the_service(server: ServerProcess) -> None:
+    with channel(server.address) as opened:
+        database = ProtoReflectionDescriptorDatabase(opened)
+        assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
+        file = database.FindFileContainingSymbol(SERVICE)
+        assert [method.name for method in file.service[0].method] == ["Predict", "GetModel", "ListModels"]

@@ -1,0 +1,45 @@
+"""A plain gRPC caller: generated stubs and nothing of our client, so that the server is tested by itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+
+PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+
+
+@contextmanager
+def channel(address: str) -> Iterator[grpc.Channel]:
+    options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options=options) as opened:
+        yield opened
+
+
+@contextmanager
+def stub(address: str) -> Iterator[ClassifierServiceStub]:
+    with channel(address) as opened:
+        yield ClassifierServiceStub(opened)
+
+
+def pixels(images: npt.NDArray[np.uint8]) -> bytes:
+    return np.ascontiguousarray(images).tobytes()
+
+
+def details(error: grpc.RpcError) -> list[Message]:
+    """The google.rpc details of a failed call."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = Status.FromString(value)
+            assert status.code == error.code().value[0]
+            kinds: list[type[Message]] = [BadRequest, RetryInfo]
+            return [
+                kind.FromString(any_.value) for any_ in status.details for kind in kinds if any_.Is(kind.DESCRIPTOR)
+            ]
+    return []

@@ -1,0 +1,82 @@
+"""Our executables as real processes, on free ports, always ended."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+
+BIN = Path(sys.executable).parent
+START_SECONDS = 60
+
+
+def run(
+    name: str, *arguments: object, timeout: float = 240, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our executables to its end."""
+    return subprocess.run(
+        [str(BIN / name), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+
+
+def flags_in_help(*command: str) -> list[str]:
+    """The long flags that --help lists, in its order."""
+    result = run(*command, "--help", env={"COLUMNS": "200"})
+    options = result.stdout.partition("options:")[2]
+    return re.findall(r"^ +(?:-\w, )?(--[\w-]+)", options, flags=re.MULTILINE)
+
+
+class ServerProcess:
+    """`mlpserve-server` on a free port, ready when the `with` block begins."""
+
+    def __init__(self, folder: Path, store: Path, *flags: object) -> None:
+        self._log = folder / f"server-{time.monotonic_ns()}.log"
+        command = [BIN / "mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", *flags]
+        self._command = [str(part) for part in command]
+
+    def __enter__(self) -> "ServerProcess":
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith("Serving "):
+            self.process.wait(timeout=START_SECONDS)
+            raise AssertionError(f"the server did not start:\n{self.log}")
+        self.address = line.split()[-1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    def wait(self, timeout: float = 60) -> int:
+        return self.process.wait(timeout=timeout)
+
+
+def scrape(address: str) -> dict[str, float]:
+    """Prometheus' samples as name{labels} → value."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    }

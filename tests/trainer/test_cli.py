@@ -1,0 +1,87 @@
+"""`mlpserve-train` as a person runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.errors import ConfigError
+from tests.support.mnist import write_class_folders
+from tests.support.processes import flags_in_help, run
+
+
+def test_a_folder_of_images_is_trained_and_published(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "digits", per_class=30, classes=4)
+    result = run(
+        "mlpserve-train",
+        "--store",
+        tmp_path / "s",
+        "--data",
+        folder,
+        "--epochs",
+        3,
+        "--hidden",
+        "32,16",
+        "--validation",
+        0.2,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[:3] for line in lines if line.startswith("Epoch")] == [
+        ["Epoch", str(n), "Loss"] for n in (1, 2, 3)
+    ]
+    published = Path(lines[-1])
+    assert published == tmp_path / "s" / "digits" / "1"
+    manifest = json.loads((published / "manifest.json").read_text())
+    assert manifest["labels"] == ["0", "1", "2", "3"]
+    assert manifest["network"]["layers"] == [784, 32, 16, 4]
+    listed = {entry["path"] for entry in manifest["files"]}
+    present = {str(path.relative_to(published)) for path in published.rglob("*") if path.is_file()}
+    assert present - listed == {"manifest.json", "manifest.sha256"}
+    report = (published / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == 4
+    assert "784-32-16-4" in (published / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--data", "nowhere"], 1, "neither a folder nor one of"),
+        (["--epochs", "0"], 2, "--epochs must be at least 1"),
+        (["--hidden", "a,b"], 2, "argument --hidden"),
+        (["--activation", "swish"], 2, "invalid choice: 'swish'"),
+        (["--model", "../evil"], 2, "--model may hold letters"),
+        (["--store", "/proc/store"], 1, "cannot be written"),
+        (["--device", "cuda"], 1, "--device cuda: PyTorch finds no usable NVIDIA GPU"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_flags_end_in_a_sentence(flags: list[str], code: int, words: str, tmp_path: Path) -> None:
+    result = run("mlpserve-train", "--store", tmp_path, *flags)
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_accuracy_gate_publishes_nothing(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "digits", per_class=30, classes=4)
+    flags = ["--data", folder, "--epochs", 1, "--validation", 0.2, "--min-accuracy", 1.0, "--learning-rate", 1e-6]
+    result = run("mlpserve-train", "--store", tmp_path / "s", *flags)
+    assert result.returncode == 1
+    assert "below --min-accuracy 100.00%" in result.stderr
+    assert not [path for path in (tmp_path / "s" / "digits").iterdir() if path.name.isdecimal()]
+
+
+def test_flags_are_those_that_were_reviewed() -> None:
+    """A new or renamed flag shows up in review as a change of flags.txt."""
+    expected = (Path(__file__).parent / "flags.txt").read_text().split()
+    assert flags_in_help("mlpserve-train") == expected
+
+
+def test_config_checks_values() -> None:
+    with pytest.raises(ConfigError, match="--validation must be above 0"):
+        TrainConfig(validation=0)
+    with pytest.raises(ConfigError, match="--image-size"):
+        TrainConfig(image_size=(0, 3))

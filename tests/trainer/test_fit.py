@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.data import Dataset, load
+from mlpserve_trainer.errors import ConfigError
+from mlpserve_trainer.fit import Epoch, Fit, WeightAverage, choose_device, evaluate, fit, new_mlp
+from mlpserve_trainer.mlp import MLP
+from tests.support.mnist import write_class_folders
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = write_class_folders(tmp_path_factory.mktemp("digits"), per_class=40)
+    return load(str(folder), cache=folder, validation=0.2, seed=0, image_size=None)
+
+
+def _fit(dataset: Dataset, **settings: object) -> Fit:
+    config = TrainConfig(**{"epochs": 8, "batch_size": 16, **settings})  # type: ignore[arg-type]
+    return fit(new_mlp(dataset, config), dataset, config, CPU)
+
+
+def test_it_learns_and_reports_every_epoch(digits: Dataset) -> None:
+    epochs: list[Epoch] = []
+    config = TrainConfig(epochs=8, batch_size=16)
+    result = fit(new_mlp(digits, config), digits, config, CPU, on_epoch=lambda epoch, _: epochs.append(epoch))
+    assert tuple(epochs) == result.epochs
+    assert [epoch.number for epoch in epochs] == list(range(1, 9))
+    assert epochs[-1].loss < 0.3 * epochs[0].loss
+    _, accuracy = evaluate(result.classifier, digits.test)
+    assert accuracy > 0.7
+
+
+def test_published_weights_are_those_of_the_best_epoch(digits: Dataset) -> None:
+    result = _fit(digits)
+    _, accuracy = evaluate(result.classifier, digits.validation)
+    assert accuracy == result.best.validation_accuracy == max(epoch.validation_accuracy for epoch in result.epochs)
+
+
+def test_same_seed_gives_the_same_weights(digits: Dataset) -> None:
+    first, second, other = _fit(digits, seed=3), _fit(digits, seed=3), _fit(digits, seed=4)
+    weights = [result.classifier.mlp.linears[0].weight for result in (first, second, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_two_classes_without_hidden_layer_are_a_single_neuron(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "d", per_class=60, classes=2)
+    dataset = load(str(folder), cache=tmp_path, validation=0.2, seed=0, image_size=None)
+    result = _fit(dataset, hidden=(), activation="sigmoid", epochs=20)
+    assert result.classifier.mlp.parameter_count() == 785
+    _, accuracy = evaluate(result.classifier, dataset.test)
+    assert accuracy > 0.9
+
+
+def test_weight_average() -> None:
+    source, target = MLP(3, (), 2), MLP(3, (), 2)
+    average = WeightAverage(source, target, decay=0.0)
+    average.update()
+    assert torch.equal(target.linears[0].weight, source.linears[0].weight)
+    average = WeightAverage(source, target, decay=0.999)
+    before = target.linears[0].bias.clone()
+    with torch.no_grad():
+        source.linears[0].bias += 1
+    average.update()
+    # The first step's decay is 2 / 11.
+    assert torch.allclose(target.linears[0].bias, before + 9 / 11)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--device cuda: PyTorch finds no usable NVIDIA GPU"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"

@@ -1,0 +1,1 @@
+"""The training job: data → fit → export → evaluate → publish. Run it as `mlpserve-train`."""

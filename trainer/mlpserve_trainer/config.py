@@ -1,0 +1,95 @@
+"""Every setting of a training run. `cli.py` makes one flag of each field, so a setting is written once."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlpserve_trainer.errors import ConfigError
+
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def _flag(default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, **more})
+
+
+def _layer_sizes(text: str) -> tuple[int, ...]:
+    """Parse "256", "512,256" or "none"."""
+    return () if text == "none" else tuple(int(part) for part in text.split(","))
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    """Parse "28x28" into (rows, cols)."""
+    rows, cols = text.lower().split("x")
+    return int(rows), int(cols)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one run.
+
+    Raises:
+        ConfigError: a value cannot work.
+    """
+
+    store: Path = _flag(Path("store"), "folder that holds the published models", metavar="DIR")
+    model: str = _flag("", "name to publish under; empty: that of the data set", metavar="NAME")
+    data: str = _flag(
+        "mnist",
+        "mnist (comes with the package), fashion-mnist, kmnist, emnist-letters, qmnist (downloaded by torchvision), "
+        "or a folder with one folder of images for each class, optionally under train/ and test/",
+        metavar="NAME|DIR",
+    )
+    data_cache: Path = _flag(Path("~/.cache/mlpserve"), "where downloaded data sets are kept", metavar="DIR")
+    image_size: tuple[int, int] | None = _flag(
+        None,
+        "bring a folder's images to this size; without it all must have one size already",
+        metavar="ROWSxCOLS",
+        parse=_image_size,
+    )
+    hidden: tuple[int, ...] = _flag(
+        (256,),
+        "units of each hidden layer, separated by commas, or none (default: 256)",
+        metavar="SIZES",
+        parse=_layer_sizes,
+    )
+    activation: str = _flag("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+    epochs: int = _flag(10, "passes over the training images")
+    batch_size: int = _flag(64, "images in one optimiser step")
+    learning_rate: float = _flag(
+        1e-3, "Adam's mean step size; the one-cycle schedule climbs to twice this and falls to zero"
+    )
+    average: float = _flag(
+        0.998, "decay of the moving average of the weights that is evaluated and published; 0 switches it off"
+    )
+    validation: float = _flag(1 / 12, "share of the training images kept for choosing the model")
+    seed: int = _flag(0, "seed of initialisation, split and order; on a CPU the same seed gives the same model")
+    device: str = _flag("auto", "where to train; auto takes a GPU where there is one", choices=DEVICES)
+    min_accuracy: float = _flag(0.0, "refuse to publish below this test accuracy, 0 to 1")
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--epochs must be at least 1": self.epochs >= 1,
+            "--batch-size must be at least 1": self.batch_size >= 1,
+            "--learning-rate must be above 0": self.learning_rate > 0,
+            "--average must be at least 0 and below 1": 0 <= self.average < 1,
+            "--validation must be above 0 and below 1": 0 < self.validation < 1,
+            "--min-accuracy must be between 0 and 1, for example 0.98": 0 <= self.min_accuracy <= 1,
+            "--seed must be between 0 and 2^63 - 1": 0 <= self.seed < 2**63,
+            "--hidden needs sizes of at least 1": all(size >= 1 for size in self.hidden),
+            "--image-size needs at least 1x1": self.image_size is None or min(self.image_size) >= 1,
+            "--model may hold letters, digits, '-', '_' and '.', and must begin with a letter or digit": (
+                self.model == "" or is_model_name(self.model)
+            ),
+            f"--activation must be one of {', '.join(ACTIVATIONS)}": self.activation in ACTIVATIONS,
+            f"--device must be one of {', '.join(DEVICES)}": self.device in DEVICES,
+        }
+        for message, holds in checks.items():
+            if not holds:
+                raise ConfigError(message)
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a name can be a folder in the store: it is also sent in every request."""
+    return name[:1].isalnum() and name.isascii() and all(c.isalnum() or c in "-_." for c in name) and len(name) <= 64

@@ -1,0 +1,28 @@
+"""What can go wrong in a training run, as sentences for the person who started it.
+
+TrainerError
+├── ConfigError    a flag has a value that cannot work
+├── DataError      the data cannot be read or used
+├── GateError      the model is not good enough, or its ONNX file differs from PyTorch
+└── PublishError   the version cannot be written to the store
+"""
+
+
+class TrainerError(Exception):
+    """Base of every error that ends a training run; the message says what to do."""
+
+
+class ConfigError(TrainerError):
+    """A flag has a value that cannot work."""
+
+
+class DataError(TrainerError):
+    """The data cannot be read, or cannot be used as it is."""
+
+
+class GateError(TrainerError):
+    """The model misses the accuracy asked for, or its exported file does not answer as PyTorch does."""
+
+
+class PublishError(TrainerError):
+    """The version cannot be written to the store; the store is as it was before."""

@@ -1,0 +1,167 @@
+"""The exported files on the test set, which is opened here and nowhere else.
+
+What ships is what is scored: the ONNX files run in ONNX Runtime, and PyTorch's answers on the same images are the
+reference that they are held against.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import torch
+
+from mlpserve.v1.artifact_pb2 import GoldenAnswers, GoldenSamples, Precision
+from mlpserve_trainer.data import Split
+from mlpserve_trainer.errors import GateError
+from mlpserve_trainer.mlp import Classifier
+from mlpserve_trainer.quantize import FoldedNetwork
+
+GOLDEN_SAMPLES = 32  # test images; three extreme ones are added
+GOLDEN_TOLERANCE = 1e-3  # of a probability: above float32 noise on any provider, far below a wrong sum
+GOLDEN_MARGIN = 0.05  # least lead of a golden image's class, so that no rounding can change it
+
+# The float32 file must be PyTorch to float32 noise; the int8 file may round, but must not change what users see.
+MAX_DIFFERENCE = {Precision.PRECISION_FP32: 1e-4}
+MIN_AGREEMENT = {Precision.PRECISION_FP32: 0.9995, Precision.PRECISION_INT8: 0.99}
+MAX_ACCURACY_DROP = 0.003
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One ONNX file in memory, with the network that it was built from."""
+
+    precision: Precision
+    network: FoldedNetwork
+    model: onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A file's answers on the test set.
+
+    Attributes:
+        probabilities: [N, C], from ONNX Runtime.
+        accuracy: share classified correctly, 0 to 1.
+        max_difference: largest absolute difference of a probability from PyTorch's.
+        agreement: share with the same class as PyTorch's, 0 to 1.
+        confusion: [C, C] counts, row = true class, column = answer.
+    """
+
+    precision: Precision
+    probabilities: npt.NDArray[np.float32]
+    accuracy: float
+    max_difference: float
+    agreement: float
+    confusion: npt.NDArray[np.int64]
+
+
+def evaluate(exported: Exported, classifier: Classifier, test: Split) -> Evaluated:
+    """Run an exported file over the whole test set."""
+    images, targets = test.images.numpy(), test.targets.numpy()
+    session = _session(exported.model)
+    class_ids, scores, probabilities = session.run(["class_ids", "scores", "probabilities"], {"images": images})
+    with torch.no_grad():
+        reference = classifier(test.images).numpy()
+    if not (
+        np.array_equal(class_ids, probabilities.argmax(axis=1)) and np.array_equal(scores, probabilities.max(axis=1))
+    ):
+        raise GateError("the exported file's class ids and scores do not follow from its own probabilities")
+    classes = probabilities.shape[1]
+    return Evaluated(
+        precision=exported.precision,
+        probabilities=probabilities,
+        accuracy=float((class_ids == targets).mean()),
+        max_difference=float(np.abs(probabilities - reference).max()),
+        agreement=float((class_ids == reference.argmax(axis=1)).mean()),
+        confusion=np.bincount(targets * classes + class_ids, minlength=classes**2).reshape(classes, classes),
+    )
+
+
+def check(evaluated: list[Evaluated], min_accuracy: float) -> None:
+    """Refuse a model that must not be published.
+
+    Raises:
+        GateError: a file differs from PyTorch, int8 loses too much, or the accuracy asked for is missed.
+    """
+    reference = evaluated[0]
+    for result in evaluated:
+        name = Precision.Name(result.precision).removeprefix("PRECISION_").lower()
+        limit = MAX_DIFFERENCE.get(result.precision, 1.0)
+        if result.max_difference > limit or result.agreement < MIN_AGREEMENT[result.precision]:
+            raise GateError(
+                f"the {name} file does not answer as PyTorch does on the test set: probabilities differ by up to "
+                f"{result.max_difference:.2g} (allowed {limit:.2g}), {result.agreement:.2%} of the classes agree "
+                f"(needed {MIN_AGREEMENT[result.precision]:.2%}). Nothing was published"
+            )
+        if result.accuracy < reference.accuracy - MAX_ACCURACY_DROP:
+            raise GateError(
+                f"the {name} file reaches {result.accuracy:.2%} on the test set, float32 {reference.accuracy:.2%}: "
+                f"more than {MAX_ACCURACY_DROP:.1%} are lost. Nothing was published"
+            )
+        if result.accuracy < min_accuracy:
+            raise GateError(
+                f"test accuracy of the {name} file is {result.accuracy:.2%}, below --min-accuracy {min_accuracy:.2%}. "
+                "Nothing was published; train longer or with more hidden units, or lower the bar"
+            )
+
+
+def golden_samples(exported: list[Exported], test: Split) -> GoldenSamples:
+    """Test images with clear answers, and extreme ones, with the answers that every machine must give.
+
+    The extreme images (all bright, bright rows, dark) are those on which saturating int8 arithmetic would show.
+
+    Raises:
+        GateError: a file's answers differ from exact arithmetic over its own weights, on this machine.
+    """
+    images = test.images.numpy()
+    networks = [item.network for item in exported]
+    clear = np.all([_margin(network.probabilities(images)) > GOLDEN_MARGIN for network in networks], axis=0)
+    extremes = [
+        extreme
+        for extreme in _extreme_images(images.shape[1])
+        if all(_margin(network.probabilities(extreme))[0] > GOLDEN_MARGIN for network in networks)
+    ]
+    samples = np.concatenate([images[np.flatnonzero(clear)[:GOLDEN_SAMPLES]], *extremes])
+    if len(samples) == 0:
+        raise GateError("the model is sure of no test image at all; nothing was published")
+    golden = GoldenSamples(images=samples.tobytes())
+    for item in exported:
+        expected = item.network.probabilities(samples)
+        (answers,) = _session(item.model).run(["probabilities"], {"images": samples})
+        difference = float(np.abs(answers - expected).max())
+        if difference > GOLDEN_TOLERANCE:
+            raise GateError(
+                f"ONNX Runtime on this machine differs by {difference:.2g} from exact arithmetic over the weights of "
+                f"the {Precision.Name(item.precision)} file (allowed {GOLDEN_TOLERANCE}). Nothing was published"
+            )
+        golden.answers.append(
+            GoldenAnswers(
+                precision=item.precision,
+                class_ids=expected.argmax(axis=1).tolist(),
+                probabilities=expected.ravel().tolist(),
+                tolerance=GOLDEN_TOLERANCE,
+            )
+        )
+    return golden
+
+
+def _session(model: onnx.ModelProto) -> ort.InferenceSession:
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _margin(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Lead of the best class over the second, [N]."""
+    best = np.partition(probabilities, -2, axis=1)
+    margin: npt.NDArray[np.float64] = best[:, -1] - best[:, -2]
+    return margin
+
+
+def _extreme_images(pixels: int) -> list[Images]:
+    bright = np.full((1, pixels), 255, np.uint8)
+    half = bright.copy()
+    half[:, pixels // 2 :] = 0
+    return [bright, half, np.zeros((1, pixels), np.uint8)]

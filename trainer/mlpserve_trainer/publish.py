@@ -1,0 +1,126 @@
+"""Writing a version to the store so that a reader sees all of it or nothing.
+
+The files go into a hidden folder beside the versions, each synced to disk, the manifest last; then one rename gives
+the folder its version number. A publisher that is killed leaves a hidden folder, which the next one removes.
+
+    STORE/MODEL/VERSION/{model.onnx, model.int8.onnx, golden.binpb, report.html, MODEL_CARD.md, pictures/…,
+                         manifest.sha256, manifest.json}
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
+from mlpserve_trainer.errors import PublishError
+
+MANIFEST = "manifest.json"
+CHECKSUM = "manifest.sha256"
+FORMAT = 1
+_UNFINISHED = ".publishing-"
+
+
+def check_store(store: Path, model: str) -> None:
+    """Fail before the training, not after it, when the store cannot be written.
+
+    Raises:
+        PublishError: the store cannot be created or written.
+    """
+    folder = store / model
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise PublishError(f"--store {store} cannot be written: {error.strerror}") from error
+
+
+def publish(store: Path, model: str, manifest: Manifest, files: dict[str, tuple[FileRole, bytes]]) -> Path:
+    """Publish files as the model's next version.
+
+    Args:
+        store: the store; created if it is missing.
+        model: name to publish under.
+        manifest: everything but format, model, version and files, which are filled in here.
+        files: path inside the artifact to role and content.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        PublishError: the disk is full or the store cannot be written; no version has appeared.
+    """
+    folder = store / model
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _sole_publisher(folder):
+            version = max(versions(folder), default=0) + 1
+            manifest.format, manifest.model, manifest.version = FORMAT, model, version
+            unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+            try:
+                _write_version(unfinished, manifest, files)
+                unfinished.rename(folder / str(version))
+            except BaseException:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                raise
+            _sync(folder)
+    except OSError as error:
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        raise PublishError(f"cannot publish to {folder}: {reason}. No version was published") from error
+    return folder / str(version)
+
+
+def versions(folder: Path) -> list[int]:
+    """Numbers of the published versions in a model's folder, in ascending order."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+@contextmanager
+def _sole_publisher(folder: Path) -> Iterator[None]:
+    """Wait until no other process publishes this model, and remove what a killed one left."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, by a crash as well
+        for leftover in folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+
+
+def _write_version(folder: Path, manifest: Manifest, files: dict[str, tuple[FileRole, bytes]]) -> None:
+    del manifest.files[:]
+    for name, (role, content) in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
+        digest = hashlib.sha256(content).hexdigest()
+        manifest.files.append(ArtifactFile(role=role, path=name, sha256=digest, size_bytes=len(content)))
+    for subfolder in {(folder / name).parent for name in files}:
+        _sync(subfolder)
+    content = json_format.MessageToJson(manifest, indent=2).encode() + b"\n"
+    # In sha256sum's form, so that `sha256sum -c manifest.sha256` works.
+    _write(folder / CHECKSUM, f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode())
+    _write(folder / MANIFEST, content)
+    folder.chmod(0o755)  # mkdtemp's 0700 would hide the version from a server under another user
+    _sync(folder)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
