@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.mnist import write_class_folders
+from tests.support.processes import ServerProcess
 
 from mlpserve_trainer.cli import train
 from mlpserve_trainer.config import TrainConfig
-from tests.support.mnist import write_class_folders
-from tests.support.processes import ServerProcess
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def slow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a wide model, "slow": a request of 4,096 images keeps the server busy for a good part of a second."""
+    """A store with a wide model, "slow": 4,096 images keep the server busy for a good part of a second."""
     folder = tmp_path_factory.mktemp("slow-store")
     digits = write_class_folders(tmp_path_factory.mktemp("digits"), per_class=20)
     train(TrainConfig(store=folder, data=str(digits), model="slow", hidden=(2048, 2048), epochs=2, validation=0.2))

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.mnist import write_class_folders
+from tests.support.processes import flags_in_help, run
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.errors import ConfigError
-from tests.support.mnist import write_class_folders
-from tests.support.processes import flags_in_help, run
 
 
 def test_a_folder_of_images_is_trained_and_published(tmp_path: Path) -> None:

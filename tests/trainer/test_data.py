@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.support import mnist
 
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.errors import DataError
-from tests.support import mnist
 
 
 def _load(data: object, tmp_path: Path, validation: float = 0.2, size: tuple[int, int] | None = None) -> Dataset:

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.mnist import write_class_folders
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.errors import ConfigError
 from mlpserve_trainer.fit import Epoch, Fit, WeightAverage, choose_device, evaluate, fit, new_mlp
 from mlpserve_trainer.mlp import MLP
-from tests.support.mnist import write_class_folders
 
 CPU = torch.device("cpu")
 

@@ -86,7 +86,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_full_disk_publishes_nothing_and_cleans_up(small_disk: Path) -> None:
-    with pytest.raises(PublishError, match="the disk is full. No version was published"):
+    with pytest.raises(PublishError, match=r"the disk is full\. No version was published"):
         publish(small_disk, "m", _manifest(), FILES)
     assert [path.name for path in (small_disk / "m").iterdir()] == [".lock"]
     small = dict(list(FILES.items())[:2])

@@ -136,8 +136,9 @@ def _downloaded(root: Path, make: Callable[[bool], datasets.MNIST]) -> tuple[dat
     try:
         return make(True), make(False)
     except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(". ")
         raise DataError(
-            f"{root.name} cannot be downloaded to {root}: {' '.join(str(error).split()).rstrip('. ')}. Without network, put torchvision's raw files "
+            f"{root.name} cannot be downloaded to {root}: {reason}. Without network, put torchvision's raw files "
             "there, or use --data mnist (comes with the package) or --data DIR"
         ) from error
 

@@ -60,4 +60,4 @@ class Transport(Protocol):
         """Set the health status; once it was withdrawn after serving, it stays withdrawn."""
 
     def stop(self) -> None:
-        """Let what was sent reach the wire, close every connection and stop. Calls without an answer are cut off."""
+        """Let what was sent reach the wire and close; calls that were not answered end as UNAVAILABLE."""

@@ -6,15 +6,16 @@ loop.
 
 import asyncio
 import queue
-from collections.abc import Awaitable
+import time
 
 import grpc
 
-from mlpserve_server.errors import CallError, ListenError
+from mlpserve_server.errors import CallError, Draining, ListenError
 from mlpserve_server.services import ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.base import Answer, Call
 
+QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
 
 
@@ -35,7 +36,9 @@ class GrpcioTransport:
         self._max_message = max_message
         self._aio = AioThread()
         self._arrived: queue.SimpleQueue[Call] = queue.SimpleQueue()
-        self._open_calls = 0  # belongs to the event loop
+        self._open_calls = 0  # belongs to the event loop, as do the next two
+        self._stopping = False
+        self._last_call = 0.0
 
     def start(self) -> str:  # noqa: D102
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -61,6 +64,9 @@ class GrpcioTransport:
         return port
 
     async def _predict(self, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+        self._last_call = time.monotonic()
+        if self._stopping:
+            await context.abort(Draining.code, "the server has shut down")
         answer: asyncio.Future[bytes | CallError] = self._aio.loop.create_future()
         call = Call(payload, context.time_remaining(), answer)
         self._open_calls += 1
@@ -96,10 +102,15 @@ class GrpcioTransport:
         self._aio.stop()
 
     async def _stop(self) -> None:
-        while self._open_calls:
+        self._stopping = True
+        # Whatever has come since the loop ended was not accepted, so its caller may safely go elsewhere.
+        _resolve([(call, Draining("the server has shut down")) for call in self.receive(0)])
+        # grpc.aio ends a call that comes while it stops with CANCELLED, which no caller expects. So callers are told
+        # UNAVAILABLE until they have stopped coming.
+        deadline = time.monotonic() + LONGEST_QUIETING
+        while time.monotonic() < deadline and (self._open_calls or time.monotonic() - self._last_call < QUIET_SECONDS):
             await asyncio.sleep(0.005)
-        stopping: Awaitable[None] = self._server.stop(grace=FLUSH_SECONDS)
-        await stopping
+        await self._server.stop(grace=FLUSH_SECONDS)
 
 
 def _resolve(answers: list[Answer]) -> None:

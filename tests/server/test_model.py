@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.mnist import test_images as mnist_images
+
+from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
+from mlpserve_server import model as models
+from mlpserve_server.codec import ReplyEncoder
+from mlpserve_server.model import LoadedModel, batch_sizes, load
+from mlpserve_server.store import Store
+
+Loaders = dict[str, LoadedModel]
+
+
+@pytest.fixture(scope="module")
+def loaded(store: Path) -> Loaders:
+    version = Store(store).open("mnist")
+    return {name: load(version, device="cpu", precision=name, max_batch=64, threads=1) for name in ("fp32", "int8")}
+
+
+def test_batch_sizes() -> None:
+    assert batch_sizes(1) == [1]
+    assert batch_sizes(2) == [1, 2]
+    assert batch_sizes(100) == [1, 2, 4, 8, 16, 32, 64, 100]
+    assert batch_sizes(128) == [1, 2, 4, 8, 16, 32, 64, 128]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 63, 64, 65, 200])
+def test_answers_do_not_depend_on_cutting_or_padding(loaded: Loaders, precision: str, pad: bool, count: int) -> None:
+    base = loaded[precision]
+    model = LoadedModel(base.version, base.precision, base.provider, 64, pad, base.session)
+    images = mnist_images()[:count].reshape(count, -1)
+    predictions = model.predict(images)
+    one_by_one = [model.predict(images[row : row + 1]).probabilities for row in range(count)]
+    assert predictions.probabilities.shape == (count, 10)
+    assert np.allclose(predictions.probabilities, np.concatenate(one_by_one), atol=1e-5)
+    assert np.array_equal(predictions.class_ids, predictions.probabilities.argmax(axis=1))
+
+
+def test_auto_serves_the_precision_that_is_clearly_faster(loaded: Loaders, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = [loaded["fp32"], loaded["int8"]]
+    clock = iter([0.0, 1.0, 0.0, 0.95] * 7)
+    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
+    assert models._faster(pair) is pair[0], "5 % are noise"
+    clock = iter([0.0, 1.0, 0.0, 0.8] * 7)
+    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
+    assert models._faster(pair) is pair[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 5), st.integers(0, 10), st.booleans()),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[int, int, bool]]) -> None:
+    """Merge and split: whatever requests share a batch, each reply holds its own rows."""
+    model = _cached(store)
+    total = sum(count for count, _, _ in requests)
+    images = mnist_images()[:total].reshape(total, -1)
+    predictions = model.predict(images)
+    encoder = ReplyEncoder(model, predictions)
+    start = 0
+    for count, top_k, probabilities in requests:
+        reply = encoder.encode(PredictRequest(top_k=top_k, probabilities=probabilities), start, start + count)
+        answer = PredictResponse.FromString(reply)
+        rows = predictions.probabilities[start : start + count]
+        best = np.argsort(-rows, axis=1, kind="stable")[:, : max(top_k, 1)]
+        assert answer.top_k == max(top_k, 1)
+        assert answer.model == model.ref
+        assert list(answer.class_ids) == best.ravel().tolist()
+        assert list(answer.scores) == np.take_along_axis(rows, best, axis=1).ravel().tolist()
+        assert list(answer.probabilities) == (rows.ravel().tolist() if probabilities else [])
+        start += count
+
+
+_models: dict[Path, LoadedModel] = {}
+
+
+def _cached(store: Path) -> LoadedModel:
+    if store not in _models:
+        _models[store] = load(Store(store).open("mnist"), device="cpu", precision="fp32", max_batch=256, threads=1)
+    return _models[store]

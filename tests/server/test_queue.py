@@ -1,0 +1,165 @@
+"""The queue under real load: overload, deadlines, cancellation, drain, batch-mates. On both transports.
+
+The "slow" model keeps the server busy with one large request, so that what follows must wait in the queue.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from tests.support.grpc_calls import details, pixels, stub
+from tests.support.mnist import test_images as mnist_images
+from tests.support.processes import ServerProcess, scrape
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+
+Busy = tuple[ServerProcess, ClassifierServiceStub, str]
+
+ONE = pb.PredictRequest(images=bytes(784))
+BLOCKER = pb.PredictRequest(images=bytes(784 * 4096))
+
+
+@pytest.fixture
+def busy(transport: str, slow_store: Path, tmp_path: Path) -> Iterator[Busy]:
+    """A server that may queue 5,000 images, its stub, and its metrics' address."""
+    flags = ["--model", "slow", "--transport", transport, "--max-queue", 5000, "--precision", "fp32"]
+    port = _free_port()
+    with (
+        ServerProcess(tmp_path, slow_store, *flags, "--metrics-listen", f"127.0.0.1:{port}") as process,
+        stub(process.address) as caller,
+    ):
+        caller.Predict(ONE, timeout=10)  # the connection is up
+        yield process, caller, f"127.0.0.1:{port}"
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _block(caller: ClassifierServiceStub, requests: int = 1) -> "list[grpc.Future[pb.PredictResponse]]":
+    """Start large requests, and give the first one time to reach its Run."""
+    calls = [caller.Predict.future(BLOCKER, timeout=120) for _ in range(requests)]
+    time.sleep(0.1)
+    return calls
+
+
+def test_overload_fails_fast_with_retry_info_and_recovers(
+    busy: Busy,
+) -> None:
+    _, caller, metrics = busy
+    blockers = _block(caller, requests=4)
+    codes = []
+    for call in blockers:
+        try:
+            codes.append((call.result(), None)[1])
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            (detail,) = details(error)
+            assert isinstance(detail, RetryInfo)
+            assert detail.retry_delay.ToMilliseconds() >= 1
+            codes.append("overloaded")
+    assert codes.count(None) >= 1, "the queue holds at least one"
+    assert codes.count("overloaded") >= 1, "and not all of them"
+    assert len(caller.Predict(ONE, timeout=60).class_ids) == 1
+    samples = scrape(metrics)
+    assert samples['mlpserve_dropped_total{reason="overload"}'] == codes.count("overloaded")
+    assert samples["mlpserve_queue_images"] == 0
+
+
+def test_deadline_in_the_queue_costs_no_run(busy: Busy) -> None:
+    _, caller, metrics = busy
+    before = scrape(metrics)["mlpserve_images_total"]
+    (blocker,) = _block(caller)
+    late = [caller.Predict.future(ONE, timeout=0.05) for _ in range(20)]
+    for call in late:
+        assert call.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(blocker.result().class_ids) == 4096
+    caller.Predict(ONE, timeout=60)
+    samples = scrape(metrics)
+    assert samples["mlpserve_images_total"] - before == 4096 + 1, "only the live were run"
+    dropped = samples.get('mlpserve_dropped_total{reason="expired"}', 0) + samples.get(
+        'mlpserve_dropped_total{reason="cancelled"}', 0
+    )
+    assert dropped == 20
+
+
+def test_a_cancelled_caller_harms_nobody(busy: Busy) -> None:
+    _, caller, metrics = busy
+    (blocker,) = _block(caller)
+    image = pb.PredictRequest(images=pixels(mnist_images()[:1]), probabilities=True)
+    mates = [caller.Predict.future(image, timeout=60) for _ in range(10)]
+    leavers = [caller.Predict.future(image, timeout=60) for _ in range(10)]
+    time.sleep(0.02)
+    for call in leavers:
+        call.cancel()
+    answers = [call.result() for call in mates]
+    assert len({answer.SerializeToString() for answer in answers}) == 1
+    assert len(blocker.result().class_ids) == 4096
+    caller.Predict(ONE, timeout=60)
+    assert scrape(metrics).get('mlpserve_dropped_total{reason="cancelled"}', 0) == 10
+
+
+def test_bad_batch_mates_fail_alone(busy: Busy) -> None:
+    _, caller, _ = busy
+    (blocker,) = _block(caller)
+    good = pb.PredictRequest(images=pixels(mnist_images()[:3]))
+    bad = pb.PredictRequest(images=bytes(100))
+    calls = [caller.Predict.future(good if index % 2 else bad, timeout=60) for index in range(20)]
+    for index, call in enumerate(calls):
+        if index % 2:
+            assert len(call.result().class_ids) == 3
+        else:
+            assert call.exception().code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert blocker.exception() is None
+
+
+def test_sigterm_finishes_what_was_accepted(busy: Busy) -> None:
+    process, caller, _ = busy
+    (blocker,) = _block(caller)
+    waiting = [caller.Predict.future(ONE, timeout=60) for _ in range(50)]
+    time.sleep(0.05)
+    process.terminate()
+    assert len(blocker.result().class_ids) == 4096
+    assert all(len(call.result().class_ids) == 1 for call in waiting)
+    assert process.wait() == 0
+    with pytest.raises(grpc.RpcError) as caught:
+        caller.Predict(ONE, timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_sigterm_under_load_loses_nothing(transport: str, store: Path, tmp_path: Path) -> None:
+    """Callers that do not stop calling see good answers, then UNAVAILABLE, and nothing else."""
+    outcomes: list[grpc.StatusCode] = []
+    stopped = threading.Event()
+    with ServerProcess(tmp_path, store, "--transport", transport) as process, stub(process.address) as caller:
+
+        def call_until_gone() -> None:
+            while not stopped.is_set():
+                try:
+                    caller.Predict(ONE, timeout=20)
+                    outcomes.append(grpc.StatusCode.OK)
+                except grpc.RpcError as error:
+                    outcomes.append(error.code())
+                    return
+
+        threads = [threading.Thread(target=call_until_gone) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait() == 0
+        stopped.set()
+        for thread in threads:
+            thread.join()
+    assert outcomes.count(grpc.StatusCode.OK) > 100
+    assert set(outcomes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
