@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.errors import ConfigError, TrainerError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlpserve.v1.artifact_pb2 import Manifest
     from mlpserve_trainer.data import Dataset
     from mlpserve_trainer.evaluate import Evaluated
@@ -51,6 +50,11 @@ def train(config: TrainConfig) -> Path:
     from mlpserve_trainer import fit as fitting
 
     device = fitting.choose_device(config.device)
+    # A folder's name is checked again below, once the data has been read.
+    present = publish.latest(config.store, config.model or Path(config.data).resolve().name)
+    if config.if_missing and present is not None:
+        print(f"{present.parent.name} version {present.name} is in the store already; nothing to do")
+        return present
     dataset = data.load(
         config.data,
         cache=config.data_cache,
@@ -114,11 +118,12 @@ def _parse(arguments: list[str]) -> TrainConfig:
     )
     for field in dataclasses.fields(TrainConfig):
         options = dict(field.metadata)
-        if field.default not in ("", None) and "(default" not in options["help"]:
+        if field.default not in ("", None, False) and "(default" not in options["help"]:
             shown = f"{field.default:.3g}" if isinstance(field.default, float) else field.default
             options["help"] += f" (default: {shown})"
-        parse = options.pop("parse", type(field.default))
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=parse, default=field.default, **options)
+        if not isinstance(field.default, bool):
+            options["type"] = options.pop("parse", type(field.default))
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=field.default, **options)
     values = vars(parser.parse_args(arguments))
     try:
         return TrainConfig(**values)

@@ -67,6 +67,7 @@ class TrainConfig:
     seed: int = _flag(0, "seed of initialisation, split and order; on a CPU the same seed gives the same model")
     device: str = _flag("auto", "where to train; auto takes a GPU where there is one", choices=DEVICES)
     min_accuracy: float = _flag(0.0, "refuse to publish below this test accuracy, 0 to 1")
+    if_missing: bool = _flag(False, "do nothing if the store has a version of this model", action="store_true")
 
     def __post_init__(self) -> None:
         checks = {

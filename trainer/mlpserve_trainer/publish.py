@@ -78,6 +78,13 @@ def publish(store: Path, model: str, manifest: Manifest, files: dict[str, tuple[
     return folder / str(version)
 
 
+def latest(store: Path, model: str) -> Path | None:
+    """The folder of a model's newest version; None if there is none."""
+    folder = store / model
+    numbers = versions(folder) if folder.is_dir() else []
+    return folder / str(numbers[-1]) if numbers else None
+
+
 def versions(folder: Path) -> list[int]:
     """Numbers of the published versions in a model's folder, in ascending order."""
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())

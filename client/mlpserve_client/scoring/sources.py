@@ -166,7 +166,7 @@ def _npy(path: Path, rows: int, cols: int, chunk_rows: int) -> Source:
         raise ScoringError(f"{path}: shape {array.shape}; expected [N, {rows}, {cols}] or [N, {rows * cols}]")
     if array.ndim == 3 or array.shape[1] != rows * cols:
         _check_size(path, array.shape[1:], rows, cols)
-    flat = array.reshape(len(array), -1)
+    flat = array.reshape(-1, rows * cols)
 
     def chunks() -> Iterator[Chunk]:
         for start in range(0, len(flat), chunk_rows):

@@ -1,0 +1,47 @@
+"""`mlpserve info` and `mlpserve predict` as a person runs them."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+from tests.support.mnist import test_images as mnist_images
+from tests.support.pictures import photograph
+from tests.support.processes import ServerProcess, flags_in_help, run
+
+
+def test_info(server: ServerProcess) -> None:
+    result = run("mlpserve", "--server", server.address, "info", "--wait", 5)
+    assert result.returncode == 0, result.stderr
+    for words in ("mnist version 1", "784-256-10, 203,530 parameters", "CPUExecutionProvider", "version 1, serving"):
+        assert words in result.stdout
+    full = json.loads(run("mlpserve", "info", "--json", env={"MLPSERVE_SERVER": server.address}).stdout)
+    assert full["manifest"]["labels"] == list("0123456789")
+
+
+def test_predict_pictures_of_any_size(server: ServerProcess, tmp_path: Path) -> None:
+    Image.fromarray(mnist_images()[0]).save(tmp_path / "seven.png")
+    photograph(4).save(tmp_path / "photo.jpg")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    files = [tmp_path / name for name in ("seven.png", "broken.png", "photo.jpg")]
+    result = run("mlpserve", "--server", server.address, "predict", *files, "--json", "--top-k", 3)
+    assert result.returncode == 2, "one file could not be read"
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["best"][0]["label"] for answer in answers] == ["7", "4"]
+    assert [len(answer["best"]) for answer in answers] == [3, 3]
+    assert "broken.png: not a readable image" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_no_server_ends_in_a_sentence() -> None:
+    result = run("mlpserve", "--server", "127.0.0.1:1", "--timeout", 0.5, "info")
+    assert result.returncode == 1
+    assert "mlpserve: 127.0.0.1:1:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_flags_are_those_that_were_reviewed() -> None:
+    """A new or renamed flag shows up in review as a change of flags.txt."""
+    found = [
+        f"{command} {flag}" for command in ("info", "predict", "score") for flag in flags_in_help("mlpserve", command)
+    ]
+    assert flags_in_help("mlpserve") + found == (Path(__file__).parent / "flags.txt").read_text().splitlines()

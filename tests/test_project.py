@@ -1,0 +1,70 @@
+"""The project's own promises about itself."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_changelog_is_of_this_version() -> None:
+    released = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert released
+    assert released[1] == version("mlpserve")
+
+
+def test_floors_of_the_stubs_generator_are_those_of_the_package() -> None:
+    """Generated code refuses to run with a protobuf or grpcio older than its generator."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    stub = (ROOT / "proto/mlpserve/v1/classifier_pb2.py").read_text()
+    protobuf = re.search(r"Protobuf Python Version: ([\d.]+)", stub)
+    assert protobuf
+    assert f"protobuf>={protobuf[1]}" in dependencies
+    grpcio = re.search(
+        r"GRPC_GENERATED_VERSION = '([\d.]+)'", (ROOT / "proto/mlpserve/v1/classifier_pb2_grpc.py").read_text()
+    )
+    assert grpcio
+    assert f"grpcio>={grpcio[1]}" in dependencies
+
+
+def _install(folder: Path, *requirements: str) -> Path:
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True, timeout=300, cwd=ROOT)
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resolution", ["newest", "oldest"])
+def test_a_base_install_is_the_client_alone(resolution: str, tmp_path: Path) -> None:
+    """The wheel without extras, with the newest and the oldest dependencies that it allows."""
+    oldest = ["grpcio==1.71.2", "protobuf==5.29.0", "numpy==1.26.4", "googleapis-common-protos==1.65.0"]
+    python = _install(tmp_path / "venv", str(ROOT), *(oldest if resolution == "oldest" else []))
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
+    )
+    names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.stdout.splitlines()}
+    allowed = {
+        "mlpserve",
+        "grpcio",
+        "protobuf",
+        "numpy",
+        "googleapis-common-protos",
+        "typing-extensions",
+        "pip",
+        "setuptools",
+    }
+    assert names <= allowed
+    code = "import mlpserve_client as c; c.Client('127.0.0.1:1', timeout=0.2, retries=0).predict([[0]])"
+    failed = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    assert "mlpserve_client.errors.UnavailableError" in failed.stderr, failed.stderr
+    for name, extra in (("mlpserve-server", "server,cpu"), ("mlpserve-train", "trainer,cpu")):
+        guard = subprocess.run([tmp_path / "venv/bin" / name], capture_output=True, text=True, check=False)
+        assert guard.returncode == 2
+        assert f"pip install 'mlpserve[{extra}]'" in guard.stderr
+        assert "Traceback" not in guard.stderr
