@@ -5,12 +5,14 @@ Normalize, a shuffling DataLoader, batch 64, Adam at 1e-3, the whole training se
 its defaults, which keeps a twelfth of the training images for validation and so learns from fewer. Both fit the same
 784-256-10 network on the same threads.
 
-Measured are the median time of an epoch, scaled to 60,000 images, and the training time until the test accuracy, looked at after every epoch,
-first reaches 97.9 %. Looking is not counted, for either side. Writes bench/results/training.json.
+Measured are the median time of an epoch, scaled to 60,000 images, and the training time until the test accuracy,
+looked at after every epoch, first reaches 97.9 %. Looking is not counted, for either side. Writes
+bench/results/training.json.
 """
 
 import argparse
 import gzip
+import itertools
 import json
 import platform
 import statistics
@@ -44,8 +46,8 @@ class Result:
 
     def time_to_target(self) -> float:
         """Seconds until the target; all of them if it was not reached, so that a ratio is a lower bound."""
-        reached = next((i for i, accuracy in enumerate(self.test_accuracy) if accuracy >= TARGET), len(self.epoch_seconds))
-        return sum(self.epoch_seconds[: reached + 1])
+        below = list(itertools.takewhile(lambda accuracy: accuracy < TARGET, self.test_accuracy))
+        return sum(self.epoch_seconds[: len(below) + 1])
 
 
 def textbook(dataset: Dataset, seed: int, epochs: int, look: Callable[[float, float], bool]) -> None:
@@ -56,8 +58,9 @@ def textbook(dataset: Dataset, seed: int, epochs: int, look: Callable[[float, fl
         transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
         train = datasets.MNIST(root, train=True, transform=transform)
         loader = torch.utils.data.DataLoader(train, batch_size=64, shuffle=True)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
-        for layer in (model[1], model[3]):
+        first, second = nn.Linear(784, 256), nn.Linear(256, 10)
+        model = nn.Sequential(nn.Flatten(), first, nn.ReLU(), second)
+        for layer in (first, second):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -139,17 +142,12 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     record = {"machine": machine, "ratio_epoch": ratios[0], "ratio_to_target": ratios[1]}
     runs = {name: [asdict(result) for result in runs] for name, runs in results.items()}
-    (RESULTS / "training.json").write_text(json.dumps(record | runs, indent=1) + "
-")
+    (RESULTS / "training.json").write_text(json.dumps(record | runs, indent=1) + "\n")
 
 
 def cpu_name() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return names[0] if names else platform.processor()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main() -> None:
 
     step("Serve")
     with (OUT / "server.log").open("w") as log:
-        command = [executable("mlpserve-server"), "--store", OUT / "store", "--listen", "127.0.0.1:0"]
+        command = [executable("mlpserve-server"), "--store", str(OUT / "store"), "--listen", "127.0.0.1:0"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         assert server.stdout is not None

@@ -104,3 +104,12 @@ def test_cpus_come_from_the_cgroup(tmp_path: Path) -> None:
     (v1 / "cpu.cfs_quota_us").write_text("100000")
     (v1 / "cpu.cfs_period_us").write_text("100000")
     assert cpu_count(tmp_path / "v1") == 1
+
+
+def test_onnx_runtime_sends_no_usage_data(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime 1.32 keeps a database in the home folder while its telemetry is on."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    with ServerProcess(tmp_path, store):
+        pass
+    assert not (tmp_path / "home").exists()

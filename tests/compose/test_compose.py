@@ -1,0 +1,75 @@
+"""`docker compose up` as a newcomer types it, on a real engine."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER_LIMIT = 400_000_000  # bytes
+
+
+def _docker(*arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT
+    )
+
+
+def _missing() -> str | None:
+    if shutil.which("docker") is None:
+        return "docker is not installed"
+    if _docker("info").returncode:
+        return "no Docker engine is running"
+    if _docker("compose", "version").returncode:
+        return "Docker Compose v2 is not installed"
+    return None
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[list[str]]:
+    """A compose project of its own, removed with its volumes at the end; built images stay."""
+    if (reason := _missing()) is not None:
+        pytest.skip(reason)
+    command = ["compose", "--project-name", "mlpserve-test"]
+    yield command
+    _docker(*command, "down", "--volumes")
+
+
+@pytest.mark.compose
+@pytest.mark.timeout(3600)
+def test_up_trains_serves_and_scores_then_does_not_train_again(project: list[str]) -> None:
+    first = _docker(*project, "up", "--build", "--exit-code-from", "score")
+    assert first.returncode == 0, first.stdout[-5000:] + first.stderr[-5000:]
+    accuracy = re.search(r"Accuracy ([\d.]+)%", first.stdout)
+    assert accuracy, first.stdout[-3000:]
+    assert float(accuracy[1]) >= 98.2
+    assert "Published mnist version 1" in _docker(*project, "logs", "trainer").stdout
+    _docker(*project, "down")
+    second = _docker(*project, "up", "--exit-code-from", "score")
+    assert second.returncode == 0, second.stdout[-5000:] + second.stderr[-5000:]
+    again = _docker(*project, "logs", "trainer").stdout
+    assert "mnist version 1 is in the store already; nothing to do" in again
+    assert "Epoch" not in again
+
+
+@pytest.mark.compose
+def test_images_are_small_and_hold_only_their_part(project: list[str]) -> None:
+    image = json.loads(_docker("image", "inspect", "mlpserve-server").stdout)[0]
+    assert image["Size"] <= SERVER_LIMIT
+    assert image["Config"]["User"] == "65532:65532"
+    for name, absent in (("server", "torch onnx mlpserve_trainer mlpserve_client"), ("client", "onnxruntime torch")):
+        code = f"import importlib.util as u; print([n for n in '{absent}'.split() if u.find_spec(n)])"
+        found = _docker("run", "--rm", "--entrypoint", "python", f"mlpserve-{name}", "-c", code)
+        assert found.stdout.strip() == "[]", found.stdout + found.stderr
+
+
+@pytest.mark.compose
+def test_gpu_file_is_valid(project: list[str]) -> None:
+    result = _docker(*project, "-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml", "config")
+    assert result.returncode == 0, result.stderr
+    assert "driver: nvidia" in result.stdout
+    assert "RUNTIME: gpu" in result.stdout
