@@ -18,7 +18,7 @@ demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 test: setup .venv-proto/.installed  ## the fast tests
 	@$(BIN)/python -m pytest
 
-test-all: setup .venv-proto/.installed  ## every test; those that lack something (Docker, a GPU) say so
+test-all: setup .venv-proto/.installed  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
 lint: setup  ## ruff, mypy, import-linter

@@ -28,7 +28,7 @@ def main() -> None:
     OUT.mkdir()
 
     step("Train and publish")
-    published = run("mlpserve-train", "--store", OUT / "store").splitlines()[-1]
+    published = run("mlpserve-train", "--store", shown(OUT / "store")).splitlines()[-1]
 
     step("Serve")
     with (OUT / "server.log").open("w") as log:
@@ -44,7 +44,7 @@ def main() -> None:
         run("mlpserve", *address, "info")
 
         step("Predict: ten test digits, and a photograph-like picture")
-        run("mlpserve", *address, "predict", *write_digits(), HERE / "photo.png")
+        run("mlpserve", *address, "predict", *map(shown, write_digits()), shown(HERE / "photo.png"))
 
         step("Score the 10,000 test images over gRPC")
         answers = OUT / "answers.parquet"
@@ -57,8 +57,8 @@ def main() -> None:
     print(f"Test accuracy {summary['accuracy']:.2%} from {summary['rows']:,} answers over the wire")
     print(f"Throughput    {summary['rows_per_second']:,.0f} images/s, reading and writing included")
     print(f"Answers       {shown(answers)}")
-    print(f"Model         {shown(Path(published))}")
-    print(f"Report        {shown(Path(published) / 'report.html')}")
+    print(f"Model         {published}")
+    print(f"Report        {published}/report.html")
     print(f"Server        stopped, exit code {code}")
     print(f"Took          {time.monotonic() - started:.0f} s")
     if code != 0 or summary["bad_rows"] or summary["accuracy"] < TARGET:

@@ -1,10 +1,9 @@
 """Channel options, the same for both clients."""
 
-MAX_MESSAGE = 64 * 2**20  # bytes of an answer; a request's limit is the server's to say
-
 OPTIONS: list[tuple[str, int | str]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # Sizes are the server's to limit: it says in GetModel what it takes, and requests are cut to that.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
     # Retries are the client's own: one clock, and only where they are safe.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),

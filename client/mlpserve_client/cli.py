@@ -16,10 +16,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlpserve.v1.artifact_pb2 import Precision
+from mlpserve.v1.artifact_pb2 import Precision, Preparation
 from mlpserve.v1.classifier_pb2 import ModelState
 from mlpserve_client.client import Client
 from mlpserve_client.errors import MlpserveError
+from mlpserve_client.requests import DEFAULT_RETRIES, DEFAULT_TIMEOUT
+
+SCORE_TIMEOUT = 60.0  # seconds of one of a job's requests, its retries included
 
 
 def main() -> None:
@@ -27,7 +30,11 @@ def main() -> None:
     arguments = _parser().parse_args()
     try:
         with Client(
-            arguments.server, model=arguments.model, version=arguments.version, timeout=arguments.timeout
+            arguments.server,
+            model=arguments.model,
+            version=arguments.version,
+            timeout=arguments.timeout or arguments.default_timeout,
+            retries=arguments.retries,
         ) as client:
             code = arguments.run(client, arguments)
     except ModuleNotFoundError as error:
@@ -44,17 +51,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlpserve",
         description="Call an mlpserve server.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         "--server",
         default=os.environ.get("MLPSERVE_SERVER", "127.0.0.1:50051"),
         metavar="HOST:PORT",
-        help="the server's address; also from MLPSERVE_SERVER",
+        help="the server's address (default: MLPSERVE_SERVER, or 127.0.0.1:50051)",
     )
     parser.add_argument("--model", default="", metavar="NAME", help="model; empty: the one that is served")
     parser.add_argument("--version", type=int, default=0, metavar="N", help="version; 0: the one that is served")
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for a call with its retries")
+    parser.add_argument(
+        "--timeout",
+        type=_positive_float,
+        metavar="SECONDS",
+        help=f"for a call with its retries (default: {DEFAULT_TIMEOUT:g}; score: {SCORE_TIMEOUT:g})",
+    )
+    parser.set_defaults(default_timeout=DEFAULT_TIMEOUT, retries=DEFAULT_RETRIES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     info = commands.add_parser("info", help="what the server serves")
@@ -65,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="classify pictures")
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG … of any size")
     predict.add_argument("--top-k", type=int, default=1, metavar="K", help="name the best K classes")
-    predict.add_argument("--raw", action="store_true", help="only scale the picture; do not look for ink and centre it")
+    _add_preparation(predict)
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(run=_predict)
 
@@ -74,12 +86,22 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("output", type=Path, help="Parquet file to write")
     score.add_argument("--labels", type=Path, metavar="FILE", help="IDX or .npy with the true classes: prints accuracy")
     score.add_argument("--column", default="", metavar="NAME", help="image column of a Parquet file")
-    score.add_argument("--raw", action="store_true", help="only scale pictures; do not look for ink and centre it")
+    _add_preparation(score)
     score.add_argument("--batch", type=_positive, default=1024, metavar="ROWS", help="rows in one request")
     score.add_argument("--in-flight", type=_positive, default=4, metavar="N", help="most requests at a time")
     score.add_argument("--json", action="store_true", help="the summary as JSON")
-    score.set_defaults(run=_score)
+    # A job may wait out a server's restart: it tries again until its timeout.
+    score.set_defaults(run=_score, default_timeout=SCORE_TIMEOUT, retries=2**31)
     return parser
+
+
+def _add_preparation(command: argparse.ArgumentParser) -> None:
+    """--raw and --centre; neither: as the model's training images were made."""
+    choice = command.add_mutually_exclusive_group()
+    choice.add_argument("--raw", action="store_true", default=None, help="only scale pictures; do not look for ink")
+    choice.add_argument(
+        "--centre", action="store_false", dest="raw", help="look for ink, bring it to MNIST's form (default: by model)"
+    )
 
 
 def _info(client: Client, arguments: argparse.Namespace) -> int:
@@ -116,10 +138,13 @@ def _predict(client: Client, arguments: argparse.Namespace) -> int:
     from mlpserve_client.prepare import read_image
 
     manifest = client.get_model().manifest
+    raw = arguments.raw
+    if raw is None:
+        raw = manifest.image.preparation != Preparation.PREPARATION_CENTRED_INK
     failed = False
     for path in arguments.files:
         try:
-            image = read_image(path, manifest.image.rows, manifest.image.cols, raw=arguments.raw)
+            image = read_image(path, manifest.image.rows, manifest.image.cols, raw=raw)
         except MlpserveError as error:
             print(f"mlpserve: {error}", file=sys.stderr)
             failed = True
@@ -148,7 +173,7 @@ def _score(client: Client, arguments: argparse.Namespace) -> int:
         raw=arguments.raw,
         batch=arguments.batch,
         in_flight=arguments.in_flight,
-        timeout=max(arguments.timeout, 60.0),
+        timeout=arguments.timeout or SCORE_TIMEOUT,
     )
     rate = summary.rows / summary.seconds
     if arguments.json:
@@ -177,6 +202,13 @@ def _score(client: Client, arguments: argparse.Namespace) -> int:
 
 def _precision(value: Precision) -> str:
     return Precision.Name(value).removeprefix("PRECISION_").lower()
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -19,7 +19,7 @@ from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
 from mlpserve_client.channel import OPTIONS
-from mlpserve_client.errors import from_rpc_error
+from mlpserve_client.errors import InvalidRequestError, ModelChangedError, from_rpc_error
 from mlpserve_client.requests import Attempts, Predictions
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Client:
     ) -> None:
         self.target = target
         self._model = model
-        self._version = version
+        self._version = requests.check_version(version)
         self._timeout = timeout
         self._retries = retries
         self._channel = grpc.insecure_channel(target, options=OPTIONS)
@@ -87,7 +87,12 @@ class Client:
             top_k=top_k,
             probabilities=probabilities,
         )
-        return requests.join([self._call(self._predict, part, attempts) for part in parts])
+        try:
+            answer = requests.join([self._call(self._predict, part, attempts) for part in parts], len(array))
+        except (InvalidRequestError, ModelChangedError):
+            self._info = None  # the server is not what it was; the next call asks it again
+            raise
+        return answer
 
     def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """Describe the model that answers, with its manifest.

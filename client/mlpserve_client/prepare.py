@@ -17,6 +17,9 @@ WORKING_SIZE = 320  # pixels; larger pictures are shrunk first
 FAINTEST = 0.1  # least contrast, as a share of white, that counts as ink
 Grey = npt.NDArray[np.uint8]
 
+# What Pillow raises for files that are no picture, damaged, or far too large.
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 
 def read_image(path: Path, rows: int, cols: int, *, raw: bool = False) -> Grey:
     """Read a picture in any format that Pillow knows, and bring it to [rows, cols].
@@ -37,13 +40,13 @@ def read_image(path: Path, rows: int, cols: int, *, raw: bool = False) -> Grey:
         raise InvalidInputError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InvalidInputError(f"{path}: no such file") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InvalidInputError(f"{path}: not a readable image ({error})") from error
 
 
 def from_image(image: Image.Image, rows: int, cols: int, *, raw: bool = False) -> Grey:
     """Bring a picture to [rows, cols]; see `read_image`."""
-    grey = _to_grey(image)
+    grey = to_grey(image)
     if raw:
         return np.asarray(grey.resize((cols, rows), Image.Resampling.LANCZOS), np.uint8)
     if grey.size == (cols, rows) and np.median(_border(np.asarray(grey))) == 0:
@@ -51,9 +54,17 @@ def from_image(image: Image.Image, rows: int, cols: int, *, raw: bool = False) -
     return _centre(_find_ink(grey), rows, cols)
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
-    """Upright and grey; transparent parts become white paper."""
+def to_grey(image: Image.Image) -> Image.Image:
+    """Upright and grey; transparent parts become white paper.
+
+    Raises:
+        InvalidInputError: pixels that are neither 8 nor 16 bits deep.
+    """
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise InvalidInputError(f"pixels of mode {image.mode}; expected 8 or 16 bits")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -88,12 +88,23 @@ def part_size(info: GetModelResponse) -> int:
     return max(1, min(info.serving.max_request_images, by_bytes))
 
 
+def check_version(version: int) -> int:
+    """A version number that fits the contract.
+
+    Raises:
+        InvalidInputError: it does not.
+    """
+    if not 0 <= version < 2**32:
+        raise InvalidInputError(f"version is {version}; expected 0 (the one that is served) or a version number")
+    return version
+
+
 def build(
     images: Images, size: int, *, model: str, version: int, top_k: int, probabilities: bool
 ) -> Iterator[PredictRequest]:
     """Requests of at most `size` images each, in order."""
-    if top_k < 1:
-        raise InvalidInputError(f"top_k is {top_k}; expected at least 1")
+    if not 1 <= top_k < 2**32:
+        raise InvalidInputError(f"top_k is {top_k}; expected 1 or more, at most the number of classes")
     for start in range(0, len(images), size):
         yield PredictRequest(
             model=model,
@@ -104,8 +115,8 @@ def build(
         )
 
 
-def join(responses: list[PackedPredictResponse]) -> Predictions:
-    """The answers to the parts of one array as one.
+def join(responses: list[PackedPredictResponse], count: int) -> Predictions:
+    """The answers to the parts of one array of `count` images as one.
 
     Raises:
         ModelChangedError: the parts came from different versions.
@@ -117,15 +128,18 @@ def join(responses: list[PackedPredictResponse]) -> Predictions:
                 f"the server changed from version {first.model.version} to {response.model.version} of "
                 f"{first.model.name!r} between two parts of this call; call again, or pin the version"
             )
-    count = len(first.class_ids) // (4 * first.top_k)
+    answered = sum(len(r.class_ids) // (4 * r.top_k) for r in responses)
+    if answered != count:
+        raise ModelChangedError(
+            f"{count} images were answered by {answered} classes: the model's image size has changed; make a new client"
+        )
     class_ids = np.frombuffer(b"".join(r.class_ids for r in responses), "<u4").astype(np.int64)
     scores = np.frombuffer(b"".join(r.scores for r in responses), "<f4")
     if first.top_k > 1:
         class_ids, scores = class_ids.reshape(-1, first.top_k), scores.reshape(-1, first.top_k)
     probabilities = None
     if first.probabilities:
-        classes = len(first.probabilities) // (4 * count)
-        probabilities = np.frombuffer(b"".join(r.probabilities for r in responses), "<f4").reshape(-1, classes)
+        probabilities = np.frombuffer(b"".join(r.probabilities for r in responses), "<f4").reshape(count, -1)
     model = ModelId(first.model.name, first.model.version, first.model.digest)
     return Predictions(class_ids, scores, probabilities, model)
 
@@ -133,7 +147,7 @@ def join(responses: list[PackedPredictResponse]) -> Predictions:
 class Attempts:
     """The clock of one call: how long an attempt may take, and whether and when another one may follow.
 
-    Only errors that say that nothing was computed are retried: UNAVAILABLE, and RESOURCE_EXHAUSTED with the server's
+    Every call is pure, so repeating one is safe. Worth it are UNAVAILABLE, and RESOURCE_EXHAUSTED with the server's
     word when to come back.
 
     Args:

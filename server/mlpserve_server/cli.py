@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import signal
 import sys
 import threading
@@ -43,7 +44,12 @@ def main() -> None:
     stop.wait()
     logging.info("draining: finishing accepted requests")
     if not server.stop():
-        _exit(1, f"some requests were not finished within --drain-timeout {config.drain_timeout:g} s")
+        print(
+            f"mlpserve-server: some requests were not finished within --drain-timeout {config.drain_timeout:g} s",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)  # a Run is still under way in its thread; an orderly exit would abort in the middle of it
     logging.info("drained; every accepted request was answered")
 
 

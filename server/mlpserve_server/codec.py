@@ -50,7 +50,8 @@ def check_model(name: str, version: int, model: LoadedModel) -> None:
     """
     ref = model.ref
     if name and name != ref.name:
-        raise UnknownModel(f"model {name!r} is not served here; this server serves {ref.name!r}")
+        # A status travels in a header, whose size is limited.
+        raise UnknownModel(f"model {name[:64]!r} is not served here; this server serves {ref.name!r}")
     if version and version != ref.version:
         raise UnknownModel(f"version {version} of {ref.name!r} is not served here; version {ref.version} is")
 

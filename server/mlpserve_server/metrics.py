@@ -55,9 +55,10 @@ class Metrics:
         dropped: calls that never reached a Run, by reason: "overload", "expired", "cancelled", "invalid", "draining",
             "not_ready".
         queued_images: images waiting now.
-        batch_images: images in a Run.
-        run_seconds: duration of a Run.
-        queue_seconds: time from arrival to the start of the Run, for each request.
+        batch_images: images in a batch.
+        run_seconds: from a batch's assembly to its replies.
+        queue_seconds: from being received to the start of the batch, for each request. What came while a batch ran is
+            received when it ends on the native transport, at once on grpcio.
         ready: whether the model is proven and the server is not draining.
         model: labels of `mlpserve_model_info`.
     """
@@ -80,9 +81,11 @@ class Metrics:
         yield CounterMetricFamily("mlpserve_images", "Images answered.", value=self.images)
         yield GaugeMetricFamily("mlpserve_queue_images", "Images waiting.", value=self.queued_images)
         yield GaugeMetricFamily("mlpserve_ready", "1 when the model is proven and served.", value=int(self.ready))
-        yield _histogram("mlpserve_batch_images", "Images in one ONNX Runtime call.", self.batch_images)
-        yield _histogram("mlpserve_run_seconds", "Seconds of one ONNX Runtime call.", self.run_seconds)
-        yield _histogram("mlpserve_queue_seconds", "Seconds from arrival to the call's batch.", self.queue_seconds)
+        yield _histogram("mlpserve_batch_images", "Images in one batch.", self.batch_images)
+        yield _histogram("mlpserve_run_seconds", "Seconds from a batch's assembly to its replies.", self.run_seconds)
+        yield _histogram(
+            "mlpserve_queue_seconds", "Seconds from the transport to the start of a call's batch.", self.queue_seconds
+        )
         if self.model:
             info = GaugeMetricFamily("mlpserve_model_info", "What answers Predict.", labels=list(self.model))
             info.add_metric(list(self.model.values()), 1)

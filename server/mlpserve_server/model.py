@@ -124,15 +124,18 @@ def load(version: Version, *, device: str, precision: str, max_batch: int, threa
         DeviceError: the device cannot be used.
     """
     version.verify()
+    if precision == "int8":
+        if device == "cuda":
+            raise DeviceError("--precision int8 is for CPUs and cannot be served with --device cuda; use fp32 or auto")
+        device = "cpu"
     provider = choose_provider(device, version)
     golden = GoldenSamples.FromString(version.read(FileRole.FILE_ROLE_GOLDEN_SAMPLES))
-    # int8 is for CPUs: on a GPU its kernels are not there.
     names = [precision] if precision != "auto" else ["fp32"] if provider == CUDA else ["fp32", "int8"]
     models = []
     for name in names:
-        session = _session(version, ROLES[PRECISIONS[name]], provider, threads)
-        model = LoadedModel(version, PRECISIONS[name], provider, max_batch, provider == CUDA, session)
         try:
+            session = _session(version, ROLES[PRECISIONS[name]], provider, threads)
+            model = LoadedModel(version, PRECISIONS[name], provider, max_batch, provider == CUDA, session)
             _prove(model, golden)
         except ArtifactError as error:
             if len(names) == 1 or name == "fp32":
@@ -258,8 +261,11 @@ def _compare(
     expected_ids = np.array(answers.class_ids, np.int32)[rows]
     expected = np.array(answers.probabilities, np.float32).reshape(-1, model.classes)[rows]
     difference = float(np.abs(predictions.probabilities - expected).max())
+    # Where two classes are as good as equal, as they may be for an extreme image, either may come first.
+    runner_up = np.partition(expected, -2, axis=1)[:, -2]
+    clear = expected.max(axis=1) - runner_up > 2 * answers.tolerance
     # Written so that NaN fails too.
-    if not (difference <= answers.tolerance and np.array_equal(predictions.class_ids, expected_ids)):
+    if not (difference <= answers.tolerance and np.array_equal(predictions.class_ids[clear], expected_ids[clear])):
         name = Precision.Name(model.precision)
         raise ArtifactError(
             f"{model.version.folder}: {name} does not give its golden answers with {model.provider} at batch size "

@@ -17,6 +17,7 @@ from mlpserve_server.transports import Transport, open_transport
 log = logging.getLogger(__name__)
 
 MESSAGE_OVERHEAD = 4096  # bytes of a request beside its images
+LARGEST_MESSAGE = 2**31 - 1  # bytes, of gRPC and protobuf
 
 
 class Server:
@@ -68,7 +69,8 @@ class Server:
         config = self.config
         version = self._store.open(config.model, config.version)
         pixels = version.manifest.image.rows * version.manifest.image.cols
-        self._max_message = config.max_request * pixels + MESSAGE_OVERHEAD
+        self._max_request = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
+        self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
         if config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics, config.metrics_listen)
         services = ControlServices(self._store, config.model, lambda: self._model, self._serving_info)
@@ -79,7 +81,7 @@ class Server:
             lambda: self._model,
             self.metrics,
             max_batch=config.max_batch,
-            max_request=config.max_request,
+            max_request=self._max_request,
             max_queue=config.max_queue,
         )
         self._loop.start()
@@ -130,7 +132,7 @@ class Server:
             provider=model.provider,
             precision=model.precision,
             max_batch_images=self.config.max_batch,
-            max_request_images=self.config.max_request,
+            max_request_images=self._max_request,
             max_message_bytes=self._max_message,
             transport=self._transport.name if self._transport else "",
         )

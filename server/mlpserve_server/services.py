@@ -1,5 +1,6 @@
 """Every method but Predict: GetModel, ListModels, health and reflection, on a grpc.aio server."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -96,7 +97,8 @@ def _handler(answer: Callable[[Any], Message], request_type: type[Message]) -> "
 
     async def handle(request: Message, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
         try:
-            return answer(request)
+            # In a thread: ListModels reads files, and this loop may carry Predict.
+            return await asyncio.to_thread(answer, request)
         except CallError as error:
             await context.abort(error.code, str(error), error.trailing_metadata())
         except StartupError as error:

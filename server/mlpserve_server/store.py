@@ -68,6 +68,14 @@ class Store:
         Raises:
             StoreError: the store or the model is not there.
         """
+        try:
+            return self._versions(model)
+        except OSError as error:
+            raise StoreError(
+                f"--store {self.root}: cannot be read ({error.strerror}); check its permissions"
+            ) from error
+
+    def _versions(self, model: str) -> list[int]:
         if not self.root.is_dir():
             raise StoreError(
                 f"--store {self.root}: no such folder; train a model with: mlpserve-train --store {self.root}"

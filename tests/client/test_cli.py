@@ -32,6 +32,20 @@ def test_predict_pictures_of_any_size(server: ServerProcess, tmp_path: Path) -> 
     assert "Traceback" not in result.stderr
 
 
+def test_pictures_are_prepared_as_the_training_images_were(slow_store: Path, tmp_path: Path) -> None:
+    """The "slow" model was trained on a folder, whose pictures are only scaled: the client does the same unasked."""
+    picture = Image.fromarray(mnist_images()[0]).resize((56, 56))
+    picture.save(tmp_path / "picture.png")
+    with ServerProcess(tmp_path, slow_store, "--model", "slow") as process:
+        answers = [
+            run(
+                "mlpserve", "--server", process.address, "predict", tmp_path / "picture.png", "--top-k", 3, *flag
+            ).stdout
+            for flag in ([], ["--raw"], ["--centre"])
+        ]
+    assert answers[0] == answers[1] != answers[2]
+
+
 def test_no_server_ends_in_a_sentence() -> None:
     result = run("mlpserve", "--server", "127.0.0.1:1", "--timeout", 0.5, "info")
     assert result.returncode == 1

@@ -118,6 +118,12 @@ def test_server_errors_are_typed(server: ServerProcess, call: Call) -> None:
         call(server.address, "predict", mnist_images()[0], top_k=0)
 
 
+@pytest.mark.parametrize("options", [{"version": -1}, {"version": 2**32}])
+def test_versions_that_no_request_can_hold(server: ServerProcess, call: Call, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match="expected 0"):
+        call(server.address, "predict", mnist_images()[0], options=options)
+
+
 def test_information(server: ServerProcess, call: Call) -> None:
     assert call(server.address, "get_model").manifest.labels[3] == "3"
     assert call(server.address, "wait_ready", 10).model.version == 1
@@ -144,10 +150,13 @@ def test_threads_may_share_a_client(server: ServerProcess) -> None:
 class Scripted(ClassifierServiceServicer):
     """Fails as the script says, one entry a Predict call, then answers; names versions from `versions`."""
 
-    def __init__(self, *script: CallError, versions: tuple[int, ...] = (1,), delay: float = 0.0) -> None:
+    def __init__(
+        self, *script: CallError, versions: tuple[int, ...] = (1,), delay: float = 0.0, images_per_answer: int = 1
+    ) -> None:
         self.script = list(script)
         self.versions = list(versions)
         self.delay = delay
+        self.images_per_answer = images_per_answer
         self.sizes: list[int] = []
         self.calls = 0
         self._lock = threading.Lock()
@@ -167,6 +176,7 @@ class Scripted(ClassifierServiceServicer):
         threading.Event().wait(self.delay)
         count = len(request.images) // 4
         self.sizes.append(count)
+        count //= self.images_per_answer
         model = pb.ModelRef(name="m", version=version)
         return pb.PredictResponse(model=model, top_k=1, class_ids=[0] * count, scores=[1.0] * count)
 
@@ -231,6 +241,13 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(call: Call) -> None:
 def test_every_call_has_a_deadline(call: Call) -> None:
     with _serve(Scripted(delay=2)) as target, pytest.raises(DeadlineExceededError):
         call(target, "predict", IMAGES[:5], options={"timeout": 0.3})
+
+
+def test_a_wrong_number_of_answers_is_an_error(call: Call) -> None:
+    """The image size changed under a client that still cuts by the old one."""
+    servicer = Scripted(images_per_answer=2)
+    with _serve(servicer) as target, pytest.raises(ModelChangedError, match="image size has changed"):
+        call(target, "predict", IMAGES[:4])
 
 
 def test_parts_from_two_versions_are_refused(call: Call) -> None:

@@ -71,7 +71,10 @@ def _write_parquet(path: Path, values: list[Any], kind: pa.DataType, name: str =
 def _parquet_raw(path: Path) -> tuple[Path, list[int]]:
     values: list[Any] = [image.tobytes() for image in mnist_images()[:COUNT]]
     values[3], values[50], values[99] = None, b"", b"x" * 783
-    return _write_parquet(path, values, pa.binary()), [3, 50, 99]
+    bomb = BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    values[60] = bomb.getvalue()
+    return _write_parquet(path, values, pa.binary()), [3, 50, 60, 99]
 
 
 def _parquet_png(path: Path) -> tuple[Path, list[int]]:
@@ -82,8 +85,10 @@ def _parquet_png(path: Path) -> tuple[Path, list[int]]:
 
 def _parquet_lists(path: Path) -> tuple[Path, list[int]]:
     values: list[Any] = mnist_images()[:COUNT].reshape(COUNT, 784).tolist()
+    values = [list(map(float, value)) for value in values]
     values[1], values[2], values[4] = [1] * 5, [256, *values[2][1:]], [*values[4][1:], None]
-    return _write_parquet(path, values, pa.list_(pa.int64()), name="pixels"), [1, 2, 4]
+    values[6] = [0.5] * 784
+    return _write_parquet(path, values, pa.list_(pa.float64()), name="pixels"), [1, 2, 4, 6]
 
 
 def _folder(path: Path) -> tuple[Path, list[int]]:
@@ -164,6 +169,20 @@ def _broken(name: str, content: bytes) -> Callable[[Path], Path]:
     return write
 
 
+def _npz(path: Path) -> Path:
+    with path.with_suffix(".npy").open("wb") as file:
+        np.savez(file, images=mnist_images()[:3])
+    return path.with_suffix(".npy")
+
+
+def _damaged_parquet(path: Path) -> Path:
+    path = _write_parquet(path, [image.tobytes() for image in mnist_images()[:COUNT]], pa.binary())
+    content = bytearray(path.read_bytes())
+    content[2000:20_000] = bytes(18_000)
+    path.write_bytes(content)
+    return path
+
+
 def _empty_folder(path: Path) -> Path:
     path.mkdir()
     return path
@@ -176,6 +195,8 @@ WRONG_INPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "float array": (_float_npy, "images have type float64; expected uint8"),
     "no array": (_broken("x.npy", b"hello"), "not a readable .npy array"),
     "no parquet": (_broken("x.parquet", b"hello"), "not a readable Parquet file"),
+    "archive": (_npz, "an archive of arrays"),
+    "damaged parquet": (_damaged_parquet, "cannot be read"),
     "unknown": (_broken("x.doc", b"hello, this is no format at all"), "not an input that is known"),
     "cut gzip": (_broken("x.gz", gzip.compress(b"\0" * 100)[:12]), "not an input that is known"),
 }
@@ -202,6 +223,8 @@ def test_wrong_columns_labels_and_outputs(server: ServerProcess, tmp_path: Path)
             score(client, source, tmp_path / "o.parquet", column="scan", labels=mnist.LABELS)
         with pytest.raises(ScoringError, match="not an IDX label file"):
             score(client, source, tmp_path / "o.parquet", column="scan", labels=mnist.IMAGES)
+        with pytest.raises(ScoringError, match="is a folder; expected the name of a Parquet file"):
+            score(client, source, tmp_path, column="scan")
         with pytest.raises(ScoringError, match="cannot be written"):
             score(client, source, tmp_path / "none" / "o.parquet", column="scan")
 

@@ -1,6 +1,7 @@
 """A damaged or missing artifact is refused with a sentence that names what is wrong."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def copy(store: Path, tmp_path: Path) -> Path:
 
 
 def _start(folder: Path) -> None:
-    Server(ServerConfig(store=folder.parents[1], listen="127.0.0.1:0")).start()
+    with Server(ServerConfig(store=folder.parents[1], listen="127.0.0.1:0")):
+        pass
 
 
 def _all_files(store: Path) -> list[Path]:
@@ -85,10 +87,13 @@ def test_wrong_weights_with_matching_digests_fail_the_golden_samples(copy: Path)
 
 
 def test_a_wrong_int8_file_leaves_float32(copy: Path) -> None:
-    content = bytearray((copy / "model.int8.onnx").read_bytes())
-    start = content.index(b"weights_0") - 100_000
-    content[start : start + 2000] = b"\x3f" * 2000
-    _reseal(copy, "model.int8.onnx", bytes(content))
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(copy / "model.int8.onnx")
+    (weights,) = [tensor for tensor in model.graph.initializer if tensor.name == "weights_0"]
+    weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), "weights_0"))
+    _reseal(copy, "model.int8.onnx", model.SerializeToString())
     result = run("mlpserve-server", "--store", copy.parents[1], "--listen", "127.0.0.1:0", "--precision", "int8")
     assert result.returncode == 1
     assert "golden answers" in result.stderr
@@ -141,6 +146,10 @@ def test_missing_things_are_named(store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty" / "mnist" / ".publishing-x").mkdir(parents=True)
     with pytest.raises(StoreError, match="has no published version"):
         Store(tmp_path / "empty").open("mnist")
+    (tmp_path / "shut").mkdir(mode=0o000)
+    if os.geteuid() != 0:
+        with pytest.raises(StoreError, match="cannot be read"):
+            Store(tmp_path / "shut").open("mnist")
     with pytest.raises(StoreError, match="no model 'cats'"):
         Store(store).open("cats")
     with pytest.raises(StoreError, match=r"no version 9 \(published: 1\)"):

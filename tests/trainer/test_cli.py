@@ -74,6 +74,16 @@ def test_accuracy_gate_publishes_nothing(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "s" / "digits").iterdir() if path.name.isdecimal()]
 
 
+def test_if_missing_trains_once(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "digits", per_class=20, classes=2)
+    flags = ["--store", tmp_path / "s", "--data", folder, "--epochs", 1, "--validation", 0.2, "--if-missing"]
+    first, second = run("mlpserve-train", *flags), run("mlpserve-train", *flags)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "Epoch 1" in first.stdout
+    assert "digits version 1 is in the store already; nothing to do" in second.stdout
+    assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1] == str(tmp_path / "s/digits/1")
+
+
 def test_flags_are_those_that_were_reviewed() -> None:
     """A new or renamed flag shows up in review as a change of flags.txt."""
     expected = (Path(__file__).parent / "flags.txt").read_text().split()

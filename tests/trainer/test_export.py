@@ -12,7 +12,7 @@ from mlpserve.v1.artifact_pb2 import GoldenSamples, Precision
 from mlpserve_trainer.data import Split
 from mlpserve_trainer.errors import GateError
 from mlpserve_trainer.evaluate import Evaluated, Exported, check, evaluate, golden_samples
-from mlpserve_trainer.export import IR_VERSION, OPSET, to_onnx
+from mlpserve_trainer.export import to_onnx
 from mlpserve_trainer.mlp import MLP, Classifier
 from mlpserve_trainer.quantize import WEIGHT_LIMIT, Dense, FoldedNetwork, fold, fold_int8
 
@@ -80,14 +80,13 @@ def test_worst_case_pixels_and_weights_are_exact_on_this_cpu() -> None:
     assert np.abs(probabilities - network.probabilities(images)).max() < 1e-5
 
 
-def test_weight_limit_is_the_largest_that_cannot_saturate() -> None:
+def test_two_products_within_the_weight_limit_fit_int16() -> None:
     assert np.iinfo(np.int16).max >= 2 * 255 * WEIGHT_LIMIT
-    assert 2 * 255 * (WEIGHT_LIMIT + 1) <= np.iinfo(np.int16).max < 2 * 255 * (WEIGHT_LIMIT + 2)
 
 
 def test_interface_and_versions_are_pinned() -> None:
     model = to_onnx(fold(_classifier((5,), 3, "relu", 0)))
-    assert (model.ir_version, model.opset_import[0].version) == (IR_VERSION, OPSET)
+    assert (model.ir_version, model.opset_import[0].version) == (10, 20)
     assert [item.name for item in model.graph.input] == ["images"]
     assert [item.name for item in model.graph.output] == ["class_ids", "scores", "probabilities"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"

@@ -7,7 +7,7 @@ from tests.support.mnist import write_class_folders
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.errors import ConfigError
-from mlpserve_trainer.fit import Epoch, Fit, WeightAverage, choose_device, evaluate, fit, new_mlp
+from mlpserve_trainer.fit import Epoch, Fit, WeightAverage, choose_device, fit, new_mlp, validate
 from mlpserve_trainer.mlp import MLP
 
 CPU = torch.device("cpu")
@@ -31,13 +31,13 @@ def test_it_learns_and_reports_every_epoch(digits: Dataset) -> None:
     assert tuple(epochs) == result.epochs
     assert [epoch.number for epoch in epochs] == list(range(1, 9))
     assert epochs[-1].loss < 0.3 * epochs[0].loss
-    _, accuracy = evaluate(result.classifier, digits.test)
+    _, accuracy = validate(result.classifier, digits.test)
     assert accuracy > 0.7
 
 
 def test_published_weights_are_those_of_the_best_epoch(digits: Dataset) -> None:
     result = _fit(digits)
-    _, accuracy = evaluate(result.classifier, digits.validation)
+    _, accuracy = validate(result.classifier, digits.validation)
     assert accuracy == result.best.validation_accuracy == max(epoch.validation_accuracy for epoch in result.epochs)
 
 
@@ -53,8 +53,15 @@ def test_two_classes_without_hidden_layer_are_a_single_neuron(tmp_path: Path) ->
     dataset = load(str(folder), cache=tmp_path, validation=0.2, seed=0, image_size=None)
     result = _fit(dataset, hidden=(), activation="sigmoid", epochs=20)
     assert result.classifier.mlp.parameter_count() == 785
-    _, accuracy = evaluate(result.classifier, dataset.test)
+    _, accuracy = validate(result.classifier, dataset.test)
     assert accuracy > 0.9
+
+
+@pytest.mark.parametrize(("epochs", "batch_size"), [(1, 1000), (9, 1000), (3, 100), (1, 32)])
+def test_any_number_of_steps(digits: Dataset, epochs: int, batch_size: int) -> None:
+    """The schedule's climb is a tenth of the steps, however few there are."""
+    result = _fit(digits, epochs=epochs, batch_size=batch_size)
+    assert len(result.epochs) == epochs
 
 
 def test_weight_average() -> None:

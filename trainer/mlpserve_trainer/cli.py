@@ -141,7 +141,11 @@ def _manifest(config: TrainConfig, dataset: Dataset, fit: Fit, evaluated: list[E
     mlp = fit.classifier.mlp
     manifest = pb.Manifest(
         model=config.model,
-        image=pb.ImageSpec(rows=dataset.rows, cols=dataset.cols),
+        image=pb.ImageSpec(
+            rows=dataset.rows,
+            cols=dataset.cols,
+            preparation=pb.PREPARATION_CENTRED_INK if dataset.centred_ink else pb.PREPARATION_SCALED,
+        ),
         labels=dataset.labels,
         network=pb.Network(
             layers=mlp.sizes,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision import datasets
 
@@ -22,6 +22,8 @@ EMBEDDED_MNIST = Path(__file__).parent / "mnist"
 
 # The normalisation that every MNIST recipe uses, rounded as it is always quoted.
 MNIST_MEAN, MNIST_DEVIATION = 0.1307, 0.3081
+
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Dataset:
         labels: class labels; a class id is an index into this list.
         rows, cols: size of every image.
         mean, deviation: of the training pixels, scaled to 0..1.
+        centred_ink: whether its images were made as MNIST's were (bright ink, scaled and centred by mass), so that
+            callers prepare their pictures in the same way.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    centred_ink: bool
 
 
 def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tuple[int, int] | None) -> Dataset:
@@ -87,11 +92,11 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
     rows, cols = train.images.shape[1:]
     train, test = (Split(split.images.reshape(len(split), -1), split.targets) for split in (train, test))
     fit, held_out = _set_aside(train, validation, seed)
-    if name == "mnist":
+    if data == "mnist":
         mean, deviation = MNIST_MEAN, MNIST_DEVIATION
     else:
         mean, deviation = _pixel_statistics(fit.images)
-    return Dataset(name, labels, rows, cols, mean, deviation, fit, held_out, test)
+    return Dataset(name, labels, rows, cols, mean, deviation, fit, held_out, test, data in CENTRED_INK)
 
 
 def _set_aside(train: Split, share: float, seed: int) -> tuple[Split, Split]:
@@ -176,6 +181,9 @@ SOURCES: dict[str, Source] = {
     "qmnist": _qmnist,
 }
 
+# NIST's digits and letters; Kuzushiji and clothes are cut and scaled in other ways.
+CENTRED_INK = {"mnist", "emnist-letters", "qmnist"}
+
 
 # --- a folder of class folders -------------------------------------------------------------------------------------
 
@@ -205,6 +213,11 @@ def _read_classes(folder: Path, image_size: tuple[int, int] | None) -> tuple[tup
         raise DataError(
             f"{folder}: {str(error).rstrip('.')}. Expected one folder of images for each class, {folder}/CLASS/IMAGE"
         ) from error
+    if set(listing.classes) <= SPLIT_NAMES:
+        raise DataError(
+            f"{folder}: its folders are named {', '.join(listing.classes)}, like splits, not classes. Expected "
+            f"{folder}/train/CLASS/IMAGE and {folder}/test/CLASS/IMAGE, or {folder}/CLASS/IMAGE"
+        )
     if len(listing.classes) < 2:
         raise DataError(f"{folder}: only one class ({listing.classes[0]}); a classifier needs at least two")
     images: list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = []
@@ -220,11 +233,28 @@ def _read_classes(folder: Path, image_size: tuple[int, int] | None) -> tuple[tup
     return tuple(listing.classes), Split(torch.from_numpy(np.stack(images)), targets)
 
 
+def to_grey(image: Image.Image) -> Image.Image:
+    """Upright and grey, transparent parts white: what the client does with a picture (a test compares the two).
+
+    Raises:
+        ValueError: pixels that are neither 8 nor 16 bits deep.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}; expected 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("L")
+
+
 def _read_image(path: Path, image_size: tuple[int, int] | None) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     try:
         with Image.open(path) as image:
-            grey = image.convert("L")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            grey = to_grey(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable image ({error}); mend or remove the file") from error
     if image_size is not None:
         rows, cols = image_size

@@ -18,9 +18,12 @@ from mlpserve_trainer.errors import GateError
 from mlpserve_trainer.mlp import Classifier
 from mlpserve_trainer.quantize import FoldedNetwork
 
+BATCH = 4096  # images; bounds the memory of a run over a whole test set
+
 GOLDEN_SAMPLES = 32  # test images; three extreme ones are added
+GOLDEN_CANDIDATES = 512  # test images that they are chosen from
 GOLDEN_TOLERANCE = 1e-3  # of a probability: above float32 noise on any provider, far below a wrong sum
-GOLDEN_MARGIN = 0.05  # least lead of a golden image's class, so that no rounding can change it
+GOLDEN_MARGIN = 0.05  # least lead of a chosen image's class
 
 # The float32 file must be PyTorch to float32 noise; the int8 file may round, but must not change what users see.
 MAX_DIFFERENCE = {Precision.PRECISION_FP32: 1e-4}
@@ -61,11 +64,13 @@ class Evaluated:
 
 def evaluate(exported: Exported, classifier: Classifier, test: Split) -> Evaluated:
     """Run an exported file over the whole test set."""
-    images, targets = test.images.numpy(), test.targets.numpy()
+    targets = test.targets.numpy()
     session = _session(exported.model)
-    class_ids, scores, probabilities = session.run(["class_ids", "scores", "probabilities"], {"images": images})
-    with torch.no_grad():
-        reference = classifier(test.images).numpy()
+    parts = [
+        (*session.run(["class_ids", "scores", "probabilities"], {"images": part.numpy()}), _reference(classifier, part))
+        for part in test.images.split(BATCH)
+    ]
+    class_ids, scores, probabilities, reference = map(np.concatenate, zip(*parts, strict=True))
     if not (
         np.array_equal(class_ids, probabilities.argmax(axis=1)) and np.array_equal(scores, probabilities.max(axis=1))
     ):
@@ -79,6 +84,13 @@ def evaluate(exported: Exported, classifier: Classifier, test: Split) -> Evaluat
         agreement=float((class_ids == reference.argmax(axis=1)).mean()),
         confusion=np.bincount(targets * classes + class_ids, minlength=classes**2).reshape(classes, classes),
     )
+
+
+@torch.no_grad()
+def _reference(classifier: Classifier, images: torch.Tensor) -> npt.NDArray[np.float32]:
+    """PyTorch's probabilities [N, C]."""
+    result: npt.NDArray[np.float32] = classifier(images).numpy()
+    return result
 
 
 def check(evaluated: list[Evaluated], min_accuracy: float) -> None:
@@ -117,17 +129,15 @@ def golden_samples(exported: list[Exported], test: Split) -> GoldenSamples:
     Raises:
         GateError: a file's answers differ from exact arithmetic over its own weights, on this machine.
     """
-    images = test.images.numpy()
+    # Evenly spaced, because a folder's test images are sorted by class.
+    images = test.images.numpy()[np.linspace(0, len(test) - 1, min(len(test), GOLDEN_CANDIDATES)).astype(int)]
     networks = [item.network for item in exported]
     clear = np.all([_margin(network.probabilities(images)) > GOLDEN_MARGIN for network in networks], axis=0)
-    extremes = [
-        extreme
-        for extreme in _extreme_images(images.shape[1])
-        if all(_margin(network.probabilities(extreme))[0] > GOLDEN_MARGIN for network in networks)
-    ]
-    samples = np.concatenate([images[np.flatnonzero(clear)[:GOLDEN_SAMPLES]], *extremes])
-    if len(samples) == 0:
+    chosen = images[clear]
+    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), GOLDEN_SAMPLES)).astype(int)]
+    if len(chosen) == 0:
         raise GateError("the model is sure of no test image at all; nothing was published")
+    samples = np.concatenate([chosen, *_extreme_images(images.shape[1])])
     golden = GoldenSamples(images=samples.tobytes())
     for item in exported:
         expected = item.network.probabilities(samples)

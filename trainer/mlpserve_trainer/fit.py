@@ -112,9 +112,9 @@ def fit(
     steps = -(-len(train) // config.batch_size)
     peak = 2 * config.learning_rate
     optimiser = torch.optim.Adam(mlp.parameters(), lr=peak, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=peak, total_steps=config.epochs * steps + 1, pct_start=0.1
-    )
+    total = config.epochs * steps + 1
+    # The climb takes a tenth of the steps; OneCycleLR divides by zero when that is exactly one step.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total, pct_start=max(0.1, 1.5 / total))
     average = WeightAverage(mlp, averaged.mlp, config.average)
     generator = torch.Generator(device=device).manual_seed(config.seed)
 
@@ -143,7 +143,7 @@ def fit(
             loss_sum += loss.detach() * len(batch)  # stays on the device: no synchronisation in the loop
         mean_loss = loss_sum.item() / len(train)
         seconds = time.perf_counter() - epoch_started
-        epoch = Epoch(number, mean_loss, *evaluate(averaged, validation), seconds)
+        epoch = Epoch(number, mean_loss, *validate(averaged, validation), seconds)
         history.append(epoch)
         if epoch.validation_accuracy >= max(e.validation_accuracy for e in history):
             best_weights = {name: value.clone() for name, value in averaged.mlp.state_dict().items()}
@@ -180,7 +180,7 @@ class WeightAverage:
 
 
 @torch.no_grad()
-def evaluate(classifier: Classifier, split: Split) -> tuple[float, float]:
+def validate(classifier: Classifier, split: Split) -> tuple[float, float]:
     """Cross-entropy in nats and accuracy 0 to 1 over a split on the classifier's device."""
     loss = correct = 0.0
     for start in range(0, len(split), EVALUATION_BATCH):

@@ -79,9 +79,16 @@ def publish(store: Path, model: str, manifest: Manifest, files: dict[str, tuple[
 
 
 def latest(store: Path, model: str) -> Path | None:
-    """The folder of a model's newest version; None if there is none."""
+    """The folder of a model's newest version; None if there is none.
+
+    Raises:
+        PublishError: the store cannot be read.
+    """
     folder = store / model
-    numbers = versions(folder) if folder.is_dir() else []
+    try:
+        numbers = versions(folder) if folder.is_dir() else []
+    except OSError as error:
+        raise PublishError(f"--store {store} cannot be read: {error.strerror}") from error
     return folder / str(numbers[-1]) if numbers else None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve_client.client import Client
 from mlpserve_client.requests import ModelId, Predictions
 from mlpserve_client.scoring.sinks import ParquetSink
@@ -45,7 +46,7 @@ def score(
     *,
     labels: Path | None = None,
     column: str = "",
-    raw: bool = False,
+    raw: bool | None = None,
     batch: int = 1024,
     in_flight: int = 4,
     timeout: float = 60.0,
@@ -58,7 +59,7 @@ def score(
         output: the Parquet file; it appears when it is complete.
         labels: IDX or .npy file with the true class ids, for the accuracy.
         column: of the images in a Parquet file; "" to find it.
-        raw: do not look for ink in pictures, only scale them.
+        raw: only scale pictures, do not look for ink; None: as the model's training images were made.
         batch: rows in one request.
         in_flight: most requests at a time.
         timeout: seconds for one request with its retries.
@@ -69,6 +70,8 @@ def score(
     """
     info = client.wait_ready(timeout)
     manifest = info.manifest
+    if raw is None:
+        raw = manifest.image.preparation != Preparation.PREPARATION_CENTRED_INK
     opened = open_source(source, manifest.image.rows, manifest.image.cols, chunk_rows=batch, column=column, raw=raw)
     truth = None if labels is None else read_labels(labels)
     if truth is not None and len(truth) != opened.rows:

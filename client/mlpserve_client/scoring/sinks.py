@@ -34,6 +34,8 @@ class ParquetSink:
             ("model_version", pa.int32()),
             ("model_digest", pa.string()),
         ]
+        if path.is_dir() or not path.name:
+            raise ScoringError(f"{path}: is a folder; expected the name of a Parquet file to write")
         self._path = path
         self._labels = labels
         self._schema = pa.schema(fields)
@@ -60,7 +62,8 @@ class ParquetSink:
         model = predictions.model if predictions else None
         columns = {
             "row": range(chunk.start, chunk.start + chunk.count),
-            "file": chunk.files,
+            # A file's name need not be text.
+            "file": chunk.files and [name.encode(errors="replace").decode() for name in chunk.files],
             "class_id": class_ids,
             "label": [None if class_id is None else self._labels[class_id] for class_id in class_ids],
             "score": scores,

@@ -1,10 +1,10 @@
 """Inputs of a scoring job as chunks of rows, in order. A row that cannot be used carries its error along."""
 
 import gzip
-import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mlpserve_client.errors import InvalidInputError, MlpserveError
-from mlpserve_client.prepare import from_image, read_image
+from mlpserve_client.prepare import UNREADABLE, from_image, read_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers: unsigned bytes in three dimensions, and in one
 
 
@@ -75,16 +76,32 @@ def open_source(path: Path, rows: int, cols: int, *, chunk_rows: int, column: st
     """
     if not path.exists():
         raise ScoringError(f"{path}: no such file or folder")
-    try:
+    with _reading(path):
         if path.is_dir():
-            return _folder(path, rows, cols, chunk_rows, raw)
-        if path.suffix == ".npy":
-            return _npy(path, rows, cols, chunk_rows)
-        if path.suffix == ".parquet":
-            return _parquet(path, rows, cols, chunk_rows, column, raw)
-        return _idx(path, rows, cols, chunk_rows)
-    except OSError as error:
-        raise ScoringError(f"{path}: cannot be read ({error})") from error
+            source = _folder(path, rows, cols, chunk_rows, raw)
+        elif path.suffix == ".npy":
+            source = _npy(path, rows, cols, chunk_rows)
+        elif path.suffix == ".parquet":
+            source = _parquet(path, rows, cols, chunk_rows, column, raw)
+        else:
+            source = _idx(path, rows, cols, chunk_rows)
+    return Source(source.rows, _guarded(path, source.chunks))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what the readers raise for a damaged input into a sentence."""
+    try:
+        yield
+    except ScoringError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ScoringError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+
+
+def _guarded(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    with _reading(path):
+        yield from chunks
 
 
 def read_labels(path: Path) -> npt.NDArray[np.int64]:
@@ -96,6 +113,8 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
     try:
         if path.suffix == ".npy":
             labels = np.load(path, allow_pickle=False)
+            if not isinstance(labels, np.ndarray):
+                raise ScoringError(f"{path}: an archive of arrays; expected one .npy array")
             if labels.ndim != 1 or labels.dtype.kind not in "iu":
                 raise ScoringError(f"{path}: expected integers in one dimension, got {labels.dtype} {labels.shape}")
             return np.asarray(labels, np.int64)
@@ -160,6 +179,8 @@ def _npy(path: Path, rows: int, cols: int, chunk_rows: int) -> Source:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ScoringError(f"{path}: not a readable .npy array ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise ScoringError(f"{path}: an archive of arrays; expected one .npy array")
     if array.dtype != np.uint8:
         raise ScoringError(f"{path}: images have type {array.dtype}; expected uint8, raw pixels from 0 to 255")
     if array.ndim not in (2, 3):
@@ -244,14 +265,14 @@ def _from_value(value: Any, rows: int, cols: int, raw: bool) -> npt.NDArray[np.u
     if value is None:
         raise InvalidInputError("the image is null")
     if isinstance(value, bytes):
-        if len(value) == rows * cols:
+        if len(value) == rows * cols and not value.startswith(PICTURE_SIGNATURES):
             return np.frombuffer(value, np.uint8)
         try:
             with Image.open(BytesIO(value)) as image:
                 return from_image(image, rows, cols, raw=raw).ravel()
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            if isinstance(error, InvalidInputError):
-                raise
+        except InvalidInputError:
+            raise
+        except UNREADABLE as error:
             raise InvalidInputError(
                 f"{len(value)} bytes are neither {rows * cols} pixels nor a readable picture"
             ) from error
@@ -261,8 +282,8 @@ def _from_value(value: Any, rows: int, cols: int, raw: bool) -> npt.NDArray[np.u
         raise InvalidInputError(f"a {type(value).__name__} is not an image") from error
     if len(numbers) != rows * cols:
         raise InvalidInputError(f"{len(numbers)} pixels; the model takes {rows}x{cols}")
-    if not all(map(math.isfinite, (numbers.min(), numbers.max()))) or numbers.min() < 0 or numbers.max() > 255:
-        raise InvalidInputError("pixels are not all between 0 and 255")
+    if not np.all((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers))):
+        raise InvalidInputError("pixels are not all whole numbers from 0 to 255")
     return numbers.astype(np.uint8)
 
 

@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Preparation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PREPARATION_UNSPECIFIED: _ClassVar[Preparation]
+    PREPARATION_SCALED: _ClassVar[Preparation]
+    PREPARATION_CENTRED_INK: _ClassVar[Preparation]
+
 class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRECISION_UNSPECIFIED: _ClassVar[Precision]
@@ -22,6 +28,9 @@ class FileRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FILE_ROLE_REPORT: _ClassVar[FileRole]
     FILE_ROLE_MODEL_CARD: _ClassVar[FileRole]
     FILE_ROLE_PICTURE: _ClassVar[FileRole]
+PREPARATION_UNSPECIFIED: Preparation
+PREPARATION_SCALED: Preparation
+PREPARATION_CENTRED_INK: Preparation
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FP32: Precision
 PRECISION_INT8: Precision
@@ -67,12 +76,14 @@ class Manifest(_message.Message):
     def __init__(self, format: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., created: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., tools: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ...) -> None: ...
 
 class ImageSpec(_message.Message):
-    __slots__ = ("rows", "cols")
+    __slots__ = ("rows", "cols", "preparation")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLS_FIELD_NUMBER: _ClassVar[int]
+    PREPARATION_FIELD_NUMBER: _ClassVar[int]
     rows: int
     cols: int
-    def __init__(self, rows: _Optional[int] = ..., cols: _Optional[int] = ...) -> None: ...
+    preparation: Preparation
+    def __init__(self, rows: _Optional[int] = ..., cols: _Optional[int] = ..., preparation: _Optional[_Union[Preparation, str]] = ...) -> None: ...
 
 class Network(_message.Message):
     __slots__ = ("layers", "activation", "parameters")

@@ -46,7 +46,7 @@ class ClassifierServiceStub:
         mlpserve.v1.classifier_pb2.ListModelsRequest,
         mlpserve.v1.classifier_pb2.ListModelsResponse,
     ]
-    """Lists the versions in the server's store, newest first."""
+    """Lists the versions of the served model in the server's store, newest first."""
 
 class ClassifierServiceAsyncStub:
     """Classifies images with the model that a server has loaded.
@@ -76,7 +76,7 @@ class ClassifierServiceAsyncStub:
         mlpserve.v1.classifier_pb2.ListModelsRequest,
         mlpserve.v1.classifier_pb2.ListModelsResponse,
     ]
-    """Lists the versions in the server's store, newest first."""
+    """Lists the versions of the served model in the server's store, newest first."""
 
 class ClassifierServiceServicer(metaclass=abc.ABCMeta):
     """Classifies images with the model that a server has loaded.
@@ -112,6 +112,6 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
         request: mlpserve.v1.classifier_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[mlpserve.v1.classifier_pb2.ListModelsResponse, collections.abc.Awaitable[mlpserve.v1.classifier_pb2.ListModelsResponse]]:
-        """Lists the versions in the server's store, newest first."""
+        """Lists the versions of the served model in the server's store, newest first."""
 
 def add_ClassifierServiceServicer_to_server(servicer: ClassifierServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

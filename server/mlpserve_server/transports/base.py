@@ -57,7 +57,7 @@ class Transport(Protocol):
         """Answer calls; those that nobody waits for any longer are ignored."""
 
     def set_serving(self, serving: bool) -> None:
-        """Set the health status; once it was withdrawn after serving, it stays withdrawn."""
+        """Set the health status that Check answers and Watch streams are told."""
 
     def stop(self) -> None:
         """Let what was sent reach the wire and close; calls that were not answered end as UNAVAILABLE."""

@@ -7,6 +7,7 @@ loop.
 import asyncio
 import queue
 import time
+from contextlib import suppress
 
 import grpc
 
@@ -43,7 +44,11 @@ class GrpcioTransport:
     def start(self) -> str:  # noqa: D102
         host = f"[{self._host}]" if ":" in self._host else self._host
         self._aio.start()
-        port = self._aio.run(self._start(f"{host}:{self._port}"))
+        try:
+            port = self._aio.run(self._start(f"{host}:{self._port}"))
+        except ListenError:
+            self._aio.stop()
+            raise
         return f"{host}:{port}"
 
     async def _start(self, address: str) -> int:
@@ -92,7 +97,9 @@ class GrpcioTransport:
             return calls
 
     def send(self, answers: list[Answer]) -> None:  # noqa: D102
-        self._aio.loop.call_soon_threadsafe(_resolve, answers)
+        # After a drain that took too long the event loop is gone, and so are the callers.
+        with suppress(RuntimeError):
+            self._aio.loop.call_soon_threadsafe(_resolve, answers)
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._aio.run(self._services.set_serving(serving))

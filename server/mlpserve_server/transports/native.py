@@ -7,6 +7,7 @@ a proxy.
 
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -37,24 +38,32 @@ class NativeTransport:
         self._services = services
         self._max_message = max_message
         self._aio = AioThread()
-        self._folder = tempfile.TemporaryDirectory(prefix="mlpserve-")
         self._calls: dict[int, Call] = {}
 
     def start(self) -> str:  # noqa: D102
         target = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-        try:
-            # Without call_details the front reports neither deadlines nor cancellations.
-            self._front = NativeGrpcFront(target, [(PREDICT, False)], call_details=True)
-        except OSError as error:
-            raise ListenError(f"--listen {target}: {error.strerror or error}; take another address") from error
-        fallback = Path(self._folder.name) / "control.sock"
-        self._aio.start()
-        self._aio.run(self._start_fallback(f"unix:{fallback}"))
-        self._front.set_fallback(str(fallback))
-        try:
-            self._front.start()
-        except OSError as error:
-            raise ListenError(f"--listen {target}: {error.strerror or error}; take another address") from error
+        with ExitStack() as opened:
+            self._aio.start()
+            opened.callback(self._aio.stop)
+            try:
+                folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="mlpserve-"))
+                fallback = Path(folder) / "control.sock"
+                self._aio.run(self._start_fallback(f"unix:{fallback}"))
+            except (OSError, RuntimeError) as error:
+                raise ListenError(
+                    f"the native transport cannot make its control socket ({error}); it needs a writable temporary "
+                    "folder with a path below 90 characters (TMPDIR), or use --transport grpcio"
+                ) from error
+            opened.callback(lambda: self._aio.run(self._server.stop(grace=0)))
+            try:
+                # Without call_details the front reports neither deadlines nor cancellations.
+                self._front = NativeGrpcFront(target, [(PREDICT, False)], call_details=True)
+                opened.callback(self._front.close)
+                self._front.set_fallback(str(fallback))
+                self._front.start()
+            except OSError as error:
+                raise ListenError(f"--listen {target}: {error.strerror or error}; take another address") from error
+            self._opened = opened.pop_all()
         return f"{target.rpartition(':')[0]}:{self._front.bound_port}"
 
     async def _start_fallback(self, address: str) -> None:
@@ -95,10 +104,7 @@ class NativeTransport:
 
     def stop(self) -> None:  # noqa: D102
         time.sleep(FLUSH_SECONDS)
-        self._front.close()
-        self._aio.run(self._server.stop(grace=0))
-        self._aio.stop()
-        self._folder.cleanup()
+        self._opened.close()
 
 
 def _too_large(size: int, limit: int) -> MessageTooLarge:

@@ -1,0 +1,99 @@
+"""The servers that are measured, each with the command that starts it on one core."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent
+PYTHON = sys.executable
+PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+CORE = "0"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server.
+
+    Attributes:
+        name: in the table.
+        command: with {port}, {store} and {onnx} to be filled in.
+        path: of a request.
+        wire: form of a request: "mlpserve" (our contract), "raw" (HTTP/1, the pixels as they are) or "oip".
+        answers: whether its answers are checked; a no-op server has none.
+        environment: added to this process's.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    path: str = PREDICT
+    wire: str = "mlpserve"
+    answers: bool = True
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def _ours(name: str, *flags: str) -> Contender:
+    command = (str(Path(PYTHON).parent / "mlpserve-server"), "--store", "{store}", "--listen", "127.0.0.1:{port}")
+    return Contender(name, (*command, *flags))
+
+
+def _script(name: str, *arguments: str, answers: bool = True) -> Contender:
+    return Contender(name, (PYTHON, *arguments), answers=answers)
+
+
+OURS = (_ours("mlpserve"), _ours("mlpserve, grpcio", "--transport", "grpcio"))
+NOOPS = (
+    _script("no-op", str(BENCH / "baselines/noop.py"), "{store}", "{port}", "native", answers=False),
+    _script("no-op, grpcio", str(BENCH / "baselines/noop.py"), "{store}", "{port}", "grpcio", answers=False),
+)
+TUTORIALS = (
+    _script("grpcio threads", str(BENCH / "baselines/threads.py"), "{onnx}", "{port}"),
+    _script("grpc.aio", str(BENCH / "baselines/aio.py"), "{onnx}", "{port}"),
+)
+
+
+@contextmanager
+def running(contender: Contender, store: Path, onnx: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Start a server and all its children on one core; the port may not be open yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    places = {"port": str(port), "store": str(store), "onnx": str(onnx)}
+    command = ["taskset", "-c", CORE, *(part.format(**places) for part in contender.command)]
+    environment = {**os.environ, **{key: value.format(**places) for key, value in contender.environment.items()}}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield port, process
+    finally:
+        # The session that was made for it: its children as well, and nothing else.
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            deadline = time.monotonic() + 5
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+        process.wait()
+
+
+def memory_mb(process: subprocess.Popen[bytes]) -> float:
+    """Resident memory of a process and its children, shared pages counted once each (PSS)."""
+    total = 0.0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            session = int(status.read_text().rpartition(")")[2].split()[3])
+            if session == process.pid:
+                rollup = (status.parent / "smaps_rollup").read_text()
+                total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+        except (OSError, StopIteration):
+            continue
+    return total

@@ -1,0 +1,91 @@
+"""Load from h2load, pinned to one core, and what it measured."""
+
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+CORE = "1"
+
+
+@dataclass(frozen=True)
+class Load:
+    """One case.
+
+    Attributes:
+        name: of the case.
+        images: images in a request.
+        connections: how many.
+        streams: requests in flight on each connection.
+        rate: requests a second in all, open loop; 0 for as many as are answered.
+    """
+
+    name: str
+    images: int
+    connections: int
+    streams: int
+    rate: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run came to: requests a second, and percentiles of the latency in µs."""
+
+    requests_per_second: float
+    p50: float
+    p99: float
+
+
+def need_h2load() -> None:
+    """Install Debian's nghttp2-client where that is possible, or say what to do."""
+    if shutil.which("h2load"):
+        return
+    if shutil.which("apt-get"):
+        subprocess.run(["apt-get", "update", "-qq"], check=False, capture_output=True)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "nghttp2-client"], check=False, capture_output=True)
+    if not shutil.which("h2load"):
+        sys.exit("h2load is not installed: apt-get install nghttp2-client (as root), or your system's nghttp2 package")
+
+
+def run(load: Load, url: str, body: bytes, *, grpc: bool, seconds: float) -> Measured:
+    """Load a server for some seconds.
+
+    Raises:
+        RuntimeError: a request failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data, log = Path(folder) / "body", Path(folder) / "log"
+        # A gRPC message is preceded by a flag and its length.
+        data.write_bytes(b"\0" + len(body).to_bytes(4, "big") + body if grpc else body)
+        command = ["taskset", "-c", CORE, "h2load", f"--data={data}", f"--log-file={log}"]
+        command += [f"--duration={seconds:g}", "--warm-up-time=0.5"]
+        command += [f"--clients={load.connections}", f"--max-concurrent-streams={load.streams}"]
+        if load.rate:
+            command += [f"--rps={load.rate / load.connections:g}"]
+        if grpc:
+            command += ["--header=content-type: application/grpc", "--header=te: trailers"]
+        else:
+            command += ["--h1", "--header=content-type: application/octet-stream"]
+        result = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 60, check=False)
+        return _parse(result.stdout + result.stderr, log)
+
+
+def _parse(output: str, log: Path) -> Measured:
+    rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", output)
+    failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", output)
+    if rate is None or failed is None:
+        raise RuntimeError(f"h2load did not finish:\n{output[-2000:]}")
+    statuses, latencies = set(), []
+    with log.open() as lines:
+        for line in lines:
+            _, status, latency = line.split()
+            statuses.add(status)
+            latencies.append(int(latency))
+    if statuses != {"200"} or failed[2] != "0" or failed[3] != "0":
+        raise RuntimeError(f"requests failed: statuses {statuses}\n{output[-2000:]}")
+    cuts = statistics.quantiles(latencies, n=100)
+    return Measured(float(rate[1]), cuts[49], cuts[98])

@@ -1,0 +1,190 @@
+"""Servers on one core, the load generator on the other: `make bench-serving`.
+
+Every server gets the same published MNIST model and is asked for a known answer before it is timed. Rounds are
+interleaved: each server is started afresh in each round, and the figures are medians over the rounds. Writes
+bench/results/serving.md and serving.json.
+
+    python bench/serving.py [--rounds N] [--seconds S] [--peers] [--only NAME …]
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from bench.contenders import CORE, NOOPS, OURS, PYTHON, TUTORIALS, Contender, memory_mb, running
+from bench.load import Load, Measured, need_h2load, run
+from bench.report import Results, write
+from mlpserve.v1 import classifier_pb2 as pb
+
+BENCH = Path(__file__).resolve().parent
+RESULTS = BENCH / "results"
+
+SINGLE = [
+    Load("1 in flight", 1, 1, 1),
+    Load("16 in flight", 1, 1, 16),
+    Load("64 in flight", 1, 2, 32),
+    Load("256 in flight", 1, 8, 32),
+]
+BATCHES = [Load("32 images", 32, 1, 4), Load("256 images", 256, 1, 4), Load("1024 images", 1024, 1, 4)]
+OPEN_LOOP = "half of saturation"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=2, help="of each case")
+    parser.add_argument("--peers", action="store_true", help="the peers as well, each in an environment of its own")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these servers")
+    arguments = parser.parse_args()
+    if (os.cpu_count() or 1) < 2:
+        sys.exit("two cores are needed: one for the server, one for the load generator")
+    need_h2load()
+    contenders = [*OURS, *NOOPS, *TUTORIALS]
+    if arguments.peers:
+        from bench.peers import PEERS
+
+        contenders += PEERS
+    if arguments.only:
+        contenders = [contender for contender in contenders if contender.name in arguments.only]
+    store = published_model()
+    version = store / "mnist/1"
+    images = test_images()
+
+    results: Results = defaultdict(lambda: defaultdict(list))
+    facts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    in_process: dict[str, list[float]] = defaultdict(list)
+    for number in range(1, arguments.rounds + 1):
+        for name, rate in measure_in_process(version).items():
+            in_process[name].append(rate)
+        for contender in contenders:
+            print(f"round {number}: {contender.name}", file=sys.stderr, flush=True)
+            with running(contender, store, version / "model.onnx") as (port, process):
+                facts[contender.name]["start_seconds"].append(
+                    wait_for_answer(contender, port, process, images, version)
+                )
+                for load in cases(contender, results[contender.name]):
+                    body = encode(contender, images[: load.images])
+                    url = f"http://127.0.0.1:{port}{contender.path}"
+                    measured = run(load, url, body, grpc=contender.wire != "raw", seconds=arguments.seconds)
+                    results[contender.name][load.name].append(measured)
+                facts[contender.name]["memory_mb"].append(memory_mb(process))
+    write(RESULTS, machine(), [c.name for c in contenders], results, facts, in_process, arguments.rounds)
+
+
+def cases(contender: Contender, so_far: dict[str, list[Measured]]) -> list[Load]:
+    """What a server is asked to do; the open loop's rate comes from its own saturation."""
+    loads = SINGLE + (BATCHES if contender.answers else [])
+    saturation = so_far.get("256 in flight", [])
+    if not saturation:
+        return loads  # the first round finds it
+    half = int(statistics.median(m.requests_per_second for m in saturation) / 2)
+    return [*loads, replace(SINGLE[-1], name=OPEN_LOOP, rate=half)]
+
+
+def encode(contender: Contender, images: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]") -> bytes:
+    if contender.wire == "mlpserve":
+        return pb.PredictRequest(images=images.tobytes()).SerializeToString()
+    if contender.wire == "raw":
+        return images.tobytes()
+    from bench.peers.oip import encode as encode_oip
+
+    return encode_oip(images)
+
+
+def wait_for_answer(
+    contender: Contender,
+    port: int,
+    process: "subprocess.Popen[bytes]",
+    images: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]",
+    version: Path,
+) -> float:
+    """Seconds from the start to the first answer, which must be the model's; a no-op server's only has to come."""
+    import onnxruntime as ort
+
+    started = time.monotonic()
+    session = ort.InferenceSession(version / "model.onnx", providers=["CPUExecutionProvider"])
+    expected = session.run(["class_ids"], {"images": images[:300]})[0]
+    while True:
+        try:
+            answer = ask(contender, port, images[:300])
+        except (grpc.RpcError, OSError) as error:
+            if process.poll() is not None or time.monotonic() - started > 90:
+                sys.exit(f"{contender.name} does not answer: {error}")
+            time.sleep(0.02)
+            continue
+        seconds = time.monotonic() - started
+        if contender.answers and (answer != expected).mean() > 0.01:
+            sys.exit(f"{contender.name} gives wrong answers: {answer[:10]}, expected {expected[:10]}")
+        return seconds
+
+
+def ask(
+    contender: Contender, port: int, images: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]"
+) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """One request's class ids."""
+    if contender.wire == "raw":
+        import urllib.request
+
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{contender.path}", data=images.tobytes())
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return np.frombuffer(response.read(), np.float32).reshape(len(images), -1).argmax(axis=1)
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        call = channel.unary_unary(contender.path)
+        payload = call(encode(contender, images), timeout=10)
+    if contender.wire == "mlpserve":
+        return np.array(pb.PredictResponse.FromString(payload).class_ids)
+    from bench.peers.oip import decode as decode_oip
+
+    return decode_oip(payload, len(images)).argmax(axis=1)
+
+
+def measure_in_process(version: Path) -> dict[str, float]:
+    command = ["taskset", "-c", CORE, PYTHON, str(BENCH / "baselines/inprocess.py"), str(version)]
+    result: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return result
+
+
+def published_model() -> Path:
+    """A store with MNIST as `mlpserve-train` makes it; trained once."""
+    store = BENCH / "out/store"
+    command = [str(Path(PYTHON).parent / "mlpserve-train"), "--store", str(store), "--if-missing"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return store
+
+
+def test_images() -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
+    import gzip
+
+    packed = BENCH.parent / "trainer/mlpserve_trainer/mnist/t10k-images-idx3-ubyte.gz"
+    return np.frombuffer(gzip.decompress(packed.read_bytes()), np.uint8, offset=16).reshape(-1, 784)
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    vector = (
+        "AVX-512 VNNI"
+        if "avx512_vnni" in flags
+        else "AVX-512"
+        if "avx512f" in flags
+        else "AVX2"
+        if "avx2" in flags
+        else ""
+    )
+    return f"{os.cpu_count()} cores, {model} ({vector}), Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    main()
