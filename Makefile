@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format proto bench bench-training clean
+.PHONY: help setup demo test test-all lint format proto bench bench-serving bench-peers bench-training clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,10 +32,16 @@ format: setup  ## the only target that rewrites code
 proto: .venv-proto/.installed  ## generate the stubs beside the .proto files
 	@.venv-proto/bin/python proto/generate.py
 
-bench: bench-training  ## every benchmark
+bench: bench-serving bench-training  ## every benchmark
+
+bench-serving: setup  ## our server, tutorial servers and the limits, one core each (ten minutes)
+	@$(BIN)/python -m bench.serving
+
+bench-peers: setup  ## the same with peers, each in an environment of its own
+	@$(BIN)/python -m bench.serving --peers
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
-	@$(BIN)/python bench/training.py
+	@$(BIN)/python -m bench.training
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .venv-proto demo/out

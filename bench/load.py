@@ -62,7 +62,7 @@ def run(load: Load, url: str, body: bytes, *, grpc: bool, seconds: float) -> Mea
         # A gRPC message is preceded by a flag and its length.
         data.write_bytes(b"\0" + len(body).to_bytes(4, "big") + body if grpc else body)
         command = ["taskset", "-c", CORE, "h2load", f"--data={data}", f"--log-file={log}"]
-        command += [f"--duration={seconds:g}", "--warm-up-time=0.5"]
+        command += [f"--duration={round(seconds * 1000)}ms", "--warm-up-time=300ms"]
         command += [f"--clients={load.connections}", f"--max-concurrent-streams={load.streams}"]
         if load.rate:
             command += [f"--rps={load.rate / load.connections:g}"]

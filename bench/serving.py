@@ -4,7 +4,7 @@ Every server gets the same published MNIST model and is asked for a known answer
 interleaved: each server is started afresh in each round, and the figures are medians over the rounds. Writes
 bench/results/serving.md and serving.json.
 
-    python bench/serving.py [--rounds N] [--seconds S] [--peers] [--only NAME …]
+    python -m bench.serving [--rounds N] [--seconds S] [--peers] [--only NAME …]
 """
 
 import argparse

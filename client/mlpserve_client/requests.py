@@ -110,7 +110,7 @@ def build(
             model=model,
             version=version,
             images=images[start : start + size].tobytes(),
-            top_k=top_k,
+            top_k=0 if top_k == 1 else top_k,  # a default is not sent: the server knows such requests by their length
             probabilities=probabilities,
         )
 

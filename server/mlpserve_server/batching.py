@@ -10,9 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 
-from mlpserve.v1.classifier_pb2 import PredictRequest
-from mlpserve_server.codec import ReplyEncoder, assemble, decode
+from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
@@ -20,6 +21,18 @@ from mlpserve_server.transports.base import Answer, Call, Transport
 
 log = logging.getLogger(__name__)
 
+
+def _code(answer: Answer) -> str:
+    """Name of an answer's gRPC code."""
+    return "OK" if isinstance(answer[1], bytes) else answer[1].code.name
+
+
+_arrived = attrgetter("arrived")
+
+REFUSALS: dict[str, CallError] = {
+    "draining": Draining("the server is shutting down; call another one, or this one again later"),
+    "not_ready": NotReady("the model is still being loaded; try again in a moment"),
+}
 IDLE_SECONDS = 0.1  # longest wait for a call before the loop looks whether it should stop
 
 
@@ -54,6 +67,7 @@ class BatchingLoop:
         self._queue: deque[Call] = deque()
         self._queued_images = 0
         self._images_per_second = 0.0  # of recent Runs, for RetryInfo
+        self._codec: tuple[LoadedModel, Decoder, Encoder] | None = None
         self._draining = threading.Event()
         self._refusing = False
         self._thread = threading.Thread(target=self._loop, name="batching", daemon=True)
@@ -94,88 +108,94 @@ class BatchingLoop:
         answers: list[Answer] = []
         arrived = self._transport.receive(wait)
         model = self._current()
-        for call in arrived:
-            refusal = self._admit(call, model)
-            if refusal is not None:
-                answers.append((call, refusal))
+        if arrived:
+            self._admit(arrived, model, answers)
         batch = self._take(answers)
         if batch and model is not None:
             self._answer(batch, model, answers)
         if answers:
             self._transport.send(answers)
-            for _, answer in answers:
-                self._metrics.requests["OK" if isinstance(answer, bytes) else answer.code.name] += 1
+            self._count(answers)
 
-    def _admit(self, call: Call, model: LoadedModel | None) -> CallError | None:
-        """Queue a call, or say why not."""
-        if self._refusing:
-            self._metrics.dropped["draining"] += 1
-            return Draining("the server is shutting down; call another one, or this one again later")
-        if model is None:
-            self._metrics.dropped["not_ready"] += 1
-            return NotReady("the model is still being loaded; try again in a moment")
-        # Good enough before the message is parsed: everything but the images is shorter than one image.
-        call.images = max(1, len(call.payload) // model.pixels)
-        if self._queued_images + call.images > self._max_queue:
-            self._metrics.dropped["overload"] += 1
-            wait = self._queued_images / self._images_per_second if self._images_per_second else 0.1
-            return Overloaded(f"{self._queued_images} images are waiting, at most {self._max_queue} may", wait)
-        self._queue.append(call)
-        self._count_queued(call.images)
-        return None
+    def _admit(self, calls: list[Call], model: LoadedModel | None, answers: list[Answer]) -> None:
+        """Queue calls, or answer them with why not."""
+        if self._refusing or model is None:
+            reason = "draining" if self._refusing else "not_ready"
+            self._metrics.dropped[reason] += len(calls)
+            answers.extend((call, REFUSALS[reason]) for call in calls)
+            return
+        pixels, room = model.pixels, self._max_queue - self._queued_images
+        for call in calls:
+            # Good enough before the message is parsed: everything but the images is shorter than one image.
+            call.images = len(call.payload) // pixels or 1
+            if call.images <= room:
+                room -= call.images
+                self._queue.append(call)
+            else:
+                answers.append((call, self._overloaded(self._max_queue - room)))
+        self._set_queued(self._max_queue - room)
+
+    def _overloaded(self, waiting: int) -> Overloaded:
+        self._metrics.dropped["overload"] += 1
+        wait = waiting / self._images_per_second if self._images_per_second else 0.1
+        return Overloaded(f"{waiting} images are waiting, at most {self._max_queue} may", wait)
 
     def _take(self, answers: list[Answer]) -> list[Call]:
         """The next batch: at least one call if any is alive, then as many as fit. The dead are dropped."""
+        queue = self._queue
         batch: list[Call] = []
-        images = 0
+        images, waiting = 0, self._queued_images
         now = time.monotonic()
-        while self._queue:
-            call = self._queue[0]
-            dead = not call.alive or call.deadline <= now
-            if batch and not dead and images + call.images > self._max_batch:
-                break
-            self._queue.popleft()
-            self._count_queued(-call.images)
-            if not call.alive:
-                # The transport has ended the call; at its deadline as well, when it sees that first.
-                self._metrics.dropped["expired" if call.deadline <= now else "cancelled"] += 1
-            elif dead:
-                self._metrics.dropped["expired"] += 1
-                answers.append((call, Expired("the deadline passed while the call waited in the queue")))
-            else:
-                batch.append(call)
+        while queue:
+            call = queue[0]
+            if call.alive and call.deadline > now:
+                if batch and images + call.images > self._max_batch:
+                    break
+                batch.append(queue.popleft())
                 images += call.images
+            else:
+                self._drop(queue.popleft(), now, answers)
+            waiting -= call.images
+        self._set_queued(waiting)
         return batch
+
+    def _drop(self, call: Call, now: float, answers: list[Answer]) -> None:
+        """Count a dead call, and answer it unless the transport has ended it already."""
+        expired = call.deadline <= now
+        self._metrics.dropped["expired" if expired else "cancelled"] += 1
+        if call.alive:
+            answers.append((call, Expired("the deadline passed while the call waited in the queue")))
 
     def _answer(self, batch: list[Call], model: LoadedModel, answers: list[Answer]) -> None:
         """Decode each call by itself, run the good ones together, encode each answer."""
+        started = time.monotonic()
+        decoder, encoder = self._codec_for(model)
         calls: list[Call] = []
-        requests: list[PredictRequest] = []
+        requests: list[Request] = []
         for call in batch:
             try:
-                requests.append(decode(call.payload, model, self._max_request))
+                requests.append(decoder.decode(call.payload))
                 calls.append(call)
             except CallError as error:
                 self._metrics.dropped["invalid"] += 1
                 answers.append((call, error))
         if not requests:
             return
-        started = time.monotonic()
         try:
             images = assemble(requests, model.pixels)
-            encoder = ReplyEncoder(model, model.predict(images))
-            stop = 0
-            replies: list[Answer] = []
-            for call, request in zip(calls, requests, strict=True):
-                start, stop = stop, stop + len(request.images) // model.pixels
-                replies.append((call, encoder.encode(request, start, stop)))
+            replies = encoder.encode(requests, model.predict(images))
         except Exception:
             log.exception("a Run of %d requests failed", len(requests))
             failure = RunFailed("the model failed on this batch; the server's log says why")
             answers.extend((call, failure) for call in calls)
             return
-        answers.extend(replies)
+        answers.extend(zip(calls, replies, strict=True))
         self._record(calls, len(images), started)
+
+    def _codec_for(self, model: LoadedModel) -> tuple[Decoder, Encoder]:
+        if self._codec is None or self._codec[0] is not model:
+            self._codec = model, Decoder(model, self._max_request), Encoder(model)
+        return self._codec[1], self._codec[2]
 
     def _record(self, calls: list[Call], images: int, started: float) -> None:
         seconds = time.monotonic() - started
@@ -183,9 +203,14 @@ class BatchingLoop:
         self._metrics.images += images
         self._metrics.batch_images.observe(images)
         self._metrics.run_seconds.observe(seconds)
-        for call in calls:
-            self._metrics.queue_seconds.observe(started - call.arrived)
+        # Calls that were received together have one time of arrival.
+        for arrived, group in groupby(calls, key=_arrived):
+            self._metrics.queue_seconds.observe(started - arrived, sum(1 for _ in group))
 
-    def _count_queued(self, images: int) -> None:
-        self._queued_images += images
-        self._metrics.queued_images = self._queued_images
+    def _count(self, answers: list[Answer]) -> None:
+        for code, group in groupby(answers, key=_code):
+            self._metrics.requests[code] += sum(1 for _ in group)
+
+    def _set_queued(self, images: int) -> None:
+        self._queued_images = images
+        self._metrics.queued_images = images

@@ -1,7 +1,13 @@
 """Request bytes to arrays, arrays to reply bytes. Nothing here touches single pixels or single floats.
 
+Most requests hold images and nothing else, and most replies the best class and nothing else. Both have a short way that
+needs no protobuf object: such a request is a constant header and the pixels, and the replies to single images
+are rows of one array of bytes. Everything else goes through the generated messages; a property test compares the two.
+
 Legend: N images, D pixels, C classes, K classes returned for each image.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,34 +18,76 @@ from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_server.errors import InvalidRequest, UnknownModel
 from mlpserve_server.model import LoadedModel, Predictions
 
+IMAGES_TAG = b"\x1a"  # PredictRequest.images: field 3, length-delimited
 
-def decode(payload: bytes, model: LoadedModel, max_request: int) -> PredictRequest:
-    """Parse and check one request.
 
-    Raises:
-        InvalidRequest: it is not a PredictRequest, or a field is wrong.
-        UnknownModel: it asks for another model or version.
+class Request(NamedTuple):
+    """A checked request.
+
+    Attributes:
+        images: N × D bytes.
+        size: N.
+        top_k: K, at least 1.
+        probabilities: whether the whole distribution is wanted.
     """
-    try:
-        request = PredictRequest.FromString(payload)
-    except DecodeError as error:
-        raise InvalidRequest("", "the message is not a mlpserve.v1.PredictRequest") from error
-    check_model(request.model, request.version, model)
-    size = len(request.images)
-    if size == 0:
-        raise InvalidRequest("images", "there are no images; send at least one")
-    if size % model.pixels:
-        image = model.version.manifest.image
-        raise InvalidRequest(
-            "images",
-            f"{size} bytes are not a whole number of {image.rows}x{image.cols} images ({model.pixels} bytes each)",
-        )
-    count = size // model.pixels
-    if count > max_request:
-        raise InvalidRequest("images", f"{count} images in one request; this server takes at most {max_request}")
-    if request.top_k > model.classes:
-        raise InvalidRequest("top_k", f"{request.top_k} classes asked for; the model has {model.classes}")
-    return request
+
+    images: bytes | memoryview
+    size: int
+    top_k: int
+    probabilities: bool
+
+
+class Decoder:
+    """Parses and checks requests for one model.
+
+    Args:
+        model: that will answer.
+        max_request: most images in one request.
+    """
+
+    def __init__(self, model: LoadedModel, max_request: int) -> None:
+        self._model = model
+        self._max_request = max_request
+        # Length of a message that holds n images and nothing else → its header and n.
+        self._plain: dict[int, tuple[bytes, int]] = {}
+        for count in range(1, max_request + 1):
+            size = count * model.pixels
+            header = IMAGES_TAG + _varint(size)
+            self._plain[len(header) + size] = header, count
+
+    def decode(self, payload: bytes) -> Request:
+        """Parse and check one request.
+
+        Raises:
+            InvalidRequest: it is not a PredictRequest, or a field is wrong.
+            UnknownModel: it asks for another model or version.
+        """
+        plain = self._plain.get(len(payload))
+        if plain is not None and payload.startswith(plain[0]):
+            return Request(memoryview(payload)[len(plain[0]) :], plain[1], 1, False)
+        return self._decode_message(payload)
+
+    def _decode_message(self, payload: bytes) -> Request:
+        model = self._model
+        try:
+            request = PredictRequest.FromString(payload)
+        except DecodeError as error:
+            raise InvalidRequest("", "the message is not a mlpserve.v1.PredictRequest") from error
+        check_model(request.model, request.version, model)
+        images = request.images
+        if not images:
+            raise InvalidRequest("images", "there are no images; send at least one")
+        if len(images) % model.pixels:
+            image = model.version.manifest.image
+            size = f"{image.rows}x{image.cols} images ({model.pixels} bytes each)"
+            raise InvalidRequest("images", f"{len(images)} bytes are not a whole number of {size}")
+        count = len(images) // model.pixels
+        if count > self._max_request:
+            message = f"{count} images in one request; this server takes at most {self._max_request}"
+            raise InvalidRequest("images", message)
+        if request.top_k > model.classes:
+            raise InvalidRequest("top_k", f"{request.top_k} classes asked for; the model has {model.classes}")
+        return Request(images, count, max(request.top_k, 1), request.probabilities)
 
 
 def check_model(name: str, version: int, model: LoadedModel) -> None:
@@ -56,51 +104,76 @@ def check_model(name: str, version: int, model: LoadedModel) -> None:
         raise UnknownModel(f"version {version} of {ref.name!r} is not served here; version {ref.version} is")
 
 
-def assemble(requests: list[PredictRequest], pixels: int) -> npt.NDArray[np.uint8]:
+def assemble(requests: list[Request], pixels: int) -> npt.NDArray[np.uint8]:
     """The images of several requests as one array [N, D]; a single request's bytes are not copied."""
     buffer = requests[0].images if len(requests) == 1 else b"".join([request.images for request in requests])
     return np.frombuffer(buffer, np.uint8).reshape(-1, pixels)
 
 
-class ReplyEncoder:
-    """Cuts the answers of one batch into replies.
+class Encoder:
+    """Cuts a batch's answers into replies.
 
     Args:
-        model: the model that answered.
-        predictions: of the whole batch.
+        model: that answered.
     """
 
-    def __init__(self, model: LoadedModel, predictions: Predictions) -> None:
-        self._predictions = predictions
+    def __init__(self, model: LoadedModel) -> None:
+        self._ref = model.ref
         # Serialised messages that follow one another merge when parsed, so the constant part is written once.
         self._prefix = PackedPredictResponse(model=model.ref, top_k=1).SerializeToString()
-        self._model = model
-        self._class_ids = predictions.class_ids.tobytes()
-        self._scores = predictions.scores.tobytes()
+        # The reply to one image with class id 0xffffffff and a score of all ones: a template with two gaps.
+        template = self._prefix + PackedPredictResponse(class_ids=b"\xff" * 4, scores=b"\xff" * 4).SerializeToString()
+        self._template = np.frombuffer(template, np.uint8)
+        self._id_gap = len(template) - 10
+        self._score_gap = len(template) - 4
 
-    def encode(self, request: PredictRequest, start: int, stop: int) -> bytes:
-        """The reply to a request whose images are rows `start` to `stop` of the batch."""
-        if request.top_k > 1 or request.probabilities:
-            return self._encode_more(request, start, stop)
-        return (
-            self._prefix
-            + PackedPredictResponse(
-                class_ids=self._class_ids[4 * start : 4 * stop], scores=self._scores[4 * start : 4 * stop]
-            ).SerializeToString()
-        )
+    def encode(self, requests: list[Request], predictions: Predictions) -> list[bytes]:
+        """One reply for each request, whose images are the batch's next `size` rows."""
+        if len(requests) > 1 and len(predictions.class_ids) == len(requests) and all(map(_is_short, requests)):
+            return self._encode_singles(predictions)
+        replies, stop = [], 0
+        for request in requests:
+            start, stop = stop, stop + request.size
+            replies.append(self._encode_one(request, predictions, start, stop))
+        return replies
 
-    def _encode_more(self, request: PredictRequest, start: int, stop: int) -> bytes:
-        probabilities = self._predictions.probabilities[start:stop]
-        if request.top_k > 1:
-            # Stable, so that ties go to the lower class id as in the graph's ArgMax.
-            best = np.argsort(-probabilities, axis=1, kind="stable")[:, : request.top_k]
-            class_ids = best.astype("<u4").tobytes()
-            scores = np.take_along_axis(probabilities, best, axis=1).tobytes()
+    def _encode_singles(self, predictions: Predictions) -> list[bytes]:
+        """Replies to single images that want the best class only: rows of one array."""
+        count, length = len(predictions.class_ids), len(self._template)
+        rows = np.empty((count, length), np.uint8)
+        rows[:] = self._template
+        rows[:, self._id_gap : self._id_gap + 4] = predictions.class_ids.view(np.uint8).reshape(count, 4)
+        rows[:, self._score_gap :] = predictions.scores.view(np.uint8).reshape(count, 4)
+        buffer = rows.tobytes()
+        return [buffer[start : start + length] for start in range(0, count * length, length)]
+
+    def _encode_one(self, request: Request, predictions: Predictions, start: int, stop: int) -> bytes:
+        if request.top_k == 1:
+            class_ids, scores = predictions.class_ids[start:stop], predictions.scores[start:stop]
         else:
-            class_ids, scores = self._class_ids[4 * start : 4 * stop], self._scores[4 * start : 4 * stop]
-        response = PackedPredictResponse(
-            model=self._model.ref, top_k=max(request.top_k, 1), class_ids=class_ids, scores=scores
-        )
+            # Stable, so that ties go to the lower class id as in the graph's ArgMax.
+            rows = predictions.probabilities[start:stop]
+            best = np.argsort(-rows, axis=1, kind="stable")[:, : request.top_k]
+            class_ids, scores = best.astype(np.int32), np.take_along_axis(rows, best, axis=1)
+        columns = PackedPredictResponse(class_ids=class_ids.tobytes(), scores=scores.tobytes())
         if request.probabilities:
-            response.probabilities = probabilities.tobytes()
-        return response.SerializeToString()
+            columns.probabilities = predictions.probabilities[start:stop].tobytes()
+        if request.top_k == 1:
+            return self._prefix + columns.SerializeToString()
+        columns.model.CopyFrom(self._ref)
+        columns.top_k = request.top_k
+        return columns.SerializeToString()
+
+
+def _is_short(request: Request) -> bool:
+    return request.top_k == 1 and not request.probabilities
+
+
+def _varint(value: int) -> bytes:
+    """Protobuf's variable-length form of a number."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

@@ -34,6 +34,7 @@ ROLES = {
 }
 PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8}
 
+OUTPUTS = ["class_ids", "scores", "probabilities"]
 CLEARLY_FASTER = 1.1  # ratio of Run times
 
 # TF32 would round products to 10 bits; the arena must not grow in powers of two for a model of a megabyte.
@@ -100,8 +101,8 @@ class LoadedModel:
         if self.pad:
             size = next(size for size in batch_sizes(self.max_batch) if size >= count)
             images = np.pad(images, ((0, size - count), (0, 0)))
-        outputs = self.session.run(["class_ids", "scores", "probabilities"], {"images": images})
-        return Predictions(*(output[:count] for output in outputs))
+        outputs = self.session.run(OUTPUTS, {"images": images})
+        return Predictions(*(output[:count] for output in outputs) if self.pad else outputs)
 
 
 def batch_sizes(max_batch: int) -> list[int]:

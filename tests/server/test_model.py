@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from tests.support.mnist import test_images as mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
 from mlpserve_server import model as models
-from mlpserve_server.codec import ReplyEncoder
+from mlpserve_server.codec import Decoder, Encoder, Request, assemble
+from mlpserve_server.errors import CallError
 from mlpserve_server.model import LoadedModel, batch_sizes, load
 from mlpserve_server.store import Store
 
@@ -61,15 +63,22 @@ def test_auto_serves_the_precision_that_is_clearly_faster(loaded: Loaders, monke
     )
 )
 def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[int, int, bool]]) -> None:
-    """Merge and split: whatever requests share a batch, each reply holds its own rows."""
+    """Merge and split: whatever requests share a batch, each reply holds its own rows, by the short way or the long."""
     model = _cached(store)
     total = sum(count for count, _, _ in requests)
     images = mnist_images()[:total].reshape(total, -1)
-    predictions = model.predict(images)
-    encoder = ReplyEncoder(model, predictions)
-    start = 0
+    messages, start = [], 0
     for count, top_k, probabilities in requests:
-        reply = encoder.encode(PredictRequest(top_k=top_k, probabilities=probabilities), start, start + count)
+        part = images[start : start + count].tobytes()
+        messages.append(PredictRequest(images=part, top_k=top_k, probabilities=probabilities).SerializeToString())
+        start += count
+    decoder = Decoder(model, 100)
+    decoded = [decoder.decode(message) for message in messages]
+    assembled = assemble(decoded, model.pixels)
+    assert np.array_equal(assembled, images)
+    predictions = model.predict(assembled)
+    start = 0
+    for (count, top_k, probabilities), reply in zip(requests, Encoder(model).encode(decoded, predictions), strict=True):
         answer = PredictResponse.FromString(reply)
         rows = predictions.probabilities[start : start + count]
         best = np.argsort(-rows, axis=1, kind="stable")[:, : max(top_k, 1)]
@@ -79,6 +88,26 @@ def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[i
         assert list(answer.scores) == np.take_along_axis(rows, best, axis=1).ravel().tolist()
         assert list(answer.probabilities) == (rows.ravel().tolist() if probabilities else [])
         start += count
+
+
+@given(st.binary(max_size=40), st.integers(0, 3), st.integers(0, 20))
+def test_short_and_long_way_of_decoding_agree(store: Path, tail: bytes, images: int, cut: int) -> None:
+    """Any bytes: what the short way takes, protobuf parses to the same; all else is protobuf's to judge."""
+    model = _cached(store)
+    plain = PredictRequest(images=bytes(range(256)) * 3 * images + bytes(16 * images)).SerializeToString()
+    payload = plain[: len(plain) - cut] + tail
+    short, long = (
+        _outcome(decode, payload) for decode in (Decoder(model, 2).decode, Decoder(model, 2)._decode_message)
+    )
+    assert short == long
+
+
+def _outcome(decode: Callable[[bytes], Request], payload: bytes) -> object:
+    try:
+        request = decode(payload)
+    except CallError as error:
+        return type(error), str(error)
+    return bytes(request.images), request.size, request.top_k, request.probabilities
 
 
 _models: dict[Path, LoadedModel] = {}

@@ -4,7 +4,6 @@ transport.receive() ──▶ [Call] ──▶ … ──▶ transport.send([(Ca
 """
 
 import math
-import time
 from typing import Any, Protocol
 
 from mlpserve_server.errors import CallError
@@ -26,10 +25,10 @@ class Call:
 
     __slots__ = ("alive", "arrived", "deadline", "handle", "images", "payload")
 
-    def __init__(self, payload: bytes, time_left: float | None, handle: Any) -> None:
+    def __init__(self, payload: bytes, arrived: float, time_left: float | None, handle: Any) -> None:
         self.payload = payload
-        self.arrived = time.monotonic()
-        self.deadline = math.inf if time_left is None else self.arrived + time_left
+        self.arrived = arrived
+        self.deadline = math.inf if time_left is None else arrived + time_left
         self.alive = True
         self.images = 0
         self.handle = handle

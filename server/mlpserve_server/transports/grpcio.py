@@ -73,7 +73,7 @@ class GrpcioTransport:
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
         answer: asyncio.Future[bytes | CallError] = self._aio.loop.create_future()
-        call = Call(payload, context.time_remaining(), answer)
+        call = Call(payload, self._last_call, context.time_remaining(), answer)
         self._open_calls += 1
         self._arrived.put(call)
         try:

@@ -74,14 +74,14 @@ class NativeTransport:
 
     def receive(self, timeout: float) -> list[Call]:  # noqa: D102
         calls = []
-        for kind, call_id, _, payload, _, details in (
-            self._front.recv_batch_details(MAX_EVENTS, int(timeout * 1000)) or ()
-        ):
+        events = self._front.recv_batch_details(MAX_EVENTS, int(timeout * 1000)) or ()
+        now = time.monotonic()
+        for kind, call_id, _, payload, _, details in events:
             if kind == EVENT_CALL and payload is not None:
                 if len(payload) > self._max_message:
                     self._fail(call_id, _too_large(len(payload), self._max_message))
                     continue
-                call = Call(payload, details[2] if details else None, call_id)
+                call = Call(payload, now, details[2] if details else None, call_id)
                 self._calls[call_id] = call
                 calls.append(call)
             elif (cancelled := self._calls.pop(call_id, None)) is not None:
