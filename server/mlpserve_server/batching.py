@@ -10,8 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import groupby
-from operator import attrgetter
 
 from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
@@ -21,13 +19,6 @@ from mlpserve_server.transports.base import Answer, Call, Transport
 
 log = logging.getLogger(__name__)
 
-
-def _code(answer: Answer) -> str:
-    """Name of an answer's gRPC code."""
-    return "OK" if isinstance(answer[1], bytes) else answer[1].code.name
-
-
-_arrived = attrgetter("arrived")
 
 REFUSALS: dict[str, CallError] = {
     "draining": Draining("the server is shutting down; call another one, or this one again later"),
@@ -115,14 +106,13 @@ class BatchingLoop:
             self._answer(batch, model, answers)
         if answers:
             self._transport.send(answers)
-            self._count(answers)
 
     def _admit(self, calls: list[Call], model: LoadedModel | None, answers: list[Answer]) -> None:
         """Queue calls, or answer them with why not."""
         if self._refusing or model is None:
             reason = "draining" if self._refusing else "not_ready"
-            self._metrics.dropped[reason] += len(calls)
-            answers.extend((call, REFUSALS[reason]) for call in calls)
+            for call in calls:
+                self._refuse(call, reason, REFUSALS[reason], answers)
             return
         pixels, room = model.pixels, self._max_queue - self._queued_images
         for call in calls:
@@ -132,11 +122,10 @@ class BatchingLoop:
                 room -= call.images
                 self._queue.append(call)
             else:
-                answers.append((call, self._overloaded(self._max_queue - room)))
+                self._refuse(call, "overload", self._overloaded(self._max_queue - room), answers)
         self._set_queued(self._max_queue - room)
 
     def _overloaded(self, waiting: int) -> Overloaded:
-        self._metrics.dropped["overload"] += 1
         wait = waiting / self._images_per_second if self._images_per_second else 0.1
         return Overloaded(f"{waiting} images are waiting, at most {self._max_queue} may", wait)
 
@@ -161,10 +150,18 @@ class BatchingLoop:
 
     def _drop(self, call: Call, now: float, answers: list[Answer]) -> None:
         """Count a dead call, and answer it unless the transport has ended it already."""
-        expired = call.deadline <= now
-        self._metrics.dropped["expired" if expired else "cancelled"] += 1
+        reason = "expired" if call.deadline <= now else "cancelled"
         if call.alive:
-            answers.append((call, Expired("the deadline passed while the call waited in the queue")))
+            expired = Expired("the deadline passed while the call waited in the queue")
+            self._refuse(call, reason, expired, answers)
+        else:
+            self._metrics.dropped[reason] += 1
+
+    def _refuse(self, call: Call, reason: str, error: CallError, answers: list[Answer]) -> None:
+        """Answer a call that will not be run."""
+        self._metrics.dropped[reason] += 1
+        self._metrics.requests[error.code.name] += 1
+        answers.append((call, error))
 
     def _answer(self, batch: list[Call], model: LoadedModel, answers: list[Answer]) -> None:
         """Decode each call by itself, run the good ones together, encode each answer."""
@@ -177,8 +174,7 @@ class BatchingLoop:
                 requests.append(decoder.decode(call.payload))
                 calls.append(call)
             except CallError as error:
-                self._metrics.dropped["invalid"] += 1
-                answers.append((call, error))
+                self._refuse(call, "invalid", error, answers)
         if not requests:
             return
         try:
@@ -187,6 +183,7 @@ class BatchingLoop:
         except Exception:
             log.exception("a Run of %d requests failed", len(requests))
             failure = RunFailed("the model failed on this batch; the server's log says why")
+            self._metrics.requests[failure.code.name] += len(calls)
             answers.extend((call, failure) for call in calls)
             return
         answers.extend(zip(calls, replies, strict=True))
@@ -200,16 +197,15 @@ class BatchingLoop:
     def _record(self, calls: list[Call], images: int, started: float) -> None:
         seconds = time.monotonic() - started
         self._images_per_second = 0.8 * self._images_per_second + 0.2 * images / max(seconds, 1e-6)
+        self._metrics.requests["OK"] += len(calls)
         self._metrics.images += images
         self._metrics.batch_images.observe(images)
         self._metrics.run_seconds.observe(seconds)
-        # Calls that were received together have one time of arrival.
-        for arrived, group in groupby(calls, key=_arrived):
-            self._metrics.queue_seconds.observe(started - arrived, sum(1 for _ in group))
-
-    def _count(self, answers: list[Answer]) -> None:
-        for code, group in groupby(answers, key=_code):
-            self._metrics.requests[code] += sum(1 for _ in group)
+        if calls[0].arrived == calls[-1].arrived:  # received together, as most are
+            self._metrics.queue_seconds.observe(started - calls[0].arrived, len(calls))
+        else:
+            for call in calls:
+                self._metrics.queue_seconds.observe(started - call.arrived)
 
     def _set_queued(self, images: int) -> None:
         self._queued_images = images

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import logging
 import os
 import signal
@@ -40,6 +41,9 @@ def main() -> None:
     except StartupError as error:
         server.stop()
         _exit(1, str(error))
+    # What is here now stays: the garbage collector need not look at it again while requests are served.
+    gc.collect()
+    gc.freeze()
     print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
     stop.wait()
     logging.info("draining: finishing accepted requests")

@@ -7,6 +7,7 @@ are rows of one array of bytes. Everything else goes through the generated messa
 Legend: N images, D pixels, C classes, K classes returned for each image.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_server.errors import InvalidRequest, UnknownModel
 from mlpserve_server.model import LoadedModel, Predictions
 
-IMAGES_TAG = b"\x1a"  # PredictRequest.images: field 3, length-delimited
+# Tags of length-delimited fields: number × 8 + 2.
+IMAGES_TAG = b"\x1a"  # PredictRequest
+CLASS_IDS_TAG, SCORES_TAG, PROBABILITIES_TAG = b"\x1a", b"\x22", b"\x2a"  # PackedPredictResponse
 
 
 class Request(NamedTuple):
@@ -149,26 +152,36 @@ class Encoder:
 
     def _encode_one(self, request: Request, predictions: Predictions, start: int, stop: int) -> bytes:
         if request.top_k == 1:
-            class_ids, scores = predictions.class_ids[start:stop], predictions.scores[start:stop]
+            reply = (
+                self._prefix
+                + _field(CLASS_IDS_TAG, predictions.class_ids[start:stop].tobytes())
+                + _field(SCORES_TAG, predictions.scores[start:stop].tobytes())
+            )
         else:
             # Stable, so that ties go to the lower class id as in the graph's ArgMax.
             rows = predictions.probabilities[start:stop]
             best = np.argsort(-rows, axis=1, kind="stable")[:, : request.top_k]
-            class_ids, scores = best.astype(np.int32), np.take_along_axis(rows, best, axis=1)
-        columns = PackedPredictResponse(class_ids=class_ids.tobytes(), scores=scores.tobytes())
+            reply = PackedPredictResponse(
+                model=self._ref,
+                top_k=request.top_k,
+                class_ids=best.astype(np.int32).tobytes(),
+                scores=np.take_along_axis(rows, best, axis=1).tobytes(),
+            ).SerializeToString()
         if request.probabilities:
-            columns.probabilities = predictions.probabilities[start:stop].tobytes()
-        if request.top_k == 1:
-            return self._prefix + columns.SerializeToString()
-        columns.model.CopyFrom(self._ref)
-        columns.top_k = request.top_k
-        return columns.SerializeToString()
+            reply += _field(PROBABILITIES_TAG, predictions.probabilities[start:stop].tobytes())
+        return reply
 
 
 def _is_short(request: Request) -> bool:
     return request.top_k == 1 and not request.probabilities
 
 
+def _field(tag: bytes, content: bytes) -> bytes:
+    """A length-delimited field."""
+    return tag + _varint(len(content)) + content
+
+
+@lru_cache(maxsize=8192)
 def _varint(value: int) -> bytes:
     """Protobuf's variable-length form of a number."""
     parts = bytearray()

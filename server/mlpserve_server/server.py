@@ -94,7 +94,7 @@ class Server:
         log.info(
             "%s version %d proven in %.2f s: %s, %s, %d threads",
             *(model.ref.name, model.ref.version, time.monotonic() - started),
-            *(model.provider, _precision_name(model), threads),
+            *(model.provider, model.precision_name, threads),
         )
         self._model = model
         self.metrics.model = {
@@ -102,7 +102,7 @@ class Server:
             "version": str(model.ref.version),
             "digest": model.ref.digest,
             "provider": model.provider,
-            "precision": _precision_name(model),
+            "precision": model.precision_name,
         }
         self.metrics.ready = True
         self._transport.set_serving(True)
@@ -136,9 +136,3 @@ class Server:
             max_message_bytes=self._max_message,
             transport=self._transport.name if self._transport else "",
         )
-
-
-def _precision_name(model: LoadedModel) -> str:
-    from mlpserve.v1.artifact_pb2 import Precision
-
-    return Precision.Name(model.precision).removeprefix("PRECISION_").lower()

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
 from mlpserve_server import model as models
 from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError
-from mlpserve_server.model import LoadedModel, batch_sizes, load
+from mlpserve_server.model import BoundRunner, LoadedModel, PaddedRunner, batch_sizes, load
 from mlpserve_server.store import Store
 
 Loaders = dict[str, LoadedModel]
@@ -31,14 +32,22 @@ def test_batch_sizes() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("runner", [BoundRunner, PaddedRunner])
 @pytest.mark.parametrize("count", [1, 3, 63, 64, 65, 200])
-def test_answers_do_not_depend_on_cutting_or_padding(loaded: Loaders, precision: str, pad: bool, count: int) -> None:
+def test_answers_do_not_depend_on_cutting_or_padding(
+    loaded: Loaders,
+    precision: str,
+    runner: type[BoundRunner | PaddedRunner],
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     base = loaded[precision]
-    model = LoadedModel(base.version, base.precision, base.provider, 64, pad, base.session)
+    monkeypatch.setattr(models, "BoundRunner", runner)
+    session = ort.InferenceSession(base.version.read(models.ROLES[base.precision]), providers=["CPUExecutionProvider"])
+    model = LoadedModel(base.version, base.precision, base.provider, 64, session)
     images = mnist_images()[:count].reshape(count, -1)
-    predictions = model.predict(images)
-    one_by_one = [model.predict(images[row : row + 1]).probabilities for row in range(count)]
+    predictions = model.predict(images).copy()
+    one_by_one = [model.predict(images[row : row + 1]).probabilities.copy() for row in range(count)]
     assert predictions.probabilities.shape == (count, 10)
     assert np.allclose(predictions.probabilities, np.concatenate(one_by_one), atol=1e-5)
     assert np.array_equal(predictions.class_ids, predictions.probabilities.argmax(axis=1))
@@ -46,12 +55,15 @@ def test_answers_do_not_depend_on_cutting_or_padding(loaded: Loaders, precision:
 
 def test_auto_serves_the_precision_that_is_clearly_faster(loaded: Loaders, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = [loaded["fp32"], loaded["int8"]]
-    clock = iter([0.0, 1.0, 0.0, 0.95] * 7)
+    clock = iter([0.0, 1.0, 0.0, 0.95] * 2 * 15)
     monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
     assert models._faster(pair) is pair[0], "5 % are noise"
-    clock = iter([0.0, 1.0, 0.0, 0.8] * 7)
+    clock = iter([0.0, 1.0, 0.0, 0.8, 0.0, 1.0, 0.0, 1.0] * 15)
     monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
     assert models._faster(pair) is pair[1]
+    clock = iter([0.0, 1.0, 0.0, 0.8, 0.0, 1.0, 0.0, 1.2] * 15)
+    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
+    assert models._faster(pair) is pair[0], "slower at the other size"
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,11 +14,13 @@ import grpc
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from mlpserve_server.errors import CallError, ListenError, MessageTooLarge
+from mlpserve_server.resources import cpu_count
 from mlpserve_server.services import ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.base import PREDICT, Answer, Call
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
+IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
 FLUSH_SECONDS = 0.05  # from the last answer to closing the connections, for the Rust threads to write it
 
 
@@ -57,7 +59,7 @@ class NativeTransport:
             opened.callback(lambda: self._aio.run(self._server.stop(grace=0)))
             try:
                 # Without call_details the front reports neither deadlines nor cancellations.
-                self._front = NativeGrpcFront(target, [(PREDICT, False)], call_details=True)
+                self._front = NativeGrpcFront(target, [(PREDICT, False)], io_threads=IO_THREADS, call_details=True)
                 opened.callback(self._front.close)
                 self._front.set_fallback(str(fallback))
                 self._front.start()
