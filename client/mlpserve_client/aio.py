@@ -19,14 +19,20 @@ from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
 from mlpserve_client.channel import OPTIONS
-from mlpserve_client.errors import InvalidRequestError, ModelChangedError, from_rpc_error
-from mlpserve_client.requests import Attempts, Predictions
+from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
+from mlpserve_client.errors import DeadlineExceededError, InvalidRequestError, ModelChangedError, from_rpc_error
+from mlpserve_client.requests import Attempts, Images, Predictions
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """Calls one server from one event loop. The arguments are those of `Client`."""
+    """Calls one server from one event loop.
+
+    Args:
+        target, model, version, timeout, retries: as for `Client`.
+        coalesce: let small concurrent `predict` calls share requests.
+    """
 
     def __init__(
         self,
@@ -36,6 +42,7 @@ class AsyncClient:
         version: int = 0,
         timeout: float = requests.DEFAULT_TIMEOUT,
         retries: int = requests.DEFAULT_RETRIES,
+        coalesce: bool = True,
     ) -> None:
         self.target = target
         self._model = model
@@ -50,29 +57,44 @@ class AsyncClient:
             response_deserializer=PackedPredictResponse.FromString,
         )
         self._info: GetModelResponse | None = None
+        self._coalesce = coalesce
+        self._coalescer = Coalescer(self._request)
 
     async def predict(
         self, images: npt.ArrayLike, *, top_k: int = 1, probabilities: bool = False, timeout: float | None = None
     ) -> Predictions:
-        """See `Client.predict`."""
-        attempts = Attempts(self._timeout if timeout is None else timeout, self._retries)
+        """See `Client.predict`. Small calls that are made at the same time share a request."""
+        timeout = self._timeout if timeout is None else timeout
+        attempts = Attempts(timeout, self._retries)
         if self._info is None:
             self._info = await self._get_model(attempts)
         array = requests.check_images(images, self._info)
+        requests.check_top_k(top_k, self._info)
+        if not self._coalesce or len(array) > MAX_IMAGES:
+            return await self._request(array, top_k, probabilities, attempts.time_left())
+        try:
+            return await self._coalescer.predict(array, top_k, probabilities, attempts.time_left())
+        except TimeoutError as error:
+            message = f"{self.target}: no answer within {timeout:g} s"
+            raise DeadlineExceededError(message, grpc.StatusCode.DEADLINE_EXCEEDED, self.target) from error
+
+    async def _request(self, array: Images, top_k: int, probabilities: bool, timeout: float) -> Predictions:
+        """Send an array in parts that the server accepts."""
+        attempts = Attempts(timeout, self._retries)
+        info = self._info or await self._get_model(attempts)
         parts = requests.build(
             array,
-            requests.part_size(self._info),
+            requests.part_size(info),
             model=self._model,
             version=self._version,
             top_k=top_k,
             probabilities=probabilities,
         )
         try:
-            answer = requests.join([await self._call(self._predict, part, attempts) for part in parts], len(array))
+            return requests.join([await self._call(self._predict, part, attempts) for part in parts], len(array))
         except (InvalidRequestError, ModelChangedError):
             self._info = None  # the server is not what it was; the next call asks it again
             raise
-        return answer
 
     async def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """See `Client.get_model`."""

@@ -1,11 +1,15 @@
 """The synchronous client."""
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
+import numpy as np
 import numpy.typing as npt
 
 from mlpserve.v1.classifier_pb2 import (
@@ -19,7 +23,7 @@ from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
 from mlpserve_client.channel import OPTIONS
-from mlpserve_client.errors import InvalidRequestError, ModelChangedError, from_rpc_error
+from mlpserve_client.errors import InvalidInputError, InvalidRequestError, ModelChangedError, from_rpc_error
 from mlpserve_client.requests import Attempts, Predictions
 
 T = TypeVar("T")
@@ -79,6 +83,7 @@ class Client:
         if self._info is None:
             self._info = self._get_model(attempts)
         array = requests.check_images(images, self._info)
+        requests.check_top_k(top_k, self._info)
         parts = requests.build(
             array,
             requests.part_size(self._info),
@@ -88,11 +93,37 @@ class Client:
             probabilities=probabilities,
         )
         try:
-            answer = requests.join([self._call(self._predict, part, attempts) for part in parts], len(array))
+            return requests.join([self._call(self._predict, part, attempts) for part in parts], len(array))
         except (InvalidRequestError, ModelChangedError):
             self._info = None  # the server is not what it was; the next call asks it again
             raise
-        return answer
+
+    def map(
+        self, images: Iterable[npt.ArrayLike], *, batch: int = 256, in_flight: int = 4, timeout: float | None = None
+    ) -> Iterator[Predictions]:
+        """Classify a stream of images with a bounded number of requests in flight.
+
+        Args:
+            images: single images, uint8 [rows, cols] or [rows * cols]; read as far ahead as is in flight.
+            batch: images in one request.
+            in_flight: most requests at a time.
+            timeout: seconds for one request with its retries; None for the client's own.
+
+        Yields:
+            One answer for each image, in order, each with arrays of length 1.
+
+        Raises:
+            InvalidInputError: wrong type or shape of an image.
+            ServerError: a request failed; answers before it have been yielded.
+        """
+        with ThreadPoolExecutor(in_flight) as pool:
+            waiting: deque[Future[Predictions]] = deque()
+            for part in batched(images, batch):
+                waiting.append(pool.submit(self.predict, _stack(part), timeout=timeout))
+                if len(waiting) > in_flight:
+                    yield from _each(waiting.popleft().result())
+            while waiting:
+                yield from _each(waiting.popleft().result())
 
     def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """Describe the model that answers, with its manifest.
@@ -141,3 +172,21 @@ class Client:
             except grpc.RpcError as error:
                 failure = from_rpc_error(error, self.target)
             time.sleep(attempts.delay(failure))
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` items, in order (`itertools.batched` of Python 3.12)."""
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def _stack(images: list[npt.ArrayLike]) -> "npt.NDArray[np.uint8]":
+    try:
+        return np.stack([np.asarray(image) for image in images])
+    except ValueError as error:
+        raise InvalidInputError(f"the images of a stream must all have one shape: {error}") from error
+
+
+def _each(predictions: Predictions) -> Iterator[Predictions]:
+    return (predictions.rows(row, row + 1) for row in range(len(predictions)))

@@ -55,6 +55,15 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.class_ids)
 
+    def rows(self, start: int, stop: int) -> "Predictions":
+        """The answers for images `start` to `stop`."""
+        return Predictions(
+            self.class_ids[start:stop],
+            self.scores[start:stop],
+            None if self.probabilities is None else self.probabilities[start:stop],
+            self.model,
+        )
+
 
 def check_images(images: npt.ArrayLike, info: GetModelResponse) -> Images:
     """Images as [N, D].
@@ -99,12 +108,21 @@ def check_version(version: int) -> int:
     return version
 
 
+def check_top_k(top_k: int, info: GetModelResponse) -> None:
+    """Check a number of classes against the model that will answer.
+
+    Raises:
+        InvalidInputError: below 1, or more than the model has.
+    """
+    classes = len(info.manifest.labels)
+    if not 1 <= top_k <= classes:
+        raise InvalidInputError(f"top_k is {top_k}; expected 1 to {classes}, the model's number of classes")
+
+
 def build(
     images: Images, size: int, *, model: str, version: int, top_k: int, probabilities: bool
 ) -> Iterator[PredictRequest]:
     """Requests of at most `size` images each, in order."""
-    if not 1 <= top_k < 2**32:
-        raise InvalidInputError(f"top_k is {top_k}; expected 1 or more, at most the number of classes")
     for start in range(0, len(images), size):
         yield PredictRequest(
             model=model,

@@ -111,11 +111,9 @@ def test_server_errors_are_typed(server: ServerProcess, call: Call) -> None:
         call(server.address, "predict", mnist_images()[0], options={"model": "cats"})
     assert caught.value.code is grpc.StatusCode.NOT_FOUND
     assert caught.value.target == server.address
-    with pytest.raises(InvalidRequestError, match="the model has 10") as refused:
-        call(server.address, "predict", mnist_images()[0], top_k=11)
-    assert refused.value.field == "top_k"
-    with pytest.raises(InvalidInputError, match="top_k is 0"):
-        call(server.address, "predict", mnist_images()[0], top_k=0)
+    for top_k in (0, 11):
+        with pytest.raises(InvalidInputError, match=f"top_k is {top_k}; expected 1 to 10"):
+            call(server.address, "predict", mnist_images()[0], top_k=top_k)
 
 
 @pytest.mark.parametrize("options", [{"version": -1}, {"version": 2**32}])
@@ -163,7 +161,9 @@ class Scripted(ClassifierServiceServicer):
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:  # noqa: N802
         serving = pb.ServingInfo(max_request_images=100, max_message_bytes=1024 + 50 * 4)
-        return pb.GetModelResponse(manifest=Manifest(image=ImageSpec(rows=2, cols=2)), serving=serving)
+        return pb.GetModelResponse(
+            manifest=Manifest(image=ImageSpec(rows=2, cols=2), labels=["a", "b"]), serving=serving
+        )
 
     def Predict(self, request: pb.PredictRequest, context: grpc.ServicerContext) -> pb.PredictResponse:  # noqa: N802
         with self._lock:
@@ -211,7 +211,7 @@ def test_safe_failures_are_retried(call: Call) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (InvalidRequest("images", "no"), InvalidRequestError),
+        (InvalidRequest("top_k", "no"), InvalidRequestError),
         (UnknownModel("no"), ModelNotFoundError),
         (MessageTooLarge("no"), MessageTooLargeError),
         (CallError("no"), ServerError),
@@ -219,9 +219,10 @@ def test_safe_failures_are_retried(call: Call) -> None:
 )
 def test_other_failures_are_not_retried(call: Call, error: CallError, expected: type[ServerError]) -> None:
     servicer = Scripted(error)
-    with _serve(servicer) as target, pytest.raises(expected, match="no"):
+    with _serve(servicer) as target, pytest.raises(expected, match="no") as caught:
         call(target, "predict", IMAGES[:5])
     assert servicer.calls == 1
+    assert caught.value.field == ("top_k" if expected is InvalidRequestError else "")
 
 
 def test_retries_end(call: Call) -> None:
