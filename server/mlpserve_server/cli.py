@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 from mlpserve_server.config import ServerConfig
 
@@ -29,12 +30,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         from mlpserve_server.errors import StartupError
+        from mlpserve_server.resources import default_workers
         from mlpserve_server.server import Server
 
         config = _parse(sys.argv[1:])
     except ModuleNotFoundError as error:
         _exit(2, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)")
 
+    if not config.workers:
+        config = dataclasses.replace(config, workers=default_workers(config.device))
+    if config.workers > 1:
+        _supervise(config, stop)
     server = Server(config)
     try:
         model = server.start()
@@ -55,6 +61,29 @@ def main() -> None:
         )
         os._exit(1)  # a Run is still under way in its thread; an orderly exit would abort in the middle of it
     logging.info("drained; every accepted request was answered")
+
+
+def _supervise(config: ServerConfig, stop: threading.Event) -> NoReturn:
+    """Serve with several processes until told to stop."""
+    from mlpserve_server.errors import StartupError
+    from mlpserve_server.workers import Supervisor
+
+    supervisor = Supervisor(config, on_failure=stop.set)
+    try:
+        facts = supervisor.start()
+    except StartupError as error:
+        supervisor.stop()
+        _exit(1, str(error))
+    print(f"Serving {facts['model']} version {facts['version']} on {facts['address']}", flush=True)
+    stop.wait()
+    logging.info("draining %d workers: finishing accepted requests", config.workers)
+    finished = supervisor.stop()
+    if supervisor.failed:
+        _exit(1, "the workers died too often; their log is above")
+    if not finished:
+        _exit(1, f"some requests were not finished within --drain-timeout {config.drain_timeout:g} s")
+    logging.info("drained; every accepted request was answered")
+    sys.exit(0)
 
 
 def _parse(arguments: list[str]) -> ServerConfig:
@@ -78,7 +107,7 @@ def _parse(arguments: list[str]) -> ServerConfig:
         parser.error(str(error))
 
 
-def _exit(code: int, message: str) -> None:
+def _exit(code: int, message: str) -> NoReturn:
     print(f"mlpserve-server: {message}", file=sys.stderr)
     sys.exit(code)
 

@@ -41,6 +41,9 @@ class ServerConfig:
     max_request: int = _flag(4096, "most images in one request", metavar="IMAGES")
     max_queue: int = _flag(16384, "most images waiting; beyond it requests fail at once", metavar="IMAGES")
     threads: int = _flag(0, "threads of ONNX Runtime; 0: the CPUs of this container less one for the transport")
+    workers: int = _flag(
+        0, "processes that share the port; 0: half of the CPUs of this container, 1 on a GPU", metavar="N"
+    )
     drain_timeout: float = _flag(30.0, "longest time to finish accepted work after SIGTERM", metavar="SECONDS")
 
     def __post_init__(self) -> None:
@@ -52,6 +55,7 @@ class ServerConfig:
                 self.max_queue >= self.max_request
             ),
             "--threads must not be negative": self.threads >= 0,
+            "--workers must not be negative": self.workers >= 0,
             "--drain-timeout must not be negative": self.drain_timeout >= 0,
             f"--transport must be one of {', '.join(TRANSPORTS)}": self.transport in TRANSPORTS,
             f"--device must be one of {', '.join(DEVICES)}": self.device in DEVICES,

@@ -6,7 +6,8 @@ costs no lock and no label look-up.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -36,6 +37,11 @@ class Histogram:
         """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Add another histogram with the same bounds."""
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, counts, strict=True)]
+        self.sum += total
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Prometheus' buckets: (upper bound, count of values up to it)."""
@@ -74,6 +80,31 @@ class Metrics:
         self.ready = False
         self.model: dict[str, str] = {}
 
+    def snapshot(self) -> dict[str, Any]:
+        """The present values as plain JSON types."""
+        return {
+            "requests": dict(self.requests),
+            "images": self.images,
+            "dropped": dict(self.dropped),
+            "queued_images": self.queued_images,
+            "histograms": {name: [histogram.counts, histogram.sum] for name, histogram in self._histograms().items()},
+            "ready": self.ready,
+            "model": self.model,
+        }
+
+    def add(self, snapshot: dict[str, Any]) -> None:
+        """Add another process's snapshot; `ready` and `model` are taken over."""
+        self.requests.update(snapshot["requests"])
+        self.images += snapshot["images"]
+        self.dropped.update(snapshot["dropped"])
+        self.queued_images += snapshot["queued_images"]
+        for name, histogram in self._histograms().items():
+            histogram.add(*snapshot["histograms"][name])
+        self.ready, self.model = snapshot["ready"], snapshot["model"]
+
+    def _histograms(self) -> dict[str, Histogram]:
+        return {"batch_images": self.batch_images, "run_seconds": self.run_seconds, "queue_seconds": self.queue_seconds}
+
     def collect(self) -> Iterator[Metric]:
         """The present values in prometheus_client's form."""
         yield _counter("mlpserve_requests", "Predict calls that ended, by gRPC code.", "code", self.requests)
@@ -93,11 +124,11 @@ class Metrics:
 
 
 class _ServerCollector(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
 
     def collect(self) -> Iterable[Metric]:
-        return self._metrics.collect()
+        return self._collect()
 
 
 def _counter(name: str, text: str, label: str, values: Counter[str]) -> Metric:
@@ -117,16 +148,16 @@ class MetricsEndpoint:
     """Prometheus' HTTP endpoint.
 
     Args:
-        metrics: what to export.
+        collect: gives the present values.
         listen: "HOST:PORT".
 
     Raises:
         ListenError: the address cannot be listened on.
     """
 
-    def __init__(self, metrics: Metrics, listen: str) -> None:
+    def __init__(self, collect: Callable[[], Iterable[Metric]], listen: str) -> None:
         registry = CollectorRegistry()
-        registry.register(_ServerCollector(metrics))
+        registry.register(_ServerCollector(collect))
         host, port = split_address(listen, "--metrics-listen")
         try:
             self._server, self._thread = start_http_server(port, addr=host, registry=registry)

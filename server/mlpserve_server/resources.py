@@ -2,6 +2,7 @@
 
 import math
 import os
+from importlib import metadata
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -12,6 +13,20 @@ def cpu_count(cgroup: Path = CGROUP) -> int:
     cpus = len(os.sched_getaffinity(0))
     quota = _quota_v2(cgroup) or _quota_v1(cgroup)
     return max(1, min(cpus, math.ceil(quota))) if quota else cpus
+
+
+def default_workers(device: str) -> int:
+    """Processes for a device: on CPUs one for every two (the batching loop's and the transport's), on a GPU one."""
+    may_be_gpu = device == "cuda" or (device == "auto" and _installed("onnxruntime-gpu"))
+    return 1 if may_be_gpu else max(1, cpu_count() // 2)
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _quota_v2(cgroup: Path) -> float | None:

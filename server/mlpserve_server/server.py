@@ -27,10 +27,12 @@ class Server:
 
     Args:
         config: settings.
+        share_port: let other processes listen on the same port.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, share_port: bool = False) -> None:
         self.config = config
+        self._share_port = share_port
         self.metrics = Metrics()
         self.address = ""
         self._store = Store(config.store)
@@ -66,15 +68,25 @@ class Server:
         Raises:
             StartupError: the store, the artifact, the device or an address is not usable.
         """
+        model = self.prepare()
+        self.serve()
+        return model
+
+    def prepare(self) -> LoadedModel:
+        """Listen with health NOT_SERVING and prove the model.
+
+        Raises:
+            StartupError: the store, the artifact, the device or an address is not usable.
+        """
         config = self.config
         version = self._store.open(config.model, config.version)
         pixels = version.manifest.image.rows * version.manifest.image.cols
         self._max_request = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
         self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
         if config.metrics_listen:
-            self._endpoint = MetricsEndpoint(self.metrics, config.metrics_listen)
+            self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
         services = ControlServices(self._store, config.model, lambda: self._model, self._serving_info)
-        self._transport = open_transport(config, services, self._max_message)
+        self._transport = open_transport(config, services, self._max_message, self._share_port)
         self.address = self._transport.start()
         self._loop = BatchingLoop(
             self._transport,
@@ -104,9 +116,13 @@ class Server:
             "provider": model.provider,
             "precision": model.precision_name,
         }
-        self.metrics.ready = True
-        self._transport.set_serving(True)
         return model
+
+    def serve(self) -> None:
+        """Turn health to SERVING; the model has been prepared."""
+        if self._transport is not None:
+            self.metrics.ready = True
+            self._transport.set_serving(True)
 
     def stop(self) -> bool:
         """Withdraw health, finish accepted calls, close. Does nothing the second time.

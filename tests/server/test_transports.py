@@ -1,6 +1,7 @@
 """One conformance suite for both transports, over a real channel with the generated stubs."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -19,6 +20,19 @@ from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve_server.store import Store
 
 SERVICE = "mlpserve.v1.ClassifierService"
+
+
+@pytest.fixture(scope="module", params=["native", "grpcio", "native, 2 workers", "grpcio, 2 workers"])
+def server(
+    request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A running server on each transport, in one process and in two."""
+    name, _, workers = request.param.partition(",")
+    if name == "native":
+        pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+    flags = ["--transport", name, "--workers", 2 if workers else 1]
+    with ServerProcess(tmp_path_factory.mktemp("server"), store, *flags) as process:
+        yield process
 
 
 def _reference(store: Path, file: str, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]

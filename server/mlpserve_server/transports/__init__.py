@@ -13,7 +13,9 @@ __all__ = ["Answer", "Call", "Transport", "open_transport"]
 log = logging.getLogger(__name__)
 
 
-def open_transport(config: ServerConfig, services: ControlServices, max_message: int) -> Transport:
+def open_transport(
+    config: ServerConfig, services: ControlServices, max_message: int, share_port: bool = False
+) -> Transport:
     """The transport that the configuration asks for, not yet started.
 
     Raises:
@@ -28,9 +30,9 @@ def open_transport(config: ServerConfig, services: ControlServices, max_message:
     if name == "grpcio":
         from mlpserve_server.transports.grpcio import GrpcioTransport
 
-        return GrpcioTransport(host, port, services, max_message)
+        return GrpcioTransport(host, port, services, max_message, share_port)
     if not installed:
         raise ConfigError("--transport native: pygrpc-native is not installed; use --transport grpcio")
     from mlpserve_server.transports.native import NativeTransport
 
-    return NativeTransport(host, port, services, max_message)
+    return NativeTransport(host, port, services, max_message, share_port)

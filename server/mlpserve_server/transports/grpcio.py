@@ -27,14 +27,16 @@ class GrpcioTransport:
         host, port: where to listen.
         services: everything but Predict.
         max_message: largest request in bytes.
+        share_port: let other processes listen on the same port (SO_REUSEPORT).
     """
 
     name = "grpcio"
 
-    def __init__(self, host: str, port: int, services: ControlServices, max_message: int) -> None:
+    def __init__(self, host: str, port: int, services: ControlServices, max_message: int, share_port: bool) -> None:
         self._host, self._port = host, port
         self._services = services
         self._max_message = max_message
+        self._share_port = share_port
         self._aio = AioThread()
         self._arrived: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._open_calls = 0  # belongs to the event loop, as do the next two
@@ -54,7 +56,8 @@ class GrpcioTransport:
     async def _start(self, address: str) -> int:
         self._server = grpc.aio.server(
             options=[
-                ("grpc.so_reuseport", 0),  # or a second server on this port would start, and share its connections
+                # gRPC's default of 1 would let a second server start on this port, and share its connections.
+                ("grpc.so_reuseport", int(self._share_port)),
                 ("grpc.max_receive_message_length", self._max_message),
             ]
         )

@@ -31,14 +31,16 @@ class NativeTransport:
         host, port: where to listen.
         services: everything but Predict.
         max_message: largest request in bytes.
+        share_port: let other processes listen on the same port (SO_REUSEPORT).
     """
 
     name = "native"
 
-    def __init__(self, host: str, port: int, services: ControlServices, max_message: int) -> None:
+    def __init__(self, host: str, port: int, services: ControlServices, max_message: int, share_port: bool) -> None:
         self._host, self._port = host, port
         self._services = services
         self._max_message = max_message
+        self._share_port = share_port
         self._aio = AioThread()
         self._calls: dict[int, Call] = {}
 
@@ -59,7 +61,9 @@ class NativeTransport:
             opened.callback(lambda: self._aio.run(self._server.stop(grace=0)))
             try:
                 # Without call_details the front reports neither deadlines nor cancellations.
-                self._front = NativeGrpcFront(target, [(PREDICT, False)], io_threads=IO_THREADS, call_details=True)
+                self._front = NativeGrpcFront(
+                    target, [(PREDICT, False)], io_threads=IO_THREADS, call_details=True, reuse_port=self._share_port
+                )
                 opened.callback(self._front.close)
                 self._front.set_fallback(str(fallback))
                 self._front.start()

@@ -1,0 +1,145 @@
+"""Several processes on one port: supervised, counted together, drained together."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.support.grpc_calls import stub
+from tests.support.processes import ServerProcess, run, scrape
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server.resources import cpu_count, default_workers
+
+ONE = pb.PredictRequest(images=bytes(784))
+
+
+def _workers(process: ServerProcess) -> list[int]:
+    """Process ids of the workers that live."""
+    children = Path(f"/proc/{process.process.pid}/task").glob("*/children")
+    return sorted(int(child) for path in children for child in path.read_text().split() if _is_worker(int(child)))
+
+
+def _is_worker(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" and b"mlpserve_server.workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def _free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _wait_until(condition: object, what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def _call_over_many_connections(address: str, count: int = 30) -> None:
+    for _ in range(count):
+        with stub(address) as caller:
+            assert len(caller.Predict(ONE, timeout=30).class_ids) == 1
+
+
+def test_both_answer_and_are_counted_together(store: Path, transport: str, tmp_path: Path) -> None:
+    metrics = _free_address()
+    flags = ["--workers", 2, "--transport", transport, "--metrics-listen", metrics]
+    with ServerProcess(tmp_path, store, *flags) as process:
+        assert len(_workers(process)) == 2
+        _call_over_many_connections(process.address)
+        samples = scrape(metrics)
+        assert samples['mlpserve_requests_total{code="OK"}'] == 30
+        assert samples["mlpserve_images_total"] == 30
+        assert samples["mlpserve_queue_seconds_count"] == 30
+        assert samples["mlpserve_ready"] == 1
+        process.terminate()
+        assert process.wait() == 0
+        assert "Traceback" not in process.log
+
+
+def test_a_dead_worker_is_replaced(store: Path, transport: str, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, "--workers", 2, "--transport", transport) as process:
+        before = _workers(process)
+        os.kill(before[0], signal.SIGKILL)
+        _wait_until(lambda: len(_workers(process)) == 2 and before[0] not in _workers(process), "no new worker came")
+        _wait_until(lambda: process.log.count("proven in") == 3, "the new worker did not get ready")
+        _call_over_many_connections(process.address)
+        assert before[1] in _workers(process), "the other one was left alone"
+        process.terminate()
+        assert process.wait() == 0
+
+
+def test_repeated_death_ends_the_server(store: Path, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, "--workers", 2) as process:
+        deadline = time.monotonic() + 60
+        while process.process.poll() is None and time.monotonic() < deadline:
+            for worker in _workers(process):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+            time.sleep(0.2)
+        assert process.wait() == 1
+        assert "mlpserve-server: the workers died too often" in process.log
+        assert "Traceback" not in process.log
+
+
+def test_workers_do_not_outlive_their_supervisor(store: Path, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, "--workers", 2) as process:
+        workers = _workers(process)
+        process.process.kill()
+        _wait_until(lambda: not any(map(_is_worker, workers)), "workers live on without their supervisor")
+
+
+def test_drain_under_load_loses_nothing(store: Path, transport: str, tmp_path: Path) -> None:
+    outcomes: list[grpc.StatusCode] = []
+    with ServerProcess(tmp_path, store, "--workers", 2, "--transport", transport) as process:
+
+        def call_until_gone() -> None:
+            with stub(process.address) as caller:
+                while True:
+                    try:
+                        caller.Predict(ONE, timeout=20)
+                        outcomes.append(grpc.StatusCode.OK)
+                    except grpc.RpcError as error:
+                        outcomes.append(error.code())
+                        return
+
+        threads = [threading.Thread(target=call_until_gone) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait() == 0
+        for thread in threads:
+            thread.join()
+    assert grpc.StatusCode.OK in outcomes
+    assert set(outcomes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+
+
+def test_start_fails_in_a_sentence(store: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        in_use = run("mlpserve-server", "--store", store, "--listen", address, "--workers", 2)
+    missing = run("mlpserve-server", "--store", tmp_path / "none", "--listen", "127.0.0.1:0", "--workers", 2)
+    assert (in_use.returncode, missing.returncode) == (1, 1)
+    assert f"--listen {address}: Address already in use" in in_use.stderr
+    assert "no such folder; train a model with" in missing.stderr
+    assert "Traceback" not in in_use.stderr + missing.stderr
+
+
+def test_default_is_one_for_two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlpserve_server.resources.cpu_count", lambda: 8)
+    assert default_workers("cpu") == 4
+    assert default_workers("cuda") == 1
+    assert cpu_count() >= 1
