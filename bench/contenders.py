@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +23,10 @@ class Contender:
 
     Attributes:
         name: in the table.
-        command: with {port}, {store} and {onnx} to be filled in.
+        command: with {port}, {other}, {another} (free ports), {store} and {onnx} to be filled in.
         path: of a request.
-        wire: form of a request: "mlpserve" (our contract), "raw" (HTTP/1, the pixels as they are) or "oip".
+        wire: form of a request: "mlpserve" (our contract), "oip" (the Open Inference Protocol over gRPC),
+            "raw" (HTTP/1, the pixels as they are) or "json" (HTTP/1, base64).
         answers: whether its answers are checked; a no-op server has none.
         environment: added to this process's.
     """
@@ -61,10 +62,8 @@ TUTORIALS = (
 @contextmanager
 def running(contender: Contender, store: Path, onnx: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Start a server and all its children on one core; the port may not be open yet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    places = {"port": str(port), "store": str(store), "onnx": str(onnx)}
+    port, other, another = _free_ports(3)
+    places = {"port": str(port), "other": str(other), "another": str(another), "store": str(store), "onnx": str(onnx)}
     command = ["taskset", "-c", CORE, *(part.format(**places) for part in contender.command)]
     environment = {**os.environ, **{key: value.format(**places) for key, value in contender.environment.items()}}
     process = subprocess.Popen(
@@ -83,6 +82,14 @@ def running(contender: Contender, store: Path, onnx: Path) -> Iterator[tuple[int
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
         process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def memory_mb(process: subprocess.Popen[bytes]) -> float:

@@ -51,33 +51,41 @@ def need_h2load() -> None:
         sys.exit("h2load is not installed: apt-get install nghttp2-client (as root), or your system's nghttp2 package")
 
 
-def run(load: Load, url: str, body: bytes, *, grpc: bool, seconds: float) -> Measured:
+def run(load: Load, url: str, body: bytes, *, wire: str, reply_size: int, seconds: float) -> Measured:
     """Load a server for some seconds.
+
+    A gRPC error is an HTTP 200 without data, so the bytes that came back are held against `reply_size`, the size of one
+    good reply.
 
     Raises:
         RuntimeError: a request failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         data, log = Path(folder) / "body", Path(folder) / "log"
+        grpc = wire in ("mlpserve", "oip")
         # A gRPC message is preceded by a flag and its length.
         data.write_bytes(b"\0" + len(body).to_bytes(4, "big") + body if grpc else body)
         command = ["taskset", "-c", CORE, "h2load", f"--data={data}", f"--log-file={log}"]
         command += [f"--duration={round(seconds * 1000)}ms", "--warm-up-time=300ms"]
-        command += [f"--clients={load.connections}", f"--max-concurrent-streams={load.streams}"]
+        connections = load.connections if grpc else load.connections * load.streams
+        command += [f"--clients={connections}", f"--max-concurrent-streams={load.streams if grpc else 1}"]
         if load.rate:
-            command += [f"--rps={load.rate / load.connections:g}"]
+            command += [f"--rps={max(1, round(load.rate / connections))}"]
         if grpc:
             command += ["--header=content-type: application/grpc", "--header=te: trailers"]
         else:
-            command += ["--h1", "--header=content-type: application/octet-stream"]
+            # HTTP/1 has one request at a time on a connection.
+            kind = "json" if wire == "json" else "octet-stream"
+            command += ["--h1", f"--header=content-type: application/{kind}"]
         result = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 60, check=False)
-        return _parse(result.stdout + result.stderr, log)
+        return _parse(result.stdout + result.stderr, log, reply_size)
 
 
-def _parse(output: str, log: Path) -> Measured:
+def _parse(output: str, log: Path, reply_size: int) -> Measured:
     rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", output)
     failed = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", output)
-    if rate is None or failed is None:
+    data = re.search(r"(\d+) succeeded.*\((\d+)\) data", output, flags=re.DOTALL)
+    if rate is None or failed is None or data is None:
         raise RuntimeError(f"h2load did not finish:\n{output[-2000:]}")
     statuses, latencies = set(), []
     with log.open() as lines:
@@ -87,5 +95,8 @@ def _parse(output: str, log: Path) -> Measured:
             latencies.append(int(latency))
     if statuses != {"200"} or failed[2] != "0" or failed[3] != "0":
         raise RuntimeError(f"requests failed: statuses {statuses}\n{output[-2000:]}")
+    received = int(data[2]) / max(1, int(data[1]))
+    if received < 0.95 * reply_size:
+        raise RuntimeError(f"{received:.0f} bytes came back for a request, {reply_size} are a good reply: some failed")
     cuts = statistics.quantiles(latencies, n=100)
     return Measured(float(rate[1]), cuts[49], cuts[98])

@@ -8,6 +8,7 @@ bench/results/serving.md and serving.json.
 """
 
 import argparse
+import base64
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,7 @@ import numpy as np
 
 from bench.contenders import CORE, NOOPS, OURS, PYTHON, TUTORIALS, Contender, memory_mb, running
 from bench.load import Load, Measured, need_h2load, run
-from bench.report import Results, write
+from bench.report import OPEN_LOOP, Results, write
 from mlpserve.v1 import classifier_pb2 as pb
 
 BENCH = Path(__file__).resolve().parent
@@ -37,7 +39,6 @@ SINGLE = [
     Load("256 in flight", 1, 8, 32),
 ]
 BATCHES = [Load("32 images", 32, 1, 4), Load("256 images", 256, 1, 4), Load("1024 images", 1024, 1, 4)]
-OPEN_LOOP = "half of saturation"
 
 
 def main() -> None:
@@ -52,9 +53,9 @@ def main() -> None:
     need_h2load()
     contenders = [*OURS, *NOOPS, *TUTORIALS]
     if arguments.peers:
-        from bench.peers import PEERS
+        from bench.peers import peers
 
-        contenders += PEERS
+        contenders += peers()
     if arguments.only:
         contenders = [contender for contender in contenders if contender.name in arguments.only]
     store = published_model()
@@ -75,8 +76,9 @@ def main() -> None:
                 )
                 for load in cases(contender, results[contender.name]):
                     body = encode(contender, images[: load.images])
+                    size = len(send(contender, port, body))
                     url = f"http://127.0.0.1:{port}{contender.path}"
-                    measured = run(load, url, body, grpc=contender.wire != "raw", seconds=arguments.seconds)
+                    measured = run(load, url, body, wire=contender.wire, reply_size=size, seconds=arguments.seconds)
                     results[contender.name][load.name].append(measured)
                 facts[contender.name]["memory_mb"].append(memory_mb(process))
     write(RESULTS, machine(), [c.name for c in contenders], results, facts, in_process, arguments.rounds)
@@ -93,13 +95,16 @@ def cases(contender: Contender, so_far: dict[str, list[Measured]]) -> list[Load]
 
 
 def encode(contender: Contender, images: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]") -> bytes:
+    pixels = images.tobytes()
     if contender.wire == "mlpserve":
-        return pb.PredictRequest(images=images.tobytes()).SerializeToString()
+        return pb.PredictRequest(images=pixels).SerializeToString()
     if contender.wire == "raw":
-        return images.tobytes()
-    from bench.peers.oip import encode as encode_oip
+        return pixels
+    if contender.wire == "json":
+        return json.dumps({"images": base64.b64encode(pixels).decode()}).encode()
+    from bench.peers import oip
 
-    return encode_oip(images)
+    return oip("body", pixels)
 
 
 def wait_for_answer(
@@ -133,20 +138,28 @@ def ask(
     contender: Contender, port: int, images: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]"
 ) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """One request's class ids."""
-    if contender.wire == "raw":
-        import urllib.request
-
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{contender.path}", data=images.tobytes())
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return np.frombuffer(response.read(), np.float32).reshape(len(images), -1).argmax(axis=1)
-    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        call = channel.unary_unary(contender.path)
-        payload = call(encode(contender, images), timeout=10)
+    payload = send(contender, port, encode(contender, images))
+    if contender.wire in ("raw", "json"):
+        return np.frombuffer(payload, np.float32).reshape(len(images), -1).argmax(axis=1)
     if contender.wire == "mlpserve":
         return np.array(pb.PredictResponse.FromString(payload).class_ids)
-    from bench.peers.oip import decode as decode_oip
+    from bench.peers import oip
 
-    return decode_oip(payload, len(images)).argmax(axis=1)
+    return np.array(json.loads(oip("classes", payload)))
+
+
+def send(contender: Contender, port: int, body: bytes) -> bytes:
+    """One request's reply."""
+    if contender.wire in ("raw", "json"):
+        kind = "json" if contender.wire == "json" else "octet-stream"
+        headers = {"content-type": f"application/{kind}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{contender.path}", data=body, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            content: bytes = response.read()
+            return content
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        reply: bytes = channel.unary_unary(contender.path)(body, timeout=10)
+        return reply
 
 
 def measure_in_process(version: Path) -> dict[str, float]:
