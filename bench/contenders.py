@@ -62,7 +62,7 @@ TUTORIALS = (
 @contextmanager
 def running(contender: Contender, store: Path, onnx: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Start a server and all its children on one core; the port may not be open yet."""
-    port, other, another = _free_ports(3)
+    port, other, another = free_ports(3)
     places = {"port": str(port), "other": str(other), "another": str(another), "store": str(store), "onnx": str(onnx)}
     command = ["taskset", "-c", CORE, *(part.format(**places) for part in contender.command)]
     environment = {**os.environ, **{key: value.format(**places) for key, value in contender.environment.items()}}
@@ -84,7 +84,8 @@ def running(contender: Contender, store: Path, onnx: Path) -> Iterator[tuple[int
         process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

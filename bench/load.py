@@ -91,8 +91,9 @@ def _parse(output: str, log: Path, reply_size: int) -> Measured:
     with log.open() as lines:
         for line in lines:
             _, status, latency = line.split()
-            statuses.add(status)
-            latencies.append(int(latency))
+            if status != "0":  # cut off by the end of the measurement; h2load counts it as neither good nor bad
+                statuses.add(status)
+                latencies.append(int(latency))
     if statuses != {"200"} or failed[2] != "0" or failed[3] != "0":
         raise RuntimeError(f"requests failed: statuses {statuses}\n{output[-2000:]}")
     received = int(data[2]) / max(1, int(data[1]))

@@ -1,42 +1,21 @@
-"""A loaded model: an ONNX Runtime session that has proven itself.
-
-Loading trusts nothing: the files are checked against their digests, then the golden samples run through the real
-provider at every batch size that is warmed, and only a session that gives the published answers is returned. The
-proof is the warm-up too.
+"""A loaded model: what answers images [N, D] with classes.
 
 Legend: N images, D pixels, C classes.
 """
 
-import logging
-import time
-from collections.abc import Iterator
-from importlib import metadata
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from mlpserve.v1.artifact_pb2 import FileRole, GoldenAnswers, GoldenSamples, Precision
+from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve.v1.classifier_pb2 import ModelRef
-from mlpserve_server.errors import ArtifactError, DeviceError
 from mlpserve_server.store import Version
-
-log = logging.getLogger(__name__)
 
 Images = npt.NDArray[np.uint8]
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-ROLES = {
-    Precision.PRECISION_FP32: FileRole.FILE_ROLE_MODEL_FP32,
-    Precision.PRECISION_INT8: FileRole.FILE_ROLE_MODEL_INT8,
-}
-PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8}
-
-CLEARLY_FASTER, NOT_SLOWER = 1.1, 0.95  # ratios of Run times
-
-# TF32 would round products to 10 bits; the arena must not grow in powers of two for a model of a megabyte.
-CUDA_OPTIONS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 
 
 class Predictions(NamedTuple):
@@ -62,7 +41,7 @@ class Predictions(NamedTuple):
 
 
 class LoadedModel:
-    """A proven session and what it serves. One thread at a time may call `predict`.
+    """A session and what it serves; `loading.load` makes one and proves it. One thread at a time may call `predict`.
 
     Args:
         version: the artifact.
@@ -165,199 +144,3 @@ class PaddedRunner:
 def batch_sizes(max_batch: int) -> list[int]:
     """The sizes that are warmed: powers of two, and `max_batch` itself."""
     return [*(1 << k for k in range((max_batch - 1).bit_length())), max_batch]
-
-
-def load(version: Version, *, device: str, precision: str, max_batch: int, threads: int) -> LoadedModel:
-    """Load a version and prove it.
-
-    Args:
-        version: the artifact.
-        device: "auto", "cpu" or "cuda".
-        precision: "auto", "fp32" or "int8"; "auto" loads both and keeps the one that measures faster here.
-        max_batch: most images in one Run.
-        threads: of ONNX Runtime on the CPU.
-
-    Raises:
-        ArtifactError: a file is damaged, or the answers are not the golden ones.
-        DeviceError: the device cannot be used.
-    """
-    version.verify()
-    if precision == "int8":
-        if device == "cuda":
-            raise DeviceError("--precision int8 is for CPUs and cannot be served with --device cuda; use fp32 or auto")
-        device = "cpu"
-    provider = choose_provider(device, version)
-    golden = GoldenSamples.FromString(version.read(FileRole.FILE_ROLE_GOLDEN_SAMPLES))
-    names = [precision] if precision != "auto" else ["fp32"] if provider == CUDA else ["fp32", "int8"]
-    models = []
-    for name in names:
-        try:
-            session = _session(version, ROLES[PRECISIONS[name]], provider, threads)
-            model = LoadedModel(version, PRECISIONS[name], provider, max_batch, session)
-            _prove(model, golden)
-        except ArtifactError as error:
-            if len(names) == 1 or name == "fp32":
-                raise
-            log.warning("int8 is left out: %s", error)
-            continue
-        models.append(model)
-    return models[0] if len(models) == 1 else _faster(models)
-
-
-def choose_provider(device: str, version: Version) -> str:
-    """The execution provider for "auto", "cpu" or "cuda", tried on the version's own float32 file.
-
-    Raises:
-        DeviceError: "cuda" cannot be used here, or both builds of ONNX Runtime are installed.
-    """
-    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
-        raise DeviceError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
-            "uninstall both, then install one: pip install 'mlpserve[server,cpu]' or 'mlpserve[server,gpu]'"
-        )
-    if device == "cpu":
-        return CPU
-    reason = _why_not_cuda(version)
-    if reason is None:
-        return CUDA
-    if device == "cuda":
-        raise DeviceError(f"--device cuda: {reason}. Use --device cpu, or auto to take a GPU only where there is one")
-    log.info("device auto: serving on the CPU: %s", reason)
-    return CPU
-
-
-def _why_not_cuda(version: Version) -> str | None:
-    """Why the CUDA provider cannot run here; None when it can."""
-    if CUDA not in ort.get_available_providers():
-        return "this ONNX Runtime has no CUDA provider; on a machine with an NVIDIA GPU install 'mlpserve[server,gpu]'"
-    ort.preload_dlls(cudnn=False)
-    try:
-        _session(version, FileRole.FILE_ROLE_MODEL_FP32, CUDA, threads=1)
-    except (ArtifactError, DeviceError) as error:
-        return str(error)
-    return None
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _session(version: Version, role: FileRole, provider: str, threads: int) -> ort.InferenceSession:
-    content = version.read(role)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are shared with the transport
-    providers: list[Any] = [(CUDA, CUDA_OPTIONS)] if provider == CUDA else [CPU]
-    if provider == CUDA:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
-    except Exception as error:
-        # ONNX Runtime's exceptions share no base below Exception; any of them means that this file cannot be served.
-        raise ArtifactError(
-            f"{version.folder}: ONNX Runtime cannot load the {FileRole.Name(role)} file: {_first_line(error)}"
-        ) from error
-    if session.get_providers()[0] != provider:
-        raise DeviceError(f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}; see its log above")
-    _check_signature(version, session)
-    return session
-
-
-def _check_signature(version: Version, session: ort.InferenceSession) -> None:
-    """The graph must have the inputs and outputs that the manifest promises."""
-    manifest = version.manifest
-    expected = {
-        "images": ("tensor(uint8)", manifest.image.rows * manifest.image.cols),
-        "class_ids": ("tensor(int32)", None),
-        "scores": ("tensor(float)", None),
-        "probabilities": ("tensor(float)", len(manifest.labels)),
-    }
-    found = {
-        item.name: (item.type, item.shape[1] if len(item.shape) == 2 else None)
-        for item in [*session.get_inputs(), *session.get_outputs()]
-    }
-    if found != expected:
-        raise ArtifactError(f"{version.folder}: the graph has {found}, the manifest promises {expected}")
-
-
-def _prove(model: LoadedModel, golden: GoldenSamples) -> None:
-    """Run the golden samples at every warmed batch size.
-
-    Raises:
-        ArtifactError: an answer is not the published one.
-    """
-    answers = next((a for a in golden.answers if a.precision == model.precision), None)
-    if answers is None or len(golden.images) == 0 or len(golden.images) % model.pixels:
-        raise ArtifactError(f"{model.version.folder}: no golden samples for this file; publish the model again")
-    images = np.frombuffer(golden.images, np.uint8).reshape(-1, model.pixels)
-    for size in batch_sizes(model.max_batch):
-        for rows in _windows(len(images), size):
-            try:
-                predictions = model.predict(images[rows])
-            except Exception as error:
-                raise ArtifactError(
-                    f"{model.version.folder}: a Run of {size} images failed: {_first_line(error)}"
-                ) from error
-            _compare(model, answers, rows, predictions, size)
-
-
-def _windows(samples: int, size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Row numbers in groups of `size` that cover every sample at least once, wrapping round."""
-    for start in range(0, samples, size):
-        yield np.arange(start, start + size) % samples
-
-
-def _compare(
-    model: LoadedModel, answers: GoldenAnswers, rows: npt.NDArray[np.int64], predictions: Predictions, size: int
-) -> None:
-    expected_ids = np.array(answers.class_ids, np.int32)[rows]
-    expected = np.array(answers.probabilities, np.float32).reshape(-1, model.classes)[rows]
-    difference = float(np.abs(predictions.probabilities - expected).max())
-    # Where two classes are as good as equal, as they may be for an extreme image, either may come first.
-    runner_up = np.partition(expected, -2, axis=1)[:, -2]
-    clear = expected.max(axis=1) - runner_up > 2 * answers.tolerance
-    # Written so that NaN fails too.
-    if not (difference <= answers.tolerance and np.array_equal(predictions.class_ids[clear], expected_ids[clear])):
-        name = Precision.Name(model.precision)
-        raise ArtifactError(
-            f"{model.version.folder}: {name} does not give its golden answers with {model.provider} at batch size "
-            f"{size}: probabilities differ by up to {difference:.2g} (allowed {answers.tolerance:.2g}). "
-            "The file or this machine's ONNX Runtime is wrong; the version is not served"
-        )
-
-
-def _faster(models: list[LoadedModel]) -> LoadedModel:
-    """The model with the shortest Runs of one image and of a full batch, best of interleaved rounds.
-
-    The first one stays unless another is clearly faster at one size and not slower at the other, so that noise does not
-    decide which file a replica serves.
-    """
-    sizes = (1, models[0].max_batch)
-    best = [dict.fromkeys(sizes, float("inf")) for _ in models]
-    for _ in range(15):
-        for size in sizes:
-            images = np.zeros((size, models[0].pixels), np.uint8)
-            for seconds, model in zip(best, models, strict=True):
-                started = time.perf_counter()
-                model.predict(images)
-                seconds[size] = min(seconds[size], time.perf_counter() - started)
-    gains = [[best[0][size] / seconds[size] for size in sizes] for seconds in best]
-    index = max(range(len(models)), key=lambda i: sum(gains[i]))
-    if max(gains[index]) < CLEARLY_FASTER or min(gains[index]) < NOT_SLOWER:
-        index = 0
-    timings = "; ".join(
-        f"{model.precision_name} " + ", ".join(f"{seconds[size] * 1e6:.0f} µs for {size}" for size in sizes)
-        for seconds, model in zip(best, models, strict=True)
-    )
-    log.info("precision auto: serving %s (%s)", models[index].precision_name, timings)
-    return models[index]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

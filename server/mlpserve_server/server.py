@@ -4,7 +4,7 @@ import logging
 import time
 
 from mlpserve.v1.classifier_pb2 import ServingInfo
-from mlpserve_server import model as models
+from mlpserve_server import loading
 from mlpserve_server.batching import BatchingLoop
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
@@ -100,7 +100,7 @@ class Server:
 
         started = time.monotonic()
         threads = config.threads or max(1, cpu_count() - 1)
-        model = models.load(
+        model = loading.load(
             version, device=config.device, precision=config.precision, max_batch=config.max_batch, threads=threads
         )
         log.info(

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from tests.support.mnist import test_images as mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
-from mlpserve_server import model as models
+from mlpserve_server import loading
+from mlpserve_server import model as model_module
 from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError
-from mlpserve_server.model import BoundRunner, LoadedModel, PaddedRunner, batch_sizes, load
+from mlpserve_server.loading import load
+from mlpserve_server.model import BoundRunner, LoadedModel, PaddedRunner, batch_sizes
 from mlpserve_server.store import Store
 
 Loaders = dict[str, LoadedModel]
@@ -42,8 +44,8 @@ def test_answers_do_not_depend_on_cutting_or_padding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = loaded[precision]
-    monkeypatch.setattr(models, "BoundRunner", runner)
-    session = ort.InferenceSession(base.version.read(models.ROLES[base.precision]), providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(model_module, "BoundRunner", runner)
+    session = ort.InferenceSession(base.version.read(loading.ROLES[base.precision]), providers=["CPUExecutionProvider"])
     model = LoadedModel(base.version, base.precision, base.provider, 64, session)
     images = mnist_images()[:count].reshape(count, -1)
     predictions = model.predict(images).copy()
@@ -56,14 +58,14 @@ def test_answers_do_not_depend_on_cutting_or_padding(
 def test_auto_serves_the_precision_that_is_clearly_faster(loaded: Loaders, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = [loaded["fp32"], loaded["int8"]]
     clock = iter([0.0, 1.0, 0.0, 0.95] * 2 * 15)
-    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
-    assert models._faster(pair) is pair[0], "5 % are noise"
+    monkeypatch.setattr(loading.time, "perf_counter", lambda: next(clock))
+    assert loading._faster(pair) is pair[0], "5 % are noise"
     clock = iter([0.0, 1.0, 0.0, 0.8, 0.0, 1.0, 0.0, 1.0] * 15)
-    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
-    assert models._faster(pair) is pair[1]
+    monkeypatch.setattr(loading.time, "perf_counter", lambda: next(clock))
+    assert loading._faster(pair) is pair[1]
     clock = iter([0.0, 1.0, 0.0, 0.8, 0.0, 1.0, 0.0, 1.2] * 15)
-    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock))
-    assert models._faster(pair) is pair[0], "slower at the other size"
+    monkeypatch.setattr(loading.time, "perf_counter", lambda: next(clock))
+    assert loading._faster(pair) is pair[0], "slower at the other size"
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,28 +10,29 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support.grpc_calls import channel, stub
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve_server import model as models
+from mlpserve_server import loading
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, DeviceError
 from mlpserve_server.healthcheck import is_serving
+from mlpserve_server.model import LoadedModel
 from mlpserve_server.server import Server
 
 
 def test_not_serving_until_the_model_is_proven(store: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    loading, proceed = threading.Event(), threading.Event()
-    load = models.load
+    asked, proceed = threading.Event(), threading.Event()
+    load = loading.load
 
-    def load_when_told(*arguments: Any, **keywords: Any) -> models.LoadedModel:
-        loading.set()
+    def load_when_told(*arguments: Any, **keywords: Any) -> LoadedModel:
+        asked.set()
         assert proceed.wait(60)
         return load(*arguments, **keywords)
 
-    monkeypatch.setattr(models, "load", load_when_told)
+    monkeypatch.setattr(loading, "load", load_when_told)
     server = Server(ServerConfig(store=store, listen="127.0.0.1:0", transport=transport))
     starting = threading.Thread(target=server.start)
     starting.start()
     try:
-        assert loading.wait(60)
+        assert asked.wait(60)
         with channel(server.address) as opened, stub(server.address) as caller:
             stream = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(), timeout=60)
             assert next(stream).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -63,10 +64,10 @@ def test_stop_is_safe_at_every_stage(store: Path, tmp_path: Path, monkeypatch: p
         assert server.stop()
         assert server.stop()
 
-    def fail(*_: Any, **__: Any) -> models.LoadedModel:
+    def fail(*_: Any, **__: Any) -> LoadedModel:
         raise ArtifactError("broken")
 
-    monkeypatch.setattr(models, "load", fail)
+    monkeypatch.setattr(loading, "load", fail)
     before = threading.active_count()
     with pytest.raises(ArtifactError), Server(config):
         pass
