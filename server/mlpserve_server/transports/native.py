@@ -5,6 +5,7 @@ no TLS and buffers a message before its size can be checked: an exposed port bel
 a proxy.
 """
 
+import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -68,7 +69,8 @@ class NativeTransport:
                 self._front.set_fallback(str(fallback))
                 self._front.start()
             except OSError as error:
-                raise ListenError(f"--listen {target}: {error.strerror or error}; take another address") from error
+                reason = os.strerror(error.errno) if error.errno else error.strerror
+                raise ListenError(f"--listen {target}: {reason}; take another address") from error
             self._opened = opened.pop_all()
         return f"{target.rpartition(':')[0]}:{self._front.bound_port}"
 
