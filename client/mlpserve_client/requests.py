@@ -149,7 +149,7 @@ def join(responses: list[PackedPredictResponse], count: int) -> Predictions:
     answered = sum(len(r.class_ids) // (4 * r.top_k) for r in responses)
     if answered != count:
         raise ModelChangedError(
-            f"{count} images were answered by {answered} classes: the model's image size has changed; make a new client"
+            f"{count} images were answered by {answered} classes: the model's image size has changed; call again"
         )
     class_ids = np.frombuffer(b"".join(r.class_ids for r in responses), "<u4").astype(np.int64)
     scores = np.frombuffer(b"".join(r.scores for r in responses), "<f4")

@@ -67,6 +67,10 @@ class BatchingLoop:
         """Start the thread."""
         self._thread.start()
 
+    def prepare(self, model: LoadedModel) -> None:
+        """Make what requests to a model need before it becomes current, so that the first one does not wait for it."""
+        self._codec = model, Decoder(model, self._max_request), Encoder(model)
+
     def drain(self, timeout: float) -> bool:
         """Finish every call that has arrived, refuse later ones, and end the thread.
 
@@ -191,7 +195,8 @@ class BatchingLoop:
 
     def _codec_for(self, model: LoadedModel) -> tuple[Decoder, Encoder]:
         if self._codec is None or self._codec[0] is not model:
-            self._codec = model, Decoder(model, self._max_request), Encoder(model)
+            self.prepare(model)
+        assert self._codec is not None
         return self._codec[1], self._codec[2]
 
     def _record(self, calls: list[Call], images: int, started: float) -> None:

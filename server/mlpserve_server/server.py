@@ -108,6 +108,7 @@ class Server:
             *(model.ref.name, model.ref.version, time.monotonic() - started),
             *(model.provider, model.precision_name, threads),
         )
+        self._loop.prepare(model)
         self._model = model
         self.metrics.model = {
             "model": model.ref.name,
