@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format proto bench bench-serving bench-peers bench-clients bench-memory bench-training clean
+.PHONY: help setup demo test test-all lint format proto bench bench-serving bench-peers bench-clients bench-memory bench-loop bench-training clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ bench-clients: setup  ## a Python process with many single images, with and with
 
 bench-memory: setup  ## resident memory over a million requests
 	@$(BIN)/python -m bench.memory
+
+bench-loop: setup  ## the batching loop alone, without a transport
+	@$(BIN)/python -m bench.loop
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training

@@ -19,7 +19,6 @@ from mlpserve_server.transports.base import Answer, Call, Transport
 
 log = logging.getLogger(__name__)
 
-
 REFUSALS: dict[str, CallError] = {
     "draining": Draining("the server is shutting down; call another one, or this one again later"),
     "not_ready": NotReady("the model is still being loaded; try again in a moment"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import logging
 import os
 import signal
@@ -30,7 +29,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         from mlpserve_server.errors import StartupError
-        from mlpserve_server.resources import default_workers
+        from mlpserve_server.resources import default_workers, freeze_heap
         from mlpserve_server.server import Server
 
         config = _parse(sys.argv[1:])
@@ -47,9 +46,7 @@ def main() -> None:
     except StartupError as error:
         server.stop()
         _exit(1, str(error))
-    # What is here now stays: the garbage collector need not look at it again while requests are served.
-    gc.collect()
-    gc.freeze()
+    freeze_heap()
     print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
     stop.wait()
     logging.info("draining: finishing accepted requests")

@@ -163,7 +163,6 @@ class MetricsEndpoint:
             self._server, self._thread = start_http_server(port, addr=host, registry=registry)
         except OSError as error:
             raise ListenError(f"--metrics-listen {listen}: {error.strerror}; take another port") from error
-        self.port = self._server.server_port
 
     def close(self) -> None:
         """Stop answering."""

@@ -1,5 +1,6 @@
 """How many CPUs this process may use: the container's share, not the host's cores."""
 
+import gc
 import math
 import os
 from importlib import metadata
@@ -19,6 +20,12 @@ def default_workers(device: str) -> int:
     """Processes for a device: on CPUs one for every two (the batching loop's and the transport's), on a GPU one."""
     may_be_gpu = device == "cuda" or (device == "auto" and is_installed("onnxruntime-gpu"))
     return 1 if may_be_gpu else max(1, cpu_count() // 2)
+
+
+def freeze_heap() -> None:
+    """Spare the garbage collector what is here now, which stays: call it once everything is ready to serve."""
+    gc.collect()
+    gc.freeze()
 
 
 def is_installed(distribution: str) -> bool:

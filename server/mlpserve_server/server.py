@@ -57,11 +57,6 @@ class Server:
         """The model that answers now; None while none is proven."""
         return self._model
 
-    @property
-    def metrics_port(self) -> int | None:
-        """Port of the metrics endpoint, if there is one."""
-        return self._endpoint.port if self._endpoint else None
-
     def start(self) -> LoadedModel:
         """Listen with health NOT_SERVING, prove the model, then serve it.
 

@@ -27,7 +27,7 @@ from typing import Any
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import ListenError, StartupError
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
-from mlpserve_server.resources import cpu_count
+from mlpserve_server.resources import cpu_count, freeze_heap
 from mlpserve_server.server import Server
 
 log = logging.getLogger(__name__)
@@ -259,6 +259,7 @@ def main() -> None:
         server.stop()
         _say({"failed": str(error)})
         sys.exit(1)
+    freeze_heap()
     _say({"ready": {"model": model.ref.name, "version": model.ref.version, "precision": model.precision_name}})
     threading.Thread(target=_obey, args=(server, stop), daemon=True).start()
     stop.wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
-from tests.support.grpc_calls import details, pixels, stub
+from tests.support.grpc_calls import call_until_refused, details, pixels, stub
 from tests.support.mnist import test_images as mnist_images
 from tests.support.processes import ServerProcess, scrape
 
@@ -153,25 +153,13 @@ def test_sigterm_finishes_what_was_accepted(busy: Busy) -> None:
 def test_sigterm_under_load_loses_nothing(transport: str, store: Path, tmp_path: Path) -> None:
     """Callers that do not stop calling see good answers, then UNAVAILABLE, and nothing else."""
     outcomes: list[grpc.StatusCode] = []
-    stopped = threading.Event()
     with ServerProcess(tmp_path, store, "--transport", transport) as process, stub(process.address) as caller:
-
-        def call_until_gone() -> None:
-            while not stopped.is_set():
-                try:
-                    caller.Predict(ONE, timeout=20)
-                    outcomes.append(grpc.StatusCode.OK)
-                except grpc.RpcError as error:
-                    outcomes.append(error.code())
-                    return
-
-        threads = [threading.Thread(target=call_until_gone) for _ in range(8)]
+        threads = [threading.Thread(target=call_until_refused, args=(caller, ONE, outcomes)) for _ in range(8)]
         for thread in threads:
             thread.start()
         time.sleep(0.5)
         process.terminate()
         assert process.wait() == 0
-        stopped.set()
         for thread in threads:
             thread.join()
     assert grpc.StatusCode.OK in outcomes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.grpc_calls import stub
+from tests.support.grpc_calls import call_until_refused, stub
 from tests.support.processes import ServerProcess, run, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -103,17 +103,11 @@ def test_drain_under_load_loses_nothing(store: Path, transport: str, tmp_path: P
     outcomes: list[grpc.StatusCode] = []
     with ServerProcess(tmp_path, store, "--workers", 2, "--transport", transport) as process:
 
-        def call_until_gone() -> None:
+        def call_on_its_own_connection() -> None:
             with stub(process.address) as caller:
-                while True:
-                    try:
-                        caller.Predict(ONE, timeout=20)
-                        outcomes.append(grpc.StatusCode.OK)
-                    except grpc.RpcError as error:
-                        outcomes.append(error.code())
-                        return
+                call_until_refused(caller, ONE, outcomes)
 
-        threads = [threading.Thread(target=call_until_gone) for _ in range(8)]
+        threads = [threading.Thread(target=call_on_its_own_connection) for _ in range(8)]
         for thread in threads:
             thread.start()
         time.sleep(0.5)

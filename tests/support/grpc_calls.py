@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from mlpserve.v1.classifier_pb2 import PredictRequest
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
@@ -30,6 +31,17 @@ def stub(address: str) -> Iterator[ClassifierServiceStub]:
 
 def pixels(images: npt.NDArray[np.uint8]) -> bytes:
     return np.ascontiguousarray(images).tobytes()
+
+
+def call_until_refused(caller: ClassifierServiceStub, request: PredictRequest, outcomes: list[grpc.StatusCode]) -> None:
+    """Predict again and again until a call fails; every call's code is appended."""
+    while True:
+        try:
+            caller.Predict(request, timeout=20)
+            outcomes.append(grpc.StatusCode.OK)
+        except grpc.RpcError as error:
+            outcomes.append(error.code())
+            return
 
 
 def details(error: grpc.RpcError) -> list[Message]:

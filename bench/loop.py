@@ -1,0 +1,77 @@
+"""The batching loop alone, without a transport: `make bench-loop`.
+
+What one round of receive, decode, Run, encode and send costs for each request of one image, and how much of that is not
+the Run. Best of several repetitions.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from bench.serving import machine, published_model
+from mlpserve.v1.classifier_pb2 import PredictRequest
+from mlpserve_server.batching import BatchingLoop
+from mlpserve_server.loading import load
+from mlpserve_server.metrics import Metrics
+from mlpserve_server.store import Store
+from mlpserve_server.transports.base import Answer, Call
+
+PAYLOAD = PredictRequest(images=bytes(784)).SerializeToString()
+
+
+class EndlessTransport:
+    """Always has the same number of new calls; answers go nowhere."""
+
+    name = "endless"
+
+    def __init__(self, calls: int) -> None:
+        self._calls = calls
+
+    def start(self) -> str:
+        return ""
+
+    def receive(self, timeout: float) -> list[Call]:
+        now = time.monotonic()
+        return [Call(PAYLOAD, now, None, index) for index in range(self._calls)]
+
+    def send(self, answers: list[Answer]) -> None:
+        pass
+
+    def set_serving(self, serving: bool) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+def main() -> None:
+    model = load(Store(published_model()).open("mnist"), device="cpu", precision="fp32", max_batch=256, threads=1)
+    print(f"Machine: {machine()}, float32 file\n")
+    print("| calls in a batch | loop, µs a call | Run, µs a call | rest, µs a call |")
+    print("|--:|--:|--:|--:|")
+    for calls in (1, 16, 256):
+        loop = BatchingLoop(
+            EndlessTransport(calls), lambda: model, Metrics(), max_batch=256, max_request=4096, max_queue=16384
+        )
+        images = np.zeros((calls, 784), np.uint8)
+        whole = fastest(loop._run_once, calls)
+        run = fastest(partial(model.predict, images), calls)
+        print(f"| {calls} | {whole:.1f} | {run:.1f} | {whole - run:.1f} |")
+
+
+def fastest(function: Callable[[], object], calls: int) -> float:
+    """µs a call, best of five."""
+    times = []
+    for _ in range(5):
+        repeats = max(20, 4000 // calls)
+        started = time.perf_counter()
+        for _ in range(repeats):
+            function()
+        times.append((time.perf_counter() - started) / repeats / calls * 1e6)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()
