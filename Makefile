@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format proto bench bench-serving bench-peers bench-clients bench-memory bench-loop bench-training clean
+.PHONY: help setup demo test test-all lint format proto bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,13 +32,16 @@ format: setup  ## the only target that rewrites code
 proto: .venv-proto/.installed  ## generate the stubs beside the .proto files
 	@.venv-proto/bin/python proto/generate.py
 
-bench: bench-serving bench-clients  ## what serving is measured by (ten minutes)
+bench: bench-serving bench-workers bench-clients  ## what serving is measured by (ten minutes)
 
 bench-serving: setup  ## our server, tutorial servers and the limits, one core each (ten minutes)
 	@$(BIN)/python -m bench.serving
 
 bench-peers: setup  ## the same with peers, each in an environment of its own
 	@$(BIN)/python -m bench.serving --peers
+
+bench-workers: setup  ## two workers on two cores against one
+	@$(BIN)/python -m bench.workers
 
 bench-clients: setup  ## a Python process with many single images, with and without coalescing
 	@$(BIN)/python -m bench.clients

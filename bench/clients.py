@@ -16,19 +16,11 @@ from bench.contenders import OURS, free_ports
 from bench.serving import machine, published_model, test_images
 from mlpserve_client import AsyncClient, Client
 
-IN_FLIGHT = 256  # callers at a time: as many as a busy service has
-
 
 async def concurrently(address: str, coalesce: bool, count: int) -> None:
     images = test_images()[:count].reshape(-1, 28, 28)
-    limit = asyncio.Semaphore(IN_FLIGHT)
     async with AsyncClient(address, coalesce=coalesce, timeout=60) as client:
-
-        async def one(index: int) -> None:
-            async with limit:
-                await client.predict(images[index])
-
-        await asyncio.gather(*(one(index) for index in range(count)))
+        await asyncio.gather(*(client.predict(image) for image in images))
 
 
 def in_a_loop(address: str, count: int) -> None:

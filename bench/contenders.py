@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,11 +60,13 @@ TUTORIALS = (
 
 
 @contextmanager
-def running(contender: Contender, store: Path, onnx: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Start a server and all its children on one core; the port may not be open yet."""
+def running(
+    contender: Contender, store: Path, onnx: Path, cores: str = CORE
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Start a server and all its children on one core or several; the port may not be open yet."""
     port, other, another = free_ports(3)
     places = {"port": str(port), "other": str(other), "another": str(another), "store": str(store), "onnx": str(onnx)}
-    command = ["taskset", "-c", CORE, *(part.format(**places) for part in contender.command)]
+    command = ["taskset", "-c", cores, *(part.format(**places) for part in contender.command)]
     environment = {**os.environ, **{key: value.format(**places) for key, value in contender.environment.items()}}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -96,12 +98,34 @@ def free_ports(count: int) -> list[int]:
 def memory_mb(process: subprocess.Popen[bytes]) -> float:
     """Resident memory of a process and its children, shared pages counted once each (PSS)."""
     total = 0.0
-    for status in Path("/proc").glob("[0-9]*/stat"):
+    for folder in _family(process):
         try:
-            session = int(status.read_text().rpartition(")")[2].split()[3])
-            if session == process.pid:
-                rollup = (status.parent / "smaps_rollup").read_text()
-                total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+            rollup = (folder / "smaps_rollup").read_text()
+            total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
         except (OSError, StopIteration):
             continue
     return total
+
+
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """CPU time that a process and its children have used."""
+    ticks = 0
+    for folder in _family(process):
+        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # user, system
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _family(process: subprocess.Popen[bytes]) -> Iterator[Path]:
+    """The /proc folders of a process and of all that it has started."""
+    parents: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            parents[int(status.parent.name)] = int(fields[1])
+    for number in parents:
+        ancestor = number
+        while ancestor not in (process.pid, 0):
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == process.pid:
+            yield Path("/proc") / str(number)

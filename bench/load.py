@@ -51,8 +51,8 @@ def need_h2load() -> None:
         sys.exit("h2load is not installed: apt-get install nghttp2-client (as root), or your system's nghttp2 package")
 
 
-def run(load: Load, url: str, body: bytes, *, wire: str, reply_size: int, seconds: float) -> Measured:
-    """Load a server for some seconds.
+def run(load: Load, url: str, body: bytes, *, wire: str, reply_size: int, seconds: float, core: str = CORE) -> Measured:
+    """Load a server for some seconds, from one core.
 
     A gRPC error is an HTTP 200 without data, so the bytes that came back are held against `reply_size`, the size of one
     good reply.
@@ -65,7 +65,7 @@ def run(load: Load, url: str, body: bytes, *, wire: str, reply_size: int, second
         grpc = wire in ("mlpserve", "oip")
         # A gRPC message is preceded by a flag and its length.
         data.write_bytes(b"\0" + len(body).to_bytes(4, "big") + body if grpc else body)
-        command = ["taskset", "-c", CORE, "h2load", f"--data={data}", f"--log-file={log}"]
+        command = ["taskset", "-c", core, "h2load", f"--data={data}", f"--log-file={log}"]
         command += [f"--duration={round(seconds * 1000)}ms", "--warm-up-time=300ms"]
         connections = load.connections if grpc else load.connections * load.streams
         command += [f"--clients={connections}", f"--max-concurrent-streams={load.streams if grpc else 1}"]

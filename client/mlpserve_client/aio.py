@@ -57,6 +57,7 @@ class AsyncClient:
             response_deserializer=PackedPredictResponse.FromString,
         )
         self._info: GetModelResponse | None = None
+        self._asking: asyncio.Task[GetModelResponse] | None = None
         self._coalesce = coalesce
         self._coalescer = Coalescer(self._request)
 
@@ -66,17 +67,35 @@ class AsyncClient:
         """See `Client.predict`. Small calls that are made at the same time share a request."""
         timeout = self._timeout if timeout is None else timeout
         attempts = Attempts(timeout, self._retries)
-        if self._info is None:
-            self._info = await self._get_model(attempts)
-        array = requests.check_images(images, self._info)
-        requests.check_top_k(top_k, self._info)
+        info = self._info or await self._first_info(timeout)
+        array = requests.check_images(images, info)
+        requests.check_top_k(top_k, info)
         if not self._coalesce or len(array) > MAX_IMAGES:
             return await self._request(array, top_k, probabilities, attempts.time_left())
         try:
             return await self._coalescer.predict(array, top_k, probabilities, attempts.time_left())
         except TimeoutError as error:
-            message = f"{self.target}: no answer within {timeout:g} s"
-            raise DeadlineExceededError(message, grpc.StatusCode.DEADLINE_EXCEEDED, self.target) from error
+            raise self._too_late(timeout) from error
+
+    async def _first_info(self, timeout: float) -> GetModelResponse:
+        """What the server says of its model; calls that need it at the same time ask once."""
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._get_model(Attempts(timeout, self._retries)))
+            self._asking.add_done_callback(self._asked)
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self._asking)
+        except TimeoutError as error:
+            raise self._too_late(timeout) from error
+
+    def _asked(self, task: "asyncio.Task[GetModelResponse]") -> None:
+        self._asking = None
+        if not task.cancelled() and task.exception() is None:
+            self._info = task.result()
+
+    def _too_late(self, timeout: float) -> DeadlineExceededError:
+        message = f"{self.target}: no answer within {timeout:g} s"
+        return DeadlineExceededError(message, grpc.StatusCode.DEADLINE_EXCEEDED, self.target)
 
     async def _request(self, array: Images, top_k: int, probabilities: bool, timeout: float) -> Predictions:
         """Send an array in parts that the server accepts."""

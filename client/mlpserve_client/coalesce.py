@@ -5,10 +5,10 @@ that were made in the same turn; while requests are in flight, later calls gathe
 """
 
 import asyncio
-import time
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,7 @@ Options = tuple[int, bool]  # top_k, probabilities: calls that differ in them ca
 Send = Callable[[Images, int, bool, float], Awaitable[Predictions]]
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     images: Images
     deadline: float
     answer: "asyncio.Future[Predictions]"
@@ -38,24 +37,49 @@ class Coalescer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._waiting: dict[Options, deque[_Waiting]] = {}
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[asyncio.Task[None], list[_Waiting]] = {}
         self._flush_is_due = False
+        # One timer for the earliest deadline of all: a timer for each call would cost as much as all the rest.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
 
-    async def predict(self, images: Images, top_k: int, probabilities: bool, timeout: float) -> Predictions:
+    def predict(self, images: Images, top_k: int, probabilities: bool, timeout: float) -> "asyncio.Future[Predictions]":
         """The answer to images [N, D], from a request that other calls may share.
 
-        Raises:
-            TimeoutError: the timeout passed first.
-            MlpserveError: the shared request failed.
+        Returns:
+            A future that ends with the answer, with TimeoutError when the timeout passes first, or with the error of
+            the shared request.
         """
         loop = asyncio.get_running_loop()
-        call = _Waiting(images, time.monotonic() + timeout, loop.create_future())
-        self._waiting.setdefault((top_k, probabilities), deque()).append(call)
+        answer: asyncio.Future[Predictions] = loop.create_future()
+        deadline = loop.time() + timeout
+        self._waiting.setdefault((top_k, probabilities), deque()).append(_Waiting(images, deadline, answer))
         if not self._flush_is_due and len(self._in_flight) < MAX_IN_FLIGHT:
             self._flush_is_due = True
             loop.call_soon(self._flush)
-        async with asyncio.timeout(timeout):
-            return await call.answer
+        if deadline < self._timer_due:
+            self._set_timer(deadline)
+        return answer
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._expire) if due < math.inf else None
+
+    def _expire(self) -> None:
+        """End the calls whose time is over, and wait for the next one that may end so."""
+        now, due = self._timer_due, math.inf
+        for call in self._open():
+            if call.deadline <= now:
+                call.answer.set_exception(TimeoutError())
+            else:
+                due = min(due, call.deadline)
+        self._set_timer(due)
+
+    def _open(self) -> Iterator[_Waiting]:
+        for calls in (*self._waiting.values(), *self._in_flight.values()):
+            yield from (call for call in calls if not call.answer.done())
 
     def _flush(self) -> None:
         """Send what waits, as long as there may be more requests in flight."""
@@ -67,17 +91,17 @@ class Coalescer:
                 del self._waiting[options]
             if batch:
                 task = asyncio.ensure_future(self._request(batch, *options))
-                self._in_flight.add(task)
+                self._in_flight[task] = batch
                 task.add_done_callback(self._finished)
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._in_flight.discard(task)
+        del self._in_flight[task]
         self._flush()
 
     async def _request(self, calls: list[_Waiting], top_k: int, probabilities: bool) -> None:
         """One request for several calls; the longest of their deadlines is its own."""
         images = calls[0].images if len(calls) == 1 else np.concatenate([call.images for call in calls])
-        timeout = max(call.deadline for call in calls) - time.monotonic()
+        timeout = max(call.deadline for call in calls) - asyncio.get_running_loop().time()
         try:
             whole = await self._send(images, top_k, probabilities, timeout)
         except Exception as error:

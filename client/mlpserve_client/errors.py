@@ -84,6 +84,8 @@ _BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
     grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    # Not by this caller, whose own cancelling ends otherwise: a server or proxy that went away resets calls so.
+    grpc.StatusCode.CANCELLED: UnavailableError,
 }
 
 

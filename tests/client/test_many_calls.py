@@ -87,13 +87,45 @@ def test_each_call_keeps_its_own_deadline() -> None:
     async def run(target: str) -> None:
         async with AsyncClient(target) as client:
             await client.get_model()
-            short, long = client.predict(IMAGES[0], timeout=0.2), client.predict(IMAGES[1], timeout=20)
-            outcomes = await asyncio.gather(short, long, return_exceptions=True)
-        assert isinstance(outcomes[0], DeadlineExceededError)
-        assert len(outcomes[1]) == 1  # type: ignore[arg-type]
+            started = asyncio.get_running_loop().time()
+            ended: list[float] = []
+
+            async def call(timeout: float) -> object:
+                try:
+                    return await client.predict(IMAGES[0], timeout=timeout)
+                except DeadlineExceededError as error:
+                    ended.append(asyncio.get_running_loop().time() - started)
+                    return error
+
+            outcomes = await asyncio.gather(*(call(timeout) for timeout in (20, 0.3, 0.1, 20, 0.2)))
+        assert [isinstance(outcome, DeadlineExceededError) for outcome in outcomes] == [False, True, True, False, True]
+        assert ended == sorted(ended), "the shortest ends first"
+        assert ended[2] >= 0.3
 
     with _serve(Scripted(delay=1)) as target:
         asyncio.run(run(target))
+
+
+def test_many_first_calls_ask_for_the_model_once(server: ServerProcess) -> None:
+    async def run(coalesce: bool) -> None:
+        images = mnist_images()[:3000]
+        async with AsyncClient(server.address, coalesce=coalesce, timeout=60) as client:
+            answers = await asyncio.gather(*(client.predict(image.reshape(28, 28)) for image in images))
+            whole = await client.predict(images)
+        assert [answer.class_ids[0] for answer in answers] == whole.class_ids.tolist()
+
+    asyncio.run(run(coalesce=True))
+    asyncio.run(run(coalesce=False))
+
+
+def test_calls_share_a_failure_to_reach_the_server() -> None:
+    async def run() -> None:
+        async with AsyncClient("127.0.0.1:1", retries=0, timeout=5) as client:
+            calls = [client.predict(image) for image in IMAGES[:20]]
+            outcomes = await asyncio.gather(*calls, client.predict(IMAGES[0], timeout=0.001), return_exceptions=True)
+        assert all(isinstance(outcome, UnavailableError) for outcome in outcomes[:-1])
+
+    asyncio.run(run())
 
 
 def test_map_streams_in_order(server: ServerProcess) -> None:

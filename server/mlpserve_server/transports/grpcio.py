@@ -12,7 +12,7 @@ from contextlib import suppress
 import grpc
 
 from mlpserve_server.errors import CallError, Draining, ListenError
-from mlpserve_server.services import ControlServices
+from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.base import Answer, Call
 
@@ -59,6 +59,7 @@ class GrpcioTransport:
                 # gRPC's default of 1 would let a second server start on this port, and share its connections.
                 ("grpc.so_reuseport", int(self._share_port)),
                 ("grpc.max_receive_message_length", self._max_message),
+                *BURST_OPTIONS,
             ]
         )
         await self._services.register(self._server, predict=grpc.unary_unary_rpc_method_handler(self._predict))

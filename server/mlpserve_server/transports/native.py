@@ -16,7 +16,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from mlpserve_server.errors import CallError, ListenError, MessageTooLarge
 from mlpserve_server.resources import cpu_count
-from mlpserve_server.services import ControlServices
+from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.base import PREDICT, Answer, Call
 
@@ -75,7 +75,7 @@ class NativeTransport:
         return f"{target.rpartition(':')[0]}:{self._front.bound_port}"
 
     async def _start_fallback(self, address: str) -> None:
-        self._server = grpc.aio.server()
+        self._server = grpc.aio.server(options=BURST_OPTIONS)
         await self._services.register(self._server)
         self._server.add_insecure_port(address)
         await self._server.start()
