@@ -52,9 +52,8 @@ def main() -> None:
     print("| calls in a batch | loop, µs a call | Run, µs a call | rest, µs a call |")
     print("|--:|--:|--:|--:|")
     for calls in (1, 16, 256):
-        loop = BatchingLoop(
-            EndlessTransport(calls), lambda: model, Metrics(), max_batch=256, max_request=4096, max_queue=16384
-        )
+        loop = BatchingLoop(EndlessTransport(calls), Metrics(), max_batch=256, max_request=4096, max_queue=16384)
+        loop.serve(model)
         images = np.zeros((calls, 784), np.uint8)
         whole = fastest(loop._run_once, calls)
         run = fastest(partial(model.predict, images), calls)

@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import grpc
@@ -176,6 +177,7 @@ def published_model() -> Path:
     return store
 
 
+@cache
 def test_images() -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
     import gzip
 

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from typing import NamedTuple
 
 from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
@@ -24,24 +24,36 @@ REFUSALS: dict[str, CallError] = {
     "not_ready": NotReady("the model is still being loaded; try again in a moment"),
 }
 IDLE_SECONDS = 0.1  # longest wait for a call before the loop looks whether it should stop
+PROBE_SECONDS = 2.0  # between two proofs of the model that serves
+
+
+class Served(NamedTuple):
+    """A model and what its requests and replies need."""
+
+    model: LoadedModel
+    decoder: Decoder
+    encoder: Encoder
 
 
 class BatchingLoop:
     """Receives from a transport, answers to it.
 
+    A call is answered by the model that served when it was admitted, so a new model takes over between two batches.
+
     Args:
         transport: started already.
-        current: the model that answers now, or None while none is proven.
         metrics: counters to add to.
         max_batch: most images in a batch, unless one request alone is larger.
         max_request: most images in one request.
         max_queue: most images waiting.
+
+    Attributes:
+        proved: time.monotonic() when the model last gave its golden answers in this loop.
     """
 
     def __init__(
         self,
         transport: Transport,
-        current: Callable[[], LoadedModel | None],
         metrics: Metrics,
         *,
         max_batch: int,
@@ -49,15 +61,16 @@ class BatchingLoop:
         max_queue: int,
     ) -> None:
         self._transport = transport
-        self._current = current
         self._metrics = metrics
         self._max_batch = max_batch
         self._max_request = max_request
         self._max_queue = max_queue
         self._queue: deque[Call] = deque()
         self._queued_images = 0
-        self._images_per_second = 0.0  # of recent Runs, for RetryInfo
-        self._codec: tuple[LoadedModel, Decoder, Encoder] | None = None
+        self._images_per_second = 0.0  # of recent large batches, to estimate how long the queue takes
+        self._served: Served | None = None
+        self._next_probe = 0.0
+        self.proved = 0.0
         self._draining = threading.Event()
         self._refusing = False
         self._thread = threading.Thread(target=self._loop, name="batching", daemon=True)
@@ -66,9 +79,17 @@ class BatchingLoop:
         """Start the thread."""
         self._thread.start()
 
-    def prepare(self, model: LoadedModel) -> None:
-        """Make what requests to a model need before it becomes current, so that the first one does not wait for it."""
-        self._codec = model, Decoder(model, self._max_request), Encoder(model)
+    @property
+    def model(self) -> LoadedModel | None:
+        """What answers calls that arrive now; None while none is proven."""
+        served = self._served
+        return served.model if served else None
+
+    def serve(self, model: LoadedModel) -> None:
+        """Let a model that has proven itself answer from the next batch on; called from any thread."""
+        # Made before the model takes over, so that no request waits for it.
+        self._served = Served(model, Decoder(model, self._max_request), Encoder(model))
+        self.proved = time.monotonic()
 
     def drain(self, timeout: float) -> bool:
         """Finish every call that has arrived, refuse later ones, and end the thread.
@@ -101,36 +122,61 @@ class BatchingLoop:
         wait = 0 if self._queue or self._draining.is_set() else IDLE_SECONDS
         answers: list[Answer] = []
         arrived = self._transport.receive(wait)
-        model = self._current()
         if arrived:
-            self._admit(arrived, model, answers)
+            self._admit(arrived, answers)
         batch = self._take(answers)
-        if batch and model is not None:
-            self._answer(batch, model, answers)
+        if batch:
+            self._answer(batch, answers)
         if answers:
             self._transport.send(answers)
+        if time.monotonic() >= self._next_probe:
+            self._probe()
 
-    def _admit(self, calls: list[Call], model: LoadedModel | None, answers: list[Answer]) -> None:
+    def _probe(self) -> None:
+        """Let the model prove itself again; this thread does it, so that a proof shows that batches run too."""
+        served = self._served
+        if served is not None:
+            try:
+                served.model.probe()
+                self.proved = time.monotonic()
+            except Exception as error:
+                log.error("the model that serves did not prove itself again: %s", error)
+        self._next_probe = time.monotonic() + PROBE_SECONDS
+
+    def _admit(self, calls: list[Call], answers: list[Answer]) -> None:
         """Queue calls, or answer them with why not."""
-        if self._refusing or model is None:
+        served = self._served
+        if self._refusing or served is None:
             reason = "draining" if self._refusing else "not_ready"
             for call in calls:
                 self._refuse(call, reason, REFUSALS[reason], answers)
             return
-        pixels, room = model.pixels, self._max_queue - self._queued_images
+        pixels, waiting = served.model.pixels, self._queued_images
         for call in calls:
             # Good enough before the message is parsed: everything but the images is shorter than one image.
             call.images = len(call.payload) // pixels or 1
-            if call.images <= room:
-                room -= call.images
-                self._queue.append(call)
+            call.served = served
+            if waiting + call.images > self._max_queue:
+                self._refuse(call, "overload", self._overloaded(waiting), answers)
+            elif waiting > 2 * self._max_batch and call.deadline < call.arrived + self._wait(waiting):
+                self._refuse(call, "hopeless", self._hopeless(call, waiting), answers)
             else:
-                self._refuse(call, "overload", self._overloaded(self._max_queue - room), answers)
-        self._set_queued(self._max_queue - room)
+                waiting += call.images
+                self._queue.append(call)
+        self._set_queued(waiting)
+
+    def _wait(self, images: int) -> float:
+        """Seconds until so many images have run, by what recent large batches took; 0 while that is unknown."""
+        return images / self._images_per_second if self._images_per_second else 0.0
 
     def _overloaded(self, waiting: int) -> Overloaded:
-        wait = waiting / self._images_per_second if self._images_per_second else 0.1
-        return Overloaded(f"{waiting} images are waiting, at most {self._max_queue} may", wait)
+        message = f"{waiting} images are waiting, at most {self._max_queue} may"
+        return Overloaded(message, self._wait(waiting) or 0.1)
+
+    def _hopeless(self, call: Call, waiting: int) -> Overloaded:
+        wait, left = self._wait(waiting), call.deadline - call.arrived
+        message = f"the queue takes about {wait:.3f} s, and the call's deadline is in {left:.3f} s"
+        return Overloaded(message, max(wait - left, 0.001))
 
     def _take(self, answers: list[Answer]) -> list[Call]:
         """The next batch: at least one call if any is alive, then as many as fit. The dead are dropped."""
@@ -141,7 +187,7 @@ class BatchingLoop:
         while queue:
             call = queue[0]
             if call.alive and call.deadline > now:
-                if batch and images + call.images > self._max_batch:
+                if batch and (images + call.images > self._max_batch or call.served is not batch[0].served):
                     break
                 batch.append(queue.popleft())
                 images += call.images
@@ -166,10 +212,10 @@ class BatchingLoop:
         self._metrics.requests[error.code.name] += 1
         answers.append((call, error))
 
-    def _answer(self, batch: list[Call], model: LoadedModel, answers: list[Answer]) -> None:
+    def _answer(self, batch: list[Call], answers: list[Answer]) -> None:
         """Decode each call by itself, run the good ones together, encode each answer."""
         started = time.monotonic()
-        decoder, encoder = self._codec_for(model)
+        model, decoder, encoder = batch[0].served
         calls: list[Call] = []
         requests: list[Request] = []
         for call in batch:
@@ -192,15 +238,11 @@ class BatchingLoop:
         answers.extend(zip(calls, replies, strict=True))
         self._record(calls, len(images), started)
 
-    def _codec_for(self, model: LoadedModel) -> tuple[Decoder, Encoder]:
-        if self._codec is None or self._codec[0] is not model:
-            self.prepare(model)
-        assert self._codec is not None
-        return self._codec[1], self._codec[2]
-
     def _record(self, calls: list[Call], images: int, started: float) -> None:
         seconds = time.monotonic() - started
-        self._images_per_second = 0.8 * self._images_per_second + 0.2 * images / max(seconds, 1e-6)
+        if images >= self._max_batch // 2:  # smaller ones say little of how fast a long queue empties
+            rate = images / max(seconds, 1e-6)
+            self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
         self._metrics.requests["OK"] += len(calls)
         self._metrics.images += images
         self._metrics.batch_images.observe(images)

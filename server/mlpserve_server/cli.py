@@ -2,8 +2,12 @@
 
     mlpserve-server --store store --model mnist
 
-Prints one line on standard output when it serves; the log goes to standard error. SIGTERM and SIGINT drain. Exit
-codes: 0 drained, 1 could not start or could not finish in time (the last line of the log says why), 2 wrong usage.
+Prints one line on standard output when it serves; the log goes to standard error. SIGTERM and SIGINT drain, a second
+one ends at once. The last line of the log says why it ended. Exit codes:
+
+    0  drained                                          3  some accepted requests were not answered in time
+    1  could not start                                  4  stuck, or its workers died too often
+    2  wrong usage                                128 + N  ended by a second signal, number N
 """
 
 from __future__ import annotations
@@ -15,17 +19,18 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import NoReturn
 
 from mlpserve_server.config import ServerConfig
+
+COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
 
 
 def main() -> None:
     """Entry point of `mlpserve-server`."""
     # Before the imports below, so that even an early SIGTERM ends the process in order.
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_on_signals(lambda: None)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         from mlpserve_server.errors import StartupError
@@ -34,18 +39,20 @@ def main() -> None:
 
         config = _parse(sys.argv[1:])
     except ModuleNotFoundError as error:
-        _exit(2, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)")
+        _exit(
+            WRONG_USAGE, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)"
+        )
 
     if not config.workers:
         config = dataclasses.replace(config, workers=default_workers(config.device))
     if config.workers > 1:
         _supervise(config, stop)
-    server = Server(config)
+    server = Server(config, on_stuck=lambda: os._exit(BROKEN))
     try:
         model = server.start()
     except StartupError as error:
         server.stop()
-        _exit(1, str(error))
+        _exit(COULD_NOT_START, str(error))
     freeze_heap()
     print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
     stop.wait()
@@ -56,7 +63,9 @@ def main() -> None:
             file=sys.stderr,
             flush=True,
         )
-        os._exit(1)  # a Run is still under way in its thread; an orderly exit would abort in the middle of it
+        os._exit(
+            NOT_FINISHED
+        )  # a Run is still under way in its thread; an orderly exit would abort in the middle of it
     logging.info("drained; every accepted request was answered")
 
 
@@ -66,21 +75,38 @@ def _supervise(config: ServerConfig, stop: threading.Event) -> NoReturn:
     from mlpserve_server.workers import Supervisor
 
     supervisor = Supervisor(config, on_failure=stop.set)
+    stop = _stop_on_signals(supervisor.kill, stop)
     try:
         facts = supervisor.start()
     except StartupError as error:
         supervisor.stop()
-        _exit(1, str(error))
+        _exit(COULD_NOT_START, str(error))
     print(f"Serving {facts['model']} version {facts['version']} on {facts['address']}", flush=True)
     stop.wait()
     logging.info("draining %d workers: finishing accepted requests", config.workers)
     finished = supervisor.stop()
     if supervisor.failed:
-        _exit(1, "the workers died too often; their log is above")
+        _exit(BROKEN, "the workers died too often; their log is above")
     if not finished:
-        _exit(1, f"some requests were not finished within --drain-timeout {config.drain_timeout:g} s")
+        _exit(NOT_FINISHED, f"some requests were not finished within --drain-timeout {config.drain_timeout:g} s")
     logging.info("drained; every accepted request was answered")
     sys.exit(0)
+
+
+def _stop_on_signals(on_second: Callable[[], None], stop: threading.Event | None = None) -> threading.Event:
+    """An event that SIGTERM and SIGINT set; the second of them ends the process, after calling `on_second`."""
+    stop = stop or threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set():
+            on_second()
+            print("mlpserve-server: a second signal: ending at once", file=sys.stderr, flush=True)
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop
 
 
 def _parse(arguments: list[str]) -> ServerConfig:
@@ -93,9 +119,12 @@ def _parse(arguments: list[str]) -> ServerConfig:
     )
     for field in dataclasses.fields(ServerConfig):
         options = dict(field.metadata)
+        flag = f"--{field.name.replace('_', '-')}"
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action="store_true", **options)
+            continue
         if field.default != "":
             options["help"] += f" (default: {field.default})"
-        flag = f"--{field.name.replace('_', '-')}"
         parser.add_argument(flag, type=type(field.default), default=field.default, **options)
     values = vars(parser.parse_args(arguments))
     try:

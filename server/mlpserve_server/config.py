@@ -25,7 +25,9 @@ class ServerConfig:
 
     store: Path = _flag(Path("store"), "folder that holds the published models", metavar="DIR")
     model: str = _flag("mnist", "model to serve", metavar="NAME")
-    version: int = _flag(0, "version to serve; 0 is the latest", metavar="N")
+    version: int = _flag(0, "version to serve; 0: the promoted one, or the newest, also when that changes", metavar="N")
+    poll: float = _flag(1.0, "how often to look for a new version to serve; 0: never", metavar="SECONDS")
+    require_signature: str = _flag("", "serve only versions signed with this key's other half", metavar="PUBLIC_KEY")
     listen: str = _flag("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one", metavar="HOST:PORT")
     metrics_listen: str = _flag("", "address of the Prometheus metrics; empty: none", metavar="HOST:PORT")
     transport: str = _flag(
@@ -44,11 +46,34 @@ class ServerConfig:
     workers: int = _flag(
         0, "processes that share the port; 0: half of the CPUs of this container, 1 on a GPU", metavar="N"
     )
+    tls_cert: str = _flag("", "PEM certificate chain; serves TLS, on the grpcio transport", metavar="FILE")
+    tls_key: str = _flag("", "its private key", metavar="FILE")
+    tls_client_ca: str = _flag("", "PEM certificates; callers must show one signed by them", metavar="FILE")
+    tokens: str = _flag("", "SHA-256 of each bearer token that callers may show", metavar="FILE")
+    allow_plaintext: bool = _flag(
+        False, "listen without TLS where other hosts can reach it; something in front must encrypt"
+    )
+    max_streams: int = _flag(1024, "most calls at a time on one connection; more wait", metavar="CALLS")
+    max_connections: int = _flag(
+        0, "most connections, on the grpcio transport; 0: as many as there are files", metavar="N"
+    )
+    max_connection_idle: float = _flag(
+        0.0, "close connections without calls, on the grpcio transport; 0: never", metavar="SECONDS"
+    )
+    max_connection_age: float = _flag(
+        0.0, "ask callers to connect anew, on the grpcio transport; 0: never", metavar="SECONDS"
+    )
+    stall_timeout: float = _flag(
+        60.0, "end when no batch has run for so long; NOT_SERVING after a quarter of it", metavar="SECONDS"
+    )
+    drain_delay: float = _flag(
+        0.0, "how long to go on accepting after SIGTERM, for balancers to see NOT_SERVING", metavar="SECONDS"
+    )
     drain_timeout: float = _flag(30.0, "longest time to finish accepted work after SIGTERM", metavar="SECONDS")
 
     def __post_init__(self) -> None:
         checks = {
-            "--version must be 0 (the latest) or a version number": self.version >= 0,
+            "--version must be 0 or a version number": self.version >= 0,
             "--max-batch must be at least 1": self.max_batch >= 1,
             "--max-request must be at least 1": self.max_request >= 1,
             "--max-queue must be at least --max-request, or the largest request could never be accepted": (
@@ -56,7 +81,19 @@ class ServerConfig:
             ),
             "--threads must not be negative": self.threads >= 0,
             "--workers must not be negative": self.workers >= 0,
-            "--drain-timeout must not be negative": self.drain_timeout >= 0,
+            "--poll must not be negative": self.poll >= 0,
+            "--drain-delay and --drain-timeout must not be negative": min(self.drain_delay, self.drain_timeout) >= 0,
+            "--stall-timeout must be at least 4 seconds": self.stall_timeout >= 4,
+            "--max-streams must be at least 1": self.max_streams >= 1,
+            "--max-connections must not be negative": self.max_connections >= 0,
+            "--max-connection-idle and --max-connection-age must not be negative": (
+                min(self.max_connection_idle, self.max_connection_age) >= 0
+            ),
+            "--tls-cert and --tls-key go together": bool(self.tls_cert) == bool(self.tls_key),
+            "--tls-client-ca needs --tls-cert and --tls-key": bool(self.tls_cert) or not self.tls_client_ca,
+            "--transport native has no TLS; use grpcio or auto, or a proxy in front": (
+                self.transport != "native" or not self.tls_cert
+            ),
             f"--transport must be one of {', '.join(TRANSPORTS)}": self.transport in TRANSPORTS,
             f"--device must be one of {', '.join(DEVICES)}": self.device in DEVICES,
             f"--precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,

@@ -4,7 +4,7 @@
        │           │          │        └─ RunFailed
        │           │          └─ Overloaded, Expired
        │           └─ InvalidRequest, UnknownModel
-       └─ MessageTooLarge, InvalidRequest          NotReady, Draining: any time
+       └─ MessageTooLarge, InvalidRequest          NotReady, Draining, Unauthenticated: before all that
 
 CallError      ends one call, with a gRPC code and google.rpc details
 StartupError   ends the server before it serves, with a sentence for the person who started it
@@ -63,8 +63,14 @@ class UnknownModel(CallError):
     code = StatusCode.NOT_FOUND
 
 
+class Unauthenticated(CallError):
+    """The call has no token, or none that is accepted."""
+
+    code = StatusCode.UNAUTHENTICATED
+
+
 class Overloaded(CallError):
-    """The queue is full.
+    """The queue is full, or longer than the call can wait.
 
     Args:
         message: for the caller.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from mlpserve.v1.artifact_pb2 import FileRole, GoldenAnswers, GoldenSamples, Precision
+from mlpserve_server import outline, signing
 from mlpserve_server.errors import ArtifactError, DeviceError
 from mlpserve_server.model import CPU, CUDA, LoadedModel, Predictions, batch_sizes
 from mlpserve_server.resources import is_installed
@@ -27,13 +28,16 @@ ROLES = {
 }
 PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8}
 
+PROBE_IMAGES = 4  # golden samples of one later proof
 CLEARLY_FASTER, NOT_SLOWER = 1.1, 0.95  # ratios of Run times
 
 # TF32 would round products to 10 bits; the arena must not grow in powers of two for a model of a megabyte.
 CUDA_OPTIONS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 
 
-def load(version: Version, *, device: str, precision: str, max_batch: int, threads: int) -> LoadedModel:
+def load(
+    version: Version, *, device: str, precision: str, max_batch: int, threads: int, public_key: str = ""
+) -> LoadedModel:
     """Load a version and prove it.
 
     Args:
@@ -42,12 +46,15 @@ def load(version: Version, *, device: str, precision: str, max_batch: int, threa
         precision: "auto", "fp32" or "int8"; "auto" loads both and keeps the one that measures faster here.
         max_batch: most images in one Run.
         threads: of ONNX Runtime on the CPU.
+        public_key: PEM file of the key that must have signed the version; empty: no signature is asked for.
 
     Raises:
-        ArtifactError: a file is damaged, or the answers are not the golden ones.
+        ArtifactError: a file is damaged, the signature is missing or wrong, or the answers are not the golden ones.
         DeviceError: the device cannot be used.
     """
     version.verify()
+    if public_key:
+        signing.verify(version, public_key)
     if precision == "int8":
         if device == "cuda":
             raise DeviceError("--precision int8 is for CPUs and cannot be served with --device cuda; use fp32 or auto")
@@ -106,6 +113,7 @@ def _why_not_cuda(version: Version) -> str | None:
 
 def _session(version: Version, role: FileRole, provider: str, threads: int) -> ort.InferenceSession:
     content = version.read(role)
+    outline.check(content, version.folder)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -154,6 +162,12 @@ def _prove(model: LoadedModel, golden: GoldenSamples) -> None:
     if answers is None or len(golden.images) == 0 or len(golden.images) % model.pixels:
         raise ArtifactError(f"{model.version.folder}: no golden samples for this file; publish the model again")
     images = np.frombuffer(golden.images, np.uint8).reshape(-1, model.pixels)
+
+    def probe() -> None:
+        rows = np.arange(min(PROBE_IMAGES, len(images)))
+        _compare(model, answers, rows, model.predict(images[rows]), len(rows))
+
+    model.probe = probe
     for size in batch_sizes(model.max_batch):
         for rows in _windows(len(images), size):
             try:

@@ -58,14 +58,15 @@ class Metrics:
     Attributes:
         requests: ended Predict calls by gRPC code name.
         images: images answered.
-        dropped: calls that never reached a Run, by reason: "overload", "expired", "cancelled", "invalid", "draining",
-            "not_ready".
+        dropped: calls that never reached a Run, by reason: "overload", "hopeless" (the deadline would have passed in
+            the queue), "expired", "cancelled", "invalid", "draining", "not_ready", "unauthenticated".
+        reloads: versions that were tried while another one served, by result: "served" or "refused".
         queued_images: images waiting now.
         batch_images: images in a batch.
         run_seconds: from a batch's assembly to its replies.
         queue_seconds: from being received to the start of the batch, for each request. What came while a batch ran is
             received when it ends on the native transport, at once on grpcio.
-        ready: whether the model is proven and the server is not draining.
+        ready: whether the model has proven itself lately and the server is not draining.
         model: labels of `mlpserve_model_info`.
     """
 
@@ -73,6 +74,7 @@ class Metrics:
         self.requests: Counter[str] = Counter()
         self.images = 0
         self.dropped: Counter[str] = Counter()
+        self.reloads: Counter[str] = Counter()
         self.queued_images = 0
         self.batch_images = Histogram(IMAGES)
         self.run_seconds = Histogram(SECONDS)
@@ -86,6 +88,7 @@ class Metrics:
             "requests": dict(self.requests),
             "images": self.images,
             "dropped": dict(self.dropped),
+            "reloads": dict(self.reloads),
             "queued_images": self.queued_images,
             "histograms": {name: [histogram.counts, histogram.sum] for name, histogram in self._histograms().items()},
             "ready": self.ready,
@@ -97,6 +100,7 @@ class Metrics:
         self.requests.update(snapshot["requests"])
         self.images += snapshot["images"]
         self.dropped.update(snapshot["dropped"])
+        self.reloads.update(snapshot["reloads"])
         self.queued_images += snapshot["queued_images"]
         for name, histogram in self._histograms().items():
             histogram.add(*snapshot["histograms"][name])
@@ -109,6 +113,7 @@ class Metrics:
         """The present values in prometheus_client's form."""
         yield _counter("mlpserve_requests", "Predict calls that ended, by gRPC code.", "code", self.requests)
         yield _counter("mlpserve_dropped", "Predict calls that never reached a Run, by reason.", "reason", self.dropped)
+        yield _counter("mlpserve_reloads", "Versions tried while another one served.", "result", self.reloads)
         yield CounterMetricFamily("mlpserve_images", "Images answered.", value=self.images)
         yield GaugeMetricFamily("mlpserve_queue_images", "Images waiting.", value=self.queued_images)
         yield GaugeMetricFamily("mlpserve_ready", "1 when the model is proven and served.", value=int(self.ready))

@@ -3,6 +3,7 @@
 Legend: N images, D pixels, C classes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ class Predictions(NamedTuple):
 
 
 class LoadedModel:
-    """A session and what it serves; `loading.load` makes one and proves it. One thread at a time may call `predict`.
+    """A session and what it serves; `loading.load` makes one and proves it. One thread at a time may use it.
 
     Args:
         version: the artifact.
@@ -49,6 +50,9 @@ class LoadedModel:
         provider: ONNX Runtime's name of the execution provider.
         max_batch: most images in one Run; larger inputs are cut.
         session: the loaded file.
+
+    Attributes:
+        probe: runs some of the golden samples, and raises ArtifactError when an answer is not the published one.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class LoadedModel:
         self.classes = len(manifest.labels)
         runner: type[BoundRunner | PaddedRunner] = PaddedRunner if provider == CUDA else BoundRunner
         self._run = runner(session, max_batch, self.pixels, self.classes).run
+        self.probe: Callable[[], None] = lambda: None
 
     @property
     def precision_name(self) -> str:

@@ -1,17 +1,23 @@
-"""The server's life: start, serve, drain, stop. Signals and exit codes belong to `cli.py`."""
+"""The server's life: start, serve, follow the store, drain, stop. Signals and exit codes belong to `cli.py`."""
 
 import logging
 import time
+from collections.abc import Callable
+
+from grpc import StatusCode
 
 from mlpserve.v1.classifier_pb2 import ServingInfo
-from mlpserve_server import loading
+from mlpserve_server import loading, promotion
 from mlpserve_server.batching import BatchingLoop
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.errors import ArtifactError, StartupError
+from mlpserve_server.following import Follower
+from mlpserve_server.liveness import Liveness
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.resources import cpu_count
 from mlpserve_server.services import ControlServices
-from mlpserve_server.store import Store
+from mlpserve_server.store import Store, Version
 from mlpserve_server.transports import Transport, open_transport
 
 log = logging.getLogger(__name__)
@@ -28,17 +34,22 @@ class Server:
     Args:
         config: settings.
         share_port: let other processes listen on the same port.
+        on_stuck: called from another thread when no batch has run for `stall_timeout` and the process is of no use.
     """
 
-    def __init__(self, config: ServerConfig, share_port: bool = False) -> None:
+    def __init__(
+        self, config: ServerConfig, share_port: bool = False, on_stuck: Callable[[], None] = lambda: None
+    ) -> None:
         self.config = config
         self._share_port = share_port
+        self._on_stuck = on_stuck
         self.metrics = Metrics()
         self.address = ""
         self._store = Store(config.store)
-        self._model: LoadedModel | None = None
         self._transport: Transport | None = None
         self._loop: BatchingLoop | None = None
+        self._follower: Follower | None = None
+        self._liveness: Liveness | None = None
         self._endpoint: MetricsEndpoint | None = None
 
     def __enter__(self) -> "Server":
@@ -55,7 +66,7 @@ class Server:
     @property
     def model(self) -> LoadedModel | None:
         """The model that answers now; None while none is proven."""
-        return self._model
+        return self._loop.model if self._loop else None
 
     def start(self) -> LoadedModel:
         """Listen with health NOT_SERVING, prove the model, then serve it.
@@ -74,37 +85,107 @@ class Server:
             StartupError: the store, the artifact, the device or an address is not usable.
         """
         config = self.config
-        version = self._store.open(config.model, config.version)
-        pixels = version.manifest.image.rows * version.manifest.image.cols
+        opened, refused = self._open_candidates()
+        image = opened[0].manifest.image
+        pixels = image.rows * image.cols
         self._max_request = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
         self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
         if config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
-        services = ControlServices(self._store, config.model, lambda: self._model, self._serving_info)
-        self._transport = open_transport(config, services, self._max_message, self._share_port)
+        services = ControlServices(
+            self._store, config.model, lambda: self.model, self._serving_info, lambda: self._refused()
+        )
+        self._transport = open_transport(
+            config, services, self._max_message, on_denied=self._count_denied, share_port=self._share_port
+        )
         self.address = self._transport.start()
         self._loop = BatchingLoop(
             self._transport,
-            lambda: self._model,
             self.metrics,
             max_batch=config.max_batch,
             max_request=self._max_request,
             max_queue=config.max_queue,
         )
         self._loop.start()
+        model = self._load_first(opened, refused)
+        self._hand_over(model)
+        if config.poll and not config.version:
+            self._follower = Follower(
+                self._store,
+                config.model,
+                config.poll,
+                current=lambda: self.model,
+                load=self._load,
+                hand_over=self._hand_over,
+                metrics=self.metrics,
+                refused=refused,
+            )
+        return model
 
-        started = time.monotonic()
+    def _open_candidates(self) -> tuple[list[Version], dict[int, str]]:
+        """The versions that may be served, best first, and those that cannot be opened, with why.
+
+        Raises:
+            StartupError: there is none.
+        """
+        opened, refused, first_error = [], {}, None
+        for number in promotion.candidates(self._store, self.config.model, self.config.version):
+            try:
+                opened.append(self._store.open(self.config.model, number))
+            except StartupError as error:
+                first_error = first_error or error
+                refused[number] = str(error)
+        if not opened:
+            assert first_error is not None
+            raise first_error
+        return opened, refused
+
+    def _load_first(self, versions: list[Version], refused: dict[int, str]) -> LoadedModel:
+        """The first version that proves itself; those before it are added to `refused`.
+
+        Raises:
+            StartupError: none does; it is the first one's.
+        """
+        first_error: StartupError | None = None
+        for version in versions:
+            try:
+                model = self._load(version)
+            except ArtifactError as error:
+                first_error = first_error or error
+                refused[version.manifest.version] = str(error)
+                continue
+            for number, reason in refused.items():
+                log.error("version %d is refused, version %d is served instead: %s", number, model.ref.version, reason)
+            return model
+        assert first_error is not None
+        raise first_error
+
+    def _load(self, version: Version) -> LoadedModel:
+        """Load a version and prove it."""
+        config, started = self.config, time.monotonic()
         threads = config.threads or max(1, cpu_count() - 1)
+        precision = config.precision
+        if precision == "auto" and self.model is not None:
+            precision = self.model.precision_name  # measuring beside the model that serves would measure that one too
         model = loading.load(
-            version, device=config.device, precision=config.precision, max_batch=config.max_batch, threads=threads
+            version,
+            device=config.device,
+            precision=precision,
+            max_batch=config.max_batch,
+            threads=threads,
+            public_key=config.require_signature,
         )
         log.info(
             "%s version %d proven in %.2f s: %s, %s, %d threads",
             *(model.ref.name, model.ref.version, time.monotonic() - started),
             *(model.provider, model.precision_name, threads),
         )
-        self._loop.prepare(model)
-        self._model = model
+        return model
+
+    def _hand_over(self, model: LoadedModel) -> None:
+        """Let a proven model answer from now on."""
+        assert self._loop is not None
+        self._loop.serve(model)
         self.metrics.model = {
             "model": model.ref.name,
             "version": str(model.ref.version),
@@ -112,13 +193,35 @@ class Server:
             "provider": model.provider,
             "precision": model.precision_name,
         }
-        return model
+
+    def _count_denied(self) -> None:
+        self.metrics.dropped["unauthenticated"] += 1
+        self.metrics.requests[StatusCode.UNAUTHENTICATED.name] += 1
+
+    def _refused(self) -> dict[int, str]:
+        return self._follower.refused if self._follower else {}
 
     def serve(self) -> None:
-        """Turn health to SERVING; the model has been prepared."""
-        if self._transport is not None:
-            self.metrics.ready = True
-            self._transport.set_serving(True)
+        """Turn health to SERVING and follow the store; the model has been prepared."""
+        if self._transport is None or self._loop is None:
+            return
+        self._set_ready(True)
+        loop = self._loop
+        self._liveness = Liveness(
+            lambda: loop.proved,
+            stale=self.config.stall_timeout / 4,
+            stuck=self.config.stall_timeout,
+            set_ready=self._set_ready,
+            on_stuck=self._on_stuck,
+        )
+        self._liveness.start()
+        if self._follower is not None:
+            self._follower.start()
+
+    def _set_ready(self, ready: bool) -> None:
+        assert self._transport is not None
+        self.metrics.ready = ready
+        self._transport.set_serving(ready)
 
     def stop(self) -> bool:
         """Withdraw health, finish accepted calls, close. Does nothing the second time.
@@ -127,16 +230,21 @@ class Server:
             Whether every accepted call was answered within the drain timeout.
         """
         transport, loop, endpoint = self._transport, self._loop, self._endpoint
-        self._transport = self._loop = self._endpoint = None
         finished = True
+        if self._liveness is not None:
+            self._liveness.stop()
         if transport is not None and self.address:
-            self.metrics.ready = False
-            transport.set_serving(False)
+            self._set_ready(False)
+            if self._follower is not None:
+                self._follower.stop()
             if loop is not None:
+                if loop.model is not None:
+                    time.sleep(self.config.drain_delay)
                 finished = loop.drain(self.config.drain_timeout)
             transport.stop()
         if endpoint is not None:
             endpoint.close()
+        self._transport = self._loop = self._endpoint = self._liveness = self._follower = None
         return finished
 
     def _serving_info(self, model: LoadedModel) -> ServingInfo:

@@ -1,7 +1,7 @@
 """Every method but Predict: GetModel, ListModels, health and reflection, on a grpc.aio server."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -11,6 +11,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server import promotion
 from mlpserve_server.codec import check_model
 from mlpserve_server.errors import CallError, NotReady, StartupError
 from mlpserve_server.model import LoadedModel
@@ -35,6 +36,7 @@ class ControlServices:
         model_name: whose versions are listed.
         current: the model that answers now, or None.
         serving_info: how a model is run.
+        refused: versions that did not prove themselves here, each with why.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class ControlServices:
         model_name: str,
         current: Callable[[], LoadedModel | None],
         serving_info: Callable[[LoadedModel], pb.ServingInfo],
+        refused: Callable[[], Mapping[int, str]],
     ) -> None:
         self._store = store
         self._model_name = model_name
         self._current = current
         self._serving_info = serving_info
+        self._refused = refused
 
     async def register(self, server: grpc.aio.Server, predict: "grpc.RpcMethodHandler[Any, Any] | None" = None) -> None:
         """Add the services to a server that has not started; health begins as NOT_SERVING.
@@ -84,9 +88,12 @@ class ControlServices:
 
     def _list_models(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
         current = self._current()
+        refused = self._refused()
+        promoted = promotion.read(self._store, self._model_name)
         response = pb.ListModelsResponse()
         for number in self._store.versions(self._model_name):
             summary = response.models.add(model=pb.ModelRef(name=self._model_name, version=number))
+            summary.promoted = promoted is not None and promoted.version == number
             try:
                 version = self._store.open(self._model_name, number)
             except StartupError as error:
@@ -96,6 +103,8 @@ class ControlServices:
             summary.test_accuracy = version.manifest.evaluations[0].test_accuracy if version.manifest.evaluations else 0
             serves = current is not None and current.ref == summary.model
             summary.state = pb.MODEL_STATE_SERVING if serves else pb.MODEL_STATE_AVAILABLE
+            if number in refused and not serves:
+                summary.state, summary.detail = pb.MODEL_STATE_REFUSED, refused[number]
         return response
 
 

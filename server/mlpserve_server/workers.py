@@ -2,7 +2,8 @@
 
 The kernel spreads connections over the workers (SO_REUSEPORT), so this helps callers with several connections; calls on
 one connection stay with one worker. The supervisor holds the port, starts each worker as a fresh process, replaces one
-that dies, adds up their metrics, and drains them together. They talk over pipes, one JSON object a line:
+that dies or no longer answers, adds up their metrics, and drains them together. They talk over pipes, one JSON object a
+line:
 
     supervisor → worker   {"do": "serve"}, {"do": "metrics"}; the end of the pipe means that the supervisor is gone
     worker → supervisor   {"ready": {…}}, {"failed": "why"}, {"metrics": {…}}
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 120.0  # for a worker to prove its model
 METRICS_SECONDS = 2.0  # for a worker to answer a scrape
+WATCH_SECONDS = 1.0  # between two questions whether a worker is there
 MAX_DEATHS, DEATHS_WITHIN = 5, 60.0  # more deaths in so many seconds end the server
 
 
@@ -79,6 +81,7 @@ class Supervisor:
             worker.wait_ready()
         for worker in self._workers:
             worker.tell("serve")
+        threading.Thread(target=self._watch, daemon=True).start()
         return facts | {"address": address}
 
     def stop(self) -> bool:
@@ -97,6 +100,24 @@ class Supervisor:
         if hasattr(self, "_reservation"):
             self._reservation.close()
         return all(code == 0 for code in codes)
+
+    def kill(self) -> None:
+        """End all workers at once, whatever they are doing."""
+        self._stopping = True
+        for worker in self._workers:
+            worker.kill()
+
+    def _watch(self) -> None:
+        """Kill workers that have not said anything for too long; `_died` replaces them."""
+        while not self._stopping:
+            time.sleep(WATCH_SECONDS)
+            for index, worker in enumerate(self._workers):
+                silence = worker.silence()
+                if silence > self._config.stall_timeout and not self._stopping:
+                    log.error("worker %d has not answered for %.0f s; killing it", index, silence)
+                    worker.kill()
+                elif worker.served:
+                    worker.tell("metrics")
 
     def _spawn(self, index: int) -> "_Worker":
         worker = _Worker(self._config, lambda: self._died(index))
@@ -157,6 +178,7 @@ class _Worker:
         self._failure = "it ended before it was ready; its log is above"
         self._metrics: dict[str, Any] | None = None
         self._metrics_arrived = threading.Event()
+        self._heard = time.monotonic()
         self.served = False
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -188,6 +210,14 @@ class _Worker:
         self.tell("metrics")
         return self._metrics if self._metrics_arrived.wait(METRICS_SECONDS) else None
 
+    def silence(self) -> float:
+        """Seconds since it last said something, while it serves; it is asked for its metrics all the time."""
+        return time.monotonic() - self._heard if self.served and self._process.poll() is None else 0.0
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
     def terminate(self) -> None:
         """Let it drain."""
         self._process.terminate()
@@ -204,6 +234,7 @@ class _Worker:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             message = json.loads(line)
+            self._heard = time.monotonic()
             if "ready" in message:
                 self._facts = message["ready"]
                 self._started.set()
@@ -252,7 +283,7 @@ def main() -> None:
     )
     values = json.loads(sys.argv[1])
     config = ServerConfig(**values | {"store": Path(values["store"])})
-    server = Server(config, share_port=True)
+    server = Server(config, share_port=True, on_stuck=lambda: os._exit(1))
     try:
         model = server.prepare()
     except StartupError as error:

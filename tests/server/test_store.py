@@ -70,7 +70,7 @@ def _reseal(folder: Path, name: str, content: bytes) -> None:
 
 def test_truncated_onnx_with_matching_digests_is_refused(copy: Path) -> None:
     _reseal(copy, "model.onnx", (copy / "model.onnx").read_bytes()[:5000])
-    with pytest.raises(ArtifactError, match="ONNX Runtime cannot load the FILE_ROLE_MODEL_FP32 file"):
+    with pytest.raises(ArtifactError, match="the file is not an ONNX model"):
         _start(copy)
 
 
@@ -120,9 +120,9 @@ def test_a_graph_of_another_shape_is_refused(copy: Path, slow_store: Path) -> No
         (lambda folder: (folder / "model.onnx").unlink(), r"model\.onnx cannot be read: No such file"),
         (lambda folder: (folder / "manifest.json").unlink(), "the manifest cannot be read"),
         (lambda folder: _reseal(folder, "manifest.json", b"{]"), "is not a manifest"),
-        (lambda folder: shutil.copytree(folder, folder.with_name("2")), "the folder was moved or copied"),
+        (lambda folder: folder.rename(folder.with_name("2")), "the folder was moved or copied"),
     ],
-    ids=["no model", "no manifest", "no JSON", "copied folder"],
+    ids=["no model", "no manifest", "no JSON", "renamed folder"],
 )
 def test_broken_versions(copy: Path, damage: object, words: str) -> None:
     damage(copy)  # type: ignore[operator]

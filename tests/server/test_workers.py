@@ -87,7 +87,7 @@ def test_repeated_death_ends_the_server(store: Path, tmp_path: Path) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker, signal.SIGKILL)
             time.sleep(0.2)
-        assert process.wait() == 1
+        assert process.wait() == 4
         assert "mlpserve-server: the workers died too often" in process.log
         assert "Traceback" not in process.log
 

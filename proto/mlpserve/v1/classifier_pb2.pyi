@@ -13,10 +13,12 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_AVAILABLE: _ClassVar[ModelState]
     MODEL_STATE_SERVING: _ClassVar[ModelState]
     MODEL_STATE_UNREADABLE: _ClassVar[ModelState]
+    MODEL_STATE_REFUSED: _ClassVar[ModelState]
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_AVAILABLE: ModelState
 MODEL_STATE_SERVING: ModelState
 MODEL_STATE_UNREADABLE: ModelState
+MODEL_STATE_REFUSED: ModelState
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")
@@ -101,13 +103,15 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelSummary, _Mapping]]] = ...) -> None: ...
 
 class ModelSummary(_message.Message):
-    __slots__ = ("model", "state", "test_accuracy", "detail")
+    __slots__ = ("model", "state", "test_accuracy", "detail", "promoted")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     TEST_ACCURACY_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    PROMOTED_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     state: ModelState
     test_accuracy: float
     detail: str
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., test_accuracy: _Optional[float] = ..., detail: _Optional[str] = ...) -> None: ...
+    promoted: bool
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., test_accuracy: _Optional[float] = ..., detail: _Optional[str] = ..., promoted: bool = ...) -> None: ...

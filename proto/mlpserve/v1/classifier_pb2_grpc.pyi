@@ -23,8 +23,9 @@ class ClassifierServiceStub:
     Errors are canonical gRPC codes with google.rpc details:
       INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
       NOT_FOUND           no such model or version is being served
-      RESOURCE_EXHAUSTED  the queue is full (RetryInfo says when to come back),
-                          or the message is larger than the server accepts (no RetryInfo)
+      UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
+      RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
+                          to come back), or the message is larger than the server accepts (no RetryInfo)
       DEADLINE_EXCEEDED   the deadline passed before the batch ran
       UNAVAILABLE         the model is still being proven, or the server is draining
     """
@@ -54,8 +55,9 @@ class ClassifierServiceAsyncStub:
     Errors are canonical gRPC codes with google.rpc details:
       INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
       NOT_FOUND           no such model or version is being served
-      RESOURCE_EXHAUSTED  the queue is full (RetryInfo says when to come back),
-                          or the message is larger than the server accepts (no RetryInfo)
+      UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
+      RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
+                          to come back), or the message is larger than the server accepts (no RetryInfo)
       DEADLINE_EXCEEDED   the deadline passed before the batch ran
       UNAVAILABLE         the model is still being proven, or the server is draining
     """
@@ -84,8 +86,9 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
     Errors are canonical gRPC codes with google.rpc details:
       INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
       NOT_FOUND           no such model or version is being served
-      RESOURCE_EXHAUSTED  the queue is full (RetryInfo says when to come back),
-                          or the message is larger than the server accepts (no RetryInfo)
+      UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
+      RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
+                          to come back), or the message is larger than the server accepts (no RetryInfo)
       DEADLINE_EXCEEDED   the deadline passed before the batch ran
       UNAVAILABLE         the model is still being proven, or the server is draining
     """

@@ -1,9 +1,11 @@
 """Two ways to the wire behind one interface: the only place that chooses between them."""
 
 import logging
+from collections.abc import Callable
 from importlib.util import find_spec
 
-from mlpserve_server.config import ServerConfig, split_address
+from mlpserve_server import security
+from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
 from mlpserve_server.services import ControlServices
 from mlpserve_server.transports.base import Answer, Call, Transport
@@ -14,25 +16,41 @@ log = logging.getLogger(__name__)
 
 
 def open_transport(
-    config: ServerConfig, services: ControlServices, max_message: int, share_port: bool = False
+    config: ServerConfig,
+    services: ControlServices,
+    max_message: int,
+    *,
+    on_denied: Callable[[], None],
+    share_port: bool = False,
 ) -> Transport:
     """The transport that the configuration asks for, not yet started.
 
+    Args:
+        config: settings.
+        services: everything but Predict.
+        max_message: largest request in bytes.
+        on_denied: told of each call that has no accepted token.
+        share_port: let other processes listen on the same port (SO_REUSEPORT).
+
     Raises:
-        ConfigError: native is asked for and not installed.
+        ConfigError: native is asked for and not installed, or a file for TLS or tokens cannot be used.
     """
+    security.check_plaintext(config)
     name = config.transport
     installed = find_spec("pygrpc_native") is not None
     if name == "auto":
-        name = "native" if installed else "grpcio"
-        log.info("transport auto: %s%s", name, "" if installed else " (pygrpc-native is not installed)")
-    host, port = split_address(config.listen, "--listen")
+        reason = "" if installed else " (pygrpc-native is not installed)"
+        if config.tls_cert:
+            reason = " (the native transport has no TLS)"
+        name = "grpcio" if reason else "native"
+        log.info("transport auto: %s%s", name, reason)
+    guard = security.Tokens(config.tokens) if config.tokens else None
     if name == "grpcio":
         from mlpserve_server.transports.grpcio import GrpcioTransport
 
-        return GrpcioTransport(host, port, services, max_message, share_port)
+        return GrpcioTransport(config, services, max_message, guard, on_denied, share_port)
     if not installed:
         raise ConfigError("--transport native: pygrpc-native is not installed; use --transport grpcio")
     from mlpserve_server.transports.native import NativeTransport
 
-    return NativeTransport(host, port, services, max_message, share_port)
+    return NativeTransport(config, services, max_message, guard, on_denied, share_port)

@@ -10,6 +10,10 @@ from mlpserve_server.errors import CallError
 
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 
+MAX_HEADER_BYTES = 16384  # of one call's metadata
+KEEPALIVE_SECONDS = 60  # of silence on a connection before the caller is asked whether it is there
+HANDSHAKE_SECONDS = 10
+
 
 class Call:
     """One Predict call that waits for its answer.
@@ -20,10 +24,11 @@ class Call:
         deadline: time.monotonic() after which nobody waits for the answer; inf without one.
         alive: False once the caller has cancelled; set by the transport at any time.
         images: how many images the loop has counted it as.
+        served: what answers it, from its admission on; the loop's own.
         handle: the transport's own.
     """
 
-    __slots__ = ("alive", "arrived", "deadline", "handle", "images", "payload")
+    __slots__ = ("alive", "arrived", "deadline", "handle", "images", "payload", "served")
 
     def __init__(self, payload: bytes, arrived: float, time_left: float | None, handle: Any) -> None:
         self.payload = payload
@@ -31,6 +36,7 @@ class Call:
         self.deadline = math.inf if time_left is None else arrived + time_left
         self.alive = True
         self.images = 0
+        self.served: Any = None
         self.handle = handle
 
 

@@ -7,14 +7,17 @@ loop.
 import asyncio
 import queue
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import grpc
 
+from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import CallError, Draining, ListenError
+from mlpserve_server.security import TokenInterceptor, Tokens, server_credentials
 from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.base import Answer, Call
+from mlpserve_server.transports.base import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, MAX_HEADER_BYTES, Answer, Call
 
 QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
@@ -24,16 +27,24 @@ class GrpcioTransport:
     """See `Transport`.
 
     Args:
-        host, port: where to listen.
-        services: everything but Predict.
-        max_message: largest request in bytes.
-        share_port: let other processes listen on the same port (SO_REUSEPORT).
+        config, services, max_message, on_denied, share_port: as for `open_transport`.
+        tokens: that callers must show, or None.
     """
 
     name = "grpcio"
 
-    def __init__(self, host: str, port: int, services: ControlServices, max_message: int, share_port: bool) -> None:
-        self._host, self._port = host, port
+    def __init__(
+        self,
+        config: ServerConfig,
+        services: ControlServices,
+        max_message: int,
+        tokens: Tokens | None,
+        on_denied: Callable[[], None],
+        share_port: bool,
+    ) -> None:
+        self._config = config
+        self._credentials = server_credentials(config) if config.tls_cert else None
+        self._interceptors = [TokenInterceptor(tokens, on_denied)] if tokens else []
         self._services = services
         self._max_message = max_message
         self._share_port = share_port
@@ -44,33 +55,54 @@ class GrpcioTransport:
         self._last_call = 0.0
 
     def start(self) -> str:  # noqa: D102
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host, port = split_address(self._config.listen, "--listen")
+        host = f"[{host}]" if ":" in host else host
         self._aio.start()
         try:
-            port = self._aio.run(self._start(f"{host}:{self._port}"))
+            port = self._aio.run(self._start(f"{host}:{port}"))
         except ListenError:
             self._aio.stop()
             raise
         return f"{host}:{port}"
 
     async def _start(self, address: str) -> int:
-        self._server = grpc.aio.server(
-            options=[
-                # gRPC's default of 1 would let a second server start on this port, and share its connections.
-                ("grpc.so_reuseport", int(self._share_port)),
-                ("grpc.max_receive_message_length", self._max_message),
-                *BURST_OPTIONS,
-            ]
-        )
+        self._server = grpc.aio.server(interceptors=self._interceptors, options=self._options())
         await self._services.register(self._server, predict=grpc.unary_unary_rpc_method_handler(self._predict))
         try:
-            port = self._server.add_insecure_port(address)
+            if self._credentials:
+                port = self._server.add_secure_port(address, self._credentials)
+            else:
+                port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise ListenError(
                 f"--listen {address}: the address is in use or cannot be bound; take another address"
             ) from error
         await self._server.start()
         return port
+
+    def _options(self) -> list[tuple[str, int]]:
+        config = self._config
+        options = [
+            # gRPC's default of 1 would let a second server start on this port, and share its connections.
+            ("grpc.so_reuseport", int(self._share_port)),
+            ("grpc.max_receive_message_length", self._max_message),
+            ("grpc.max_concurrent_streams", config.max_streams),
+            ("grpc.max_metadata_size", MAX_HEADER_BYTES),
+            ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
+            # A caller that is gone without a word is noticed, and one that stalls in its handshake does not stay.
+            ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+            *BURST_OPTIONS,
+        ]
+        if config.max_connections:
+            options.append(("grpc.max_allowed_incoming_connections", config.max_connections))
+        if config.max_connection_idle:
+            options.append(("grpc.max_connection_idle_ms", round(config.max_connection_idle * 1000)))
+        if config.max_connection_age:
+            options.append(("grpc.max_connection_age_ms", round(config.max_connection_age * 1000)))
+            options.append(("grpc.max_connection_age_grace_ms", round(config.drain_timeout * 1000)))
+        return options
 
     async def _predict(self, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         self._last_call = time.monotonic()

@@ -8,17 +8,20 @@ a proxy.
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
+from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import CallError, ListenError, MessageTooLarge
 from mlpserve_server.resources import cpu_count
+from mlpserve_server.security import DENIED, TokenInterceptor, Tokens
 from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.base import PREDICT, Answer, Call
+from mlpserve_server.transports.base import KEEPALIVE_SECONDS, MAX_HEADER_BYTES, PREDICT, Answer, Call
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
 IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
@@ -29,24 +32,33 @@ class NativeTransport:
     """See `Transport`.
 
     Args:
-        host, port: where to listen.
-        services: everything but Predict.
-        max_message: largest request in bytes.
-        share_port: let other processes listen on the same port (SO_REUSEPORT).
+        config, services, max_message, on_denied, share_port: as for `open_transport`.
+        tokens: that callers must show, or None.
     """
 
     name = "native"
 
-    def __init__(self, host: str, port: int, services: ControlServices, max_message: int, share_port: bool) -> None:
-        self._host, self._port = host, port
+    def __init__(
+        self,
+        config: ServerConfig,
+        services: ControlServices,
+        max_message: int,
+        tokens: Tokens | None,
+        on_denied: Callable[[], None],
+        share_port: bool,
+    ) -> None:
+        self._config = config
         self._services = services
+        self._tokens = tokens
+        self._on_denied = on_denied
         self._max_message = max_message
         self._share_port = share_port
         self._aio = AioThread()
         self._calls: dict[int, Call] = {}
 
     def start(self) -> str:  # noqa: D102
-        target = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        host, port = split_address(self._config.listen, "--listen")
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         with ExitStack() as opened:
             self._aio.start()
             opened.callback(self._aio.stop)
@@ -63,7 +75,14 @@ class NativeTransport:
             try:
                 # Without call_details the front reports neither deadlines nor cancellations.
                 self._front = NativeGrpcFront(
-                    target, [(PREDICT, False)], io_threads=IO_THREADS, call_details=True, reuse_port=self._share_port
+                    target,
+                    [(PREDICT, False)],
+                    io_threads=IO_THREADS,
+                    call_details=True,
+                    reuse_port=self._share_port,
+                    max_concurrent_streams=self._config.max_streams,
+                    max_metadata_size=MAX_HEADER_BYTES,
+                    keepalive_time_ms=KEEPALIVE_SECONDS * 1000,
                 )
                 opened.callback(self._front.close)
                 self._front.set_fallback(str(fallback))
@@ -75,7 +94,8 @@ class NativeTransport:
         return f"{target.rpartition(':')[0]}:{self._front.bound_port}"
 
     async def _start_fallback(self, address: str) -> None:
-        self._server = grpc.aio.server(options=BURST_OPTIONS)
+        interceptors = [TokenInterceptor(self._tokens, self._on_denied)] if self._tokens else []
+        self._server = grpc.aio.server(interceptors=interceptors, options=BURST_OPTIONS)
         await self._services.register(self._server)
         self._server.add_insecure_port(address)
         await self._server.start()
@@ -86,6 +106,10 @@ class NativeTransport:
         now = time.monotonic()
         for kind, call_id, _, payload, _, details in events:
             if kind == EVENT_CALL and payload is not None:
+                if self._tokens is not None and not self._tokens.accept(details[0] if details else ()):
+                    self._on_denied()
+                    self._fail(call_id, DENIED)
+                    continue
                 if len(payload) > self._max_message:
                     self._fail(call_id, _too_large(len(payload), self._max_message))
                     continue

@@ -1,0 +1,138 @@
+"""Following the store: a newly published or promoted version takes over while the server runs.
+
+A version is checked, loaded and proven in this thread, and only then handed over, so the loop that answers never waits
+for it. A version that fails is refused, and the one that serves goes on.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from mlpserve_server import promotion
+from mlpserve_server.errors import ArtifactError, StartupError
+from mlpserve_server.metrics import Metrics
+from mlpserve_server.model import LoadedModel
+from mlpserve_server.store import Store, Version
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 300.0  # seconds between two trials of a version that was refused
+
+
+class Follower:
+    """Looks at the store every so often.
+
+    Args:
+        store: to look at.
+        model: name.
+        poll: seconds between two looks.
+        current: the model that serves.
+        load: loads and proves a version.
+        hand_over: lets a model serve from now on.
+        metrics: counts what was tried.
+
+    Attributes:
+        refused: version numbers that failed here, each with why.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        model: str,
+        poll: float,
+        *,
+        current: Callable[[], LoadedModel | None],
+        load: Callable[[Version], LoadedModel],
+        hand_over: Callable[[LoadedModel], None],
+        metrics: Metrics,
+        refused: Mapping[int, str],
+    ) -> None:
+        self._store = store
+        self._model = model
+        self._poll = poll
+        self._current = current
+        self._load = load
+        self._hand_over = hand_over
+        self._metrics = metrics
+        self.refused = dict(refused)
+        self._retries: dict[int, tuple[float, float]] = {n: (time.monotonic() + poll, 2 * poll) for n in refused}
+        self._complaint = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a version that is being proven is not handed over."""
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._poll):
+            try:
+                self._look()
+                self._complaint = ""
+            except StartupError as error:
+                self._complain(str(error))
+            except Exception:
+                log.exception("following the store met an error that is a bug; it goes on")
+
+    def _complain(self, message: str) -> None:
+        """Say once what is wrong with the store."""
+        if message != self._complaint:
+            log.error("the store cannot be followed: %s", message)
+        self._complaint = message
+
+    def _look(self) -> None:
+        current = self._current()
+        number = promotion.candidates(self._store, self._model)[0]
+        if current is None or number == current.ref.version:
+            return
+        promoted = promotion.read(self._store, self._model) is not None
+        if not promoted and number < current.ref.version:
+            return  # a version that was deleted goes on serving; going back is for `rollback`
+        due, pause = self._retries.get(number, (0.0, self._poll))
+        if time.monotonic() < due:
+            return
+        self._retries[number] = time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE)
+        try:
+            version = self._store.open(self._model, number)
+            if not promoted:
+                _check_same_interface(version, current.version)
+            model = self._load(version)
+        except StartupError as error:
+            self._refuse(number, str(error), current)
+            return
+        if self._stop.is_set():
+            return
+        self._hand_over(model)
+        self.refused.pop(number, None)
+        self._metrics.reloads["served"] += 1
+        log.info("version %d took over from version %d (%s)", number, current.ref.version, model.precision_name)
+
+    def _refuse(self, number: int, reason: str, current: LoadedModel) -> None:
+        if self.refused.get(number) != reason:
+            log.error("version %d is refused, version %d goes on serving: %s", number, current.ref.version, reason)
+            self._metrics.reloads["refused"] += 1
+        self.refused[number] = reason
+
+
+def _check_same_interface(new: Version, old: Version) -> None:
+    """Callers have read the image size and the labels; they must not change under them unasked.
+
+    Raises:
+        ArtifactError: they do.
+    """
+    ours, theirs = new.manifest, old.manifest
+    for what, now, before in (
+        ("images of", f"{ours.image.rows}x{ours.image.cols}", f"{theirs.image.rows}x{theirs.image.cols}"),
+        ("this number of classes:", len(ours.labels), len(theirs.labels)),
+    ):
+        if now != before:
+            raise ArtifactError(
+                f"{new.folder} takes {what} {now}, the version that serves {before}; callers may rely on it. "
+                f"To change it: mlpserve-store promote {ours.model} {ours.version}"
+            )

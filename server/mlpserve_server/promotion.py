@@ -1,0 +1,164 @@
+"""Which version servers follow: the promoted one, or, while none is promoted, the newest.
+
+STORE/MODEL/promoted.json   {"version": 3, "previous": [2, 1]}
+
+Each change is one rename, so a server that looks at any moment sees the old state or the new one.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpserve_server.errors import StoreError
+from mlpserve_server.store import Store
+
+PROMOTED = "promoted.json"
+REMEMBERED = 20  # versions that a rollback can go back over
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The promoted version and those that were promoted before it, latest first."""
+
+    version: int
+    previous: tuple[int, ...] = ()
+
+
+def read(store: Store, model: str) -> Promotion | None:
+    """What is promoted; None if servers follow the newest version.
+
+    Raises:
+        StoreError: promoted.json is not what `promote` writes.
+    """
+    path = store.root / model / PROMOTED
+    try:
+        content = json.loads(path.read_bytes())
+        promotion = Promotion(content["version"], tuple(content["previous"]))
+        if not all(isinstance(number, int) and number > 0 for number in (promotion.version, *promotion.previous)):
+            raise TypeError
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} cannot be read as a promotion ({type(error).__name__}); "
+            f"write it again: mlpserve-store --store {store.root} promote {model} VERSION"
+        ) from error
+    return promotion
+
+
+def candidates(store: Store, model: str, pinned: int = 0) -> list[int]:
+    """The version that a server should serve, then those that it may fall back on when that one is broken.
+
+    Args:
+        store: the store.
+        model: name.
+        pinned: the only version that will do; 0 for none.
+
+    Raises:
+        StoreError: the store or the model is not there, or nothing is published.
+    """
+    if pinned:
+        return [pinned]
+    published = store.versions(model)
+    promotion = read(store, model)
+    if promotion is None:
+        if not published:
+            raise StoreError(f"model {model!r} in {store.root} has no published version; train it with mlpserve-train")
+        return published
+    return [promotion.version, *(number for number in promotion.previous if number in published)]
+
+
+def promote(store: Store, model: str, version: int) -> int:
+    """Make servers serve a version, whatever is newest.
+
+    Returns:
+        The version that they served before.
+
+    Raises:
+        StoreError: it is not there, or the store cannot be written.
+        ArtifactError: one of its files is damaged.
+    """
+    store.open(model, version).verify()
+    with _sole_writer(store, model):
+        try:
+            known = read(store, model)
+        except StoreError:  # this is the way to mend it
+            known = None
+        before = [known.version, *known.previous] if known else store.versions(model)
+        if known is None or known.version != version:
+            previous = tuple(number for number in before if number != version)
+            # While the newest was followed, only that one had been served.
+            _write(store, model, Promotion(version, previous[: REMEMBERED if known else 1]))
+    return before[0]
+
+
+def rollback(store: Store, model: str) -> tuple[int, int]:
+    """Make servers serve the version that they served before.
+
+    Returns:
+        The version that was served, and the one that is from now on.
+
+    Raises:
+        StoreError: there is none, or the store cannot be written.
+        ArtifactError: one of its files is damaged.
+    """
+    with _sole_writer(store, model):
+        current, *older = candidates(store, model)
+        if not older:
+            raise StoreError(f"model {model!r} in {store.root} has no version before {current} to go back to")
+        store.open(model, older[0]).verify()
+        _write(store, model, Promotion(older[0], tuple(older[1 : 1 + REMEMBERED])))
+    return current, older[0]
+
+
+def follow_newest(store: Store, model: str) -> int:
+    """Make servers follow the newest version again.
+
+    Returns:
+        The newest version.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    with _sole_writer(store, model):
+        (store.root / model / PROMOTED).unlink(missing_ok=True)
+        return candidates(store, model)[0]
+
+
+@contextmanager
+def _sole_writer(store: Store, model: str) -> Iterator[None]:
+    """Wait for other writers; the publisher takes the same lock."""
+    store.versions(model)  # says what is wrong with the store or the name
+    folder = store.root / model
+    try:
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror}; nothing was changed") from error
+
+
+def _write(store: Store, model: str, promotion: Promotion) -> None:
+    folder = store.root / model
+    content = json.dumps({"version": promotion.version, "previous": list(promotion.previous)}).encode() + b"\n"
+    descriptor, name = tempfile.mkstemp(prefix=".promoted-", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # servers may run as another user
+            os.fsync(file.fileno())
+        Path(name).rename(folder / PROMOTED)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

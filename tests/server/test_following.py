@@ -1,0 +1,186 @@
+"""A running server follows its store: new versions, broken ones, promotion and rollback."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.support.artifacts import BREAKAGES, publish_rolled
+from tests.support.grpc_calls import pixels, stub
+from tests.support.mnist import test_images as mnist_images
+from tests.support.processes import ServerProcess, run
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+
+SECONDS = 30.0
+POLL = ("--poll", 0.1)
+
+
+@pytest.fixture
+def own(store: Path, tmp_path: Path) -> Path:
+    """The published version 1 in a store that a test may change."""
+    return Path(shutil.copytree(store, tmp_path / "store"))
+
+
+@pytest.fixture
+def following(own: Path, transport: str, tmp_path: Path) -> Iterator[tuple[ServerProcess, ClassifierServiceStub]]:
+    with ServerProcess(tmp_path, own, "--transport", transport, *POLL) as process, stub(process.address) as caller:
+        yield process, caller
+
+
+def _serves(caller: ClassifierServiceStub) -> int:
+    return caller.GetModel(pb.GetModelRequest(), timeout=10).model.version
+
+
+def _wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def _states(caller: ClassifierServiceStub) -> dict[int, str]:
+    listed = caller.ListModels(pb.ListModelsRequest(), timeout=10).models
+    return {summary.model.version: pb.ModelState.Name(summary.state)[12:] for summary in listed}
+
+
+def _predict(caller: ClassifierServiceStub) -> pb.PredictResponse:
+    return caller.Predict(pb.PredictRequest(images=pixels(mnist_images()[:20])), timeout=10)
+
+
+def test_a_new_version_takes_over_and_a_broken_one_does_not(
+    following: tuple[ServerProcess, ClassifierServiceStub], own: Path
+) -> None:
+    process, caller = following
+    first = _predict(caller)
+    publish_rolled(own / "mnist/1", own, 2)
+    _wait_until(lambda: _serves(caller) == 2)
+    second = _predict(caller)
+    assert second.model.version == 2
+    assert list(second.class_ids) == [(class_id + 2) % 10 for class_id in first.class_ids]
+    for number, broken in enumerate(BREAKAGES, 3):
+        publish_rolled(own / "mnist/1", own, number, broken=broken)
+        _wait_until(lambda number=number: _states(caller)[number] in ("REFUSED", "UNREADABLE"))  # type: ignore[misc]
+        assert _predict(caller).SerializeToString() == second.SerializeToString()
+    assert _states(caller)[2] == "SERVING"
+    assert _states(caller)[1] == "AVAILABLE"
+    assert "version 3 is refused, version 2 goes on serving" in process.log
+    publish_rolled(own / "mnist/1", own, 8)
+    _wait_until(lambda: _serves(caller) == 8)
+
+
+def test_promote_and_rollback(following: tuple[ServerProcess, ClassifierServiceStub], own: Path) -> None:
+    _, caller = following
+    for number in (2, 3):
+        publish_rolled(own / "mnist/1", own, number)
+    _wait_until(lambda: _serves(caller) == 3)
+
+    def store(*command: object) -> str:
+        result = run("mlpserve-store", "--store", own, *command)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert store("promote", "mnist", 1) == "Servers of mnist follow version 1 (before: 3)\n"
+    _wait_until(lambda: _serves(caller) == 1)
+    publish_rolled(own / "mnist/1", own, 4)
+    time.sleep(0.5)
+    assert _serves(caller) == 1, "a promoted version stays until another one is promoted"
+    store("promote", "mnist", 4)
+    _wait_until(lambda: _serves(caller) == 4)
+    assert store("rollback", "mnist") == "Servers of mnist follow version 1 (before: 4)\n"
+    _wait_until(lambda: _serves(caller) == 1)
+    assert store("rollback", "mnist") == "Servers of mnist follow version 3 (before: 1)\n"
+    _wait_until(lambda: _serves(caller) == 3)
+    listing = store("list", "mnist").splitlines()
+    assert [line.split()[0] for line in listing] == ["4", "3", "2", "1"]
+    assert listing[1].endswith("◀ promoted")
+    summaries = caller.ListModels(pb.ListModelsRequest(), timeout=10).models
+    assert [summary.model.version for summary in summaries if summary.promoted] == [3]
+    assert store("follow-newest", "mnist") == "Servers of mnist follow the newest version, 4\n"
+    _wait_until(lambda: _serves(caller) == 4)
+    assert "every file is as it was published" in store("verify", "mnist")
+
+
+def test_what_cannot_be_promoted(own: Path) -> None:
+    publish_rolled(own / "mnist/1", own, 2, broken="tampered")
+    for command, words in (
+        (("promote", "mnist", 2), "is damaged"),
+        (("promote", "mnist", 7), "has no version 7 (published: 2, 1)"),
+        (("promote", "other", 1), "no model 'other'"),
+        (("verify", "mnist", 2), "is damaged"),
+    ):
+        result = run("mlpserve-store", "--store", own, *command)
+        assert (result.returncode, words in result.stderr) == (1, True), result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (own / "mnist/promoted.json").exists()
+    assert run("mlpserve-store", "--store", own, "promote", "mnist", "x").returncode == 2
+    (own / "mnist/2").rename(own / "mnist/.2")
+    result = run("mlpserve-store", "--store", own, "rollback", "mnist")
+    assert (result.returncode, "no version before 1" in result.stderr) == (1, True)
+
+
+def test_a_spoilt_promotion_is_reported_and_mended(own: Path, tmp_path: Path) -> None:
+    (own / "mnist/promoted.json").write_text("{")
+    result = run("mlpserve-server", "--store", own, "--listen", "127.0.0.1:0")
+    assert result.returncode == 1
+    assert "promote mnist VERSION" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert run("mlpserve-store", "--store", own, "promote", "mnist", 1).returncode == 0
+    with ServerProcess(tmp_path, own, *POLL) as process, stub(process.address) as caller:
+        (own / "mnist/promoted.json").write_text("[]")
+        _wait_until(lambda: "the store cannot be followed" in process.log)
+        assert _serves(caller) == 1
+
+
+def test_a_pinned_server_does_not_follow(own: Path, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, own, "--version", 1, *POLL) as process, stub(process.address) as caller:
+        publish_rolled(own / "mnist/1", own, 2)
+        time.sleep(0.5)
+        assert _serves(caller) == 1
+
+
+def test_a_start_falls_back_on_the_version_before_a_broken_one(own: Path, tmp_path: Path) -> None:
+    publish_rolled(own / "mnist/1", own, 2)
+    publish_rolled(own / "mnist/1", own, 3, broken="golden mismatch")
+    publish_rolled(own / "mnist/1", own, 4, broken="tampered")
+    with ServerProcess(tmp_path, own, *POLL) as process, stub(process.address) as caller:
+        assert _serves(caller) == 2
+        assert _states(caller) == {4: "REFUSED", 3: "REFUSED", 2: "SERVING", 1: "AVAILABLE"}
+        assert "version 4 is refused, version 2 is served instead" in process.log
+        (own / "mnist/2").rename(own / "mnist/.gone")
+        time.sleep(0.5)
+        assert _predict(caller).model.version == 2, "a version that was deleted goes on serving"
+
+
+def test_two_workers_follow(own: Path, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, own, "--workers", 2, *POLL) as process:
+        publish_rolled(own / "mnist/1", own, 2)
+        for _ in range(6):  # connections go to either worker
+            with stub(process.address) as caller:
+                _wait_until(lambda caller=caller: _serves(caller) == 2)  # type: ignore[misc]
+
+
+def test_another_image_size_must_be_promoted(own: Path, slow_store: Path, tmp_path: Path) -> None:
+    """Callers have read the size and the labels; a version that changes them does not come unasked."""
+    from google.protobuf import json_format
+    from tests.support.artifacts import seal
+
+    from mlpserve.v1.artifact_pb2 import Manifest
+
+    other = Path(shutil.copytree(slow_store / "slow/1", tmp_path / "other/slow/1"))
+    manifest = json_format.Parse((other / "manifest.json").read_bytes(), Manifest())
+    manifest.model, manifest.version = "mnist", 2
+    manifest.image.rows, manifest.image.cols = 14, 56
+    seal(other, manifest)
+    with ServerProcess(tmp_path, own, *POLL) as process, stub(process.address) as caller:
+        other.rename(own / "mnist/2")
+        _wait_until(lambda: _states(caller)[2] == "REFUSED")
+        assert "mlpserve-store promote mnist 2" in process.log
+        assert run("mlpserve-store", "--store", own, "promote", "mnist", 2).returncode == 0
+        _wait_until(lambda: _serves(caller) == 2)
+        with pytest.raises(grpc.RpcError):
+            caller.Predict(pb.PredictRequest(images=bytes(10)), timeout=10)
+        assert _predict(caller).model.version == 2
