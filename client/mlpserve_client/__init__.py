@@ -8,6 +8,7 @@ with Client("127.0.0.1:50051") as client:
 """
 
 from mlpserve_client.aio import AsyncClient
+from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
 from mlpserve_client.errors import (
     DeadlineExceededError,
@@ -19,6 +20,7 @@ from mlpserve_client.errors import (
     ModelNotFoundError,
     OverloadedError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from mlpserve_client.requests import ModelId, Predictions
@@ -37,5 +39,7 @@ __all__ = [
     "OverloadedError",
     "Predictions",
     "ServerError",
+    "Tls",
+    "UnauthenticatedError",
     "UnavailableError",
 ]

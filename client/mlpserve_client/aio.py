@@ -18,7 +18,7 @@ from mlpserve.v1.classifier_pb2 import (
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
-from mlpserve_client.channel import OPTIONS
+from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
 from mlpserve_client.errors import DeadlineExceededError, InvalidRequestError, ModelChangedError, from_rpc_error
 from mlpserve_client.requests import Attempts, Images, Predictions
@@ -30,7 +30,7 @@ class AsyncClient:
     """Calls one server from one event loop.
 
     Args:
-        target, model, version, timeout, retries: as for `Client`.
+        target, model, version, timeout, retries, tls, token, token_over_plaintext: as for `Client`.
         coalesce: let small concurrent `predict` calls share requests.
     """
 
@@ -43,13 +43,22 @@ class AsyncClient:
         timeout: float = requests.DEFAULT_TIMEOUT,
         retries: int = requests.DEFAULT_RETRIES,
         coalesce: bool = True,
+        tls: Tls | None = None,
+        token: str = "",
+        token_over_plaintext: bool = False,
     ) -> None:
         self.target = target
         self._model = model
         self._version = requests.check_version(version)
         self._timeout = timeout
         self._retries = retries
-        self._channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        way = way_to(target, tls, token, token_over_plaintext)
+        self._metadata = way.metadata
+        self._channel = (
+            grpc.aio.secure_channel(target, way.credentials, way.options)
+            if way.credentials
+            else grpc.aio.insecure_channel(target, way.options)
+        )
         self._stub: Any = ClassifierServiceStub(self._channel)
         self._predict: Callable[..., Awaitable[PackedPredictResponse]] = self._channel.unary_unary(
             requests.PREDICT,
@@ -101,16 +110,20 @@ class AsyncClient:
         """Send an array in parts that the server accepts."""
         attempts = Attempts(timeout, self._retries)
         info = self._info or await self._get_model(attempts)
-        parts = requests.build(
-            array,
-            requests.part_size(info),
-            model=self._model,
-            version=self._version,
-            top_k=top_k,
-            probabilities=probabilities,
-        )
         try:
-            return requests.join([await self._call(self._predict, part, attempts) for part in parts], len(array))
+            for _ in range(requests.MODEL_CHANGES):
+                parts = requests.build(
+                    array,
+                    requests.part_size(info),
+                    model=self._model,
+                    version=self._version,
+                    top_k=top_k,
+                    probabilities=probabilities,
+                )
+                answers = [await self._call(self._predict, part, attempts) for part in parts]
+                if requests.same_model(answers):
+                    break
+            return requests.join(answers, len(array))
         except (InvalidRequestError, ModelChangedError):
             self._info = None  # the server is not what it was; the next call asks it again
             raise
@@ -146,7 +159,7 @@ class AsyncClient:
     async def _call(self, method: Callable[..., Awaitable[T]], request: Any, attempts: Attempts) -> T:
         while True:
             try:
-                return await method(request, timeout=attempts.time_left())
+                return await method(request, timeout=attempts.time_left(), metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc_error(error, self.target)
             await asyncio.sleep(attempts.delay(failure))

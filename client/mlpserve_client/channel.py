@@ -1,6 +1,14 @@
-"""Channel options, the same for both clients."""
+"""How to reach a server: channel options, TLS and the token, the same for both clients."""
 
-OPTIONS: list[tuple[str, int | str]] = [
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+
+from mlpserve_client.errors import InvalidInputError
+
+_OPTIONS: list[tuple[str, int | str]] = [
     # Sizes are the server's to limit: it says in GetModel what it takes, and requests are cut to that.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -12,3 +20,60 @@ OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
+_LOOPBACK = ("127.", "localhost", "[::1]", "ipv4:127.", "ipv6:[::1]", "unix:")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """An encrypted connection.
+
+    Attributes:
+        ca: PEM file with the authorities that may have signed the server's certificate; None: the system's.
+        cert, key: PEM files of the caller's own certificate chain and key, for servers that ask for one.
+        server_name: name in the server's certificate, where it is not the one in the target.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+
+class Way(NamedTuple):
+    """What a channel is opened with, and what goes with each call."""
+
+    credentials: grpc.ChannelCredentials | None
+    options: list[tuple[str, int | str]]
+    metadata: tuple[tuple[str, str], ...]
+
+
+def way_to(target: str, tls: Tls | None, token: str, token_over_plaintext: bool) -> Way:
+    """The way to a server.
+
+    Raises:
+        InvalidInputError: a file cannot be read, or a token would travel where others can read it.
+    """
+    if token and tls is None and not token_over_plaintext and not target.startswith(_LOOPBACK):
+        raise InvalidInputError(
+            f"a token for {target} would travel unencrypted: use TLS, or token_over_plaintext where something between "
+            "encrypts"
+        )
+    if not token.isascii() or not token.isprintable():
+        raise InvalidInputError("the token has characters that a header cannot carry; expected printable ASCII")
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    if tls is None:
+        return Way(None, _OPTIONS, metadata)
+    if (tls.cert is None) != (tls.key is None):
+        raise InvalidInputError("a certificate and its key go together")
+    credentials = grpc.ssl_channel_credentials(_read(tls.ca), _read(tls.key), _read(tls.cert))
+    name: list[tuple[str, int | str]] = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+    return Way(credentials, [*_OPTIONS, *name], metadata)
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}; expected a PEM file") from error

@@ -18,8 +18,9 @@ from typing import Any
 
 from mlpserve.v1.artifact_pb2 import Precision, Preparation
 from mlpserve.v1.classifier_pb2 import ModelState
+from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
-from mlpserve_client.errors import MlpserveError
+from mlpserve_client.errors import InvalidInputError, MlpserveError
 from mlpserve_client.requests import DEFAULT_RETRIES, DEFAULT_TIMEOUT
 
 SCORE_TIMEOUT = 60.0  # seconds of one of a job's requests, its retries included
@@ -35,6 +36,9 @@ def main() -> None:
             version=arguments.version,
             timeout=arguments.timeout or arguments.default_timeout,
             retries=arguments.retries,
+            tls=_tls(arguments),
+            token=_token(arguments.token_file),
+            token_over_plaintext=arguments.token_over_plaintext,
         ) as client:
             code = arguments.run(client, arguments)
     except ModuleNotFoundError as error:
@@ -66,6 +70,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help=f"for a call with its retries (default: {DEFAULT_TIMEOUT:g}; score: {SCORE_TIMEOUT:g})",
     )
+    parser.add_argument("--tls", action="store_true", help="encrypt; the system's authorities vouch for the server")
+    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM authorities that vouch for it instead")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM certificate of your own, with --tls-key")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+    parser.add_argument("--tls-server-name", default="", metavar="NAME", help="name in the server's certificate")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("MLPSERVE_TOKEN_FILE"),
+        help="file with the bearer token (default: MLPSERVE_TOKEN_FILE)",
+    )
+    parser.add_argument(
+        "--token-over-plaintext", action="store_true", help="show it without TLS too; something between must encrypt"
+    )
     parser.set_defaults(default_timeout=DEFAULT_TIMEOUT, retries=DEFAULT_RETRIES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -93,6 +112,22 @@ def _parser() -> argparse.ArgumentParser:
     # A job may wait out a server's restart: it tries again until its timeout.
     score.set_defaults(run=_score, default_timeout=SCORE_TIMEOUT, retries=2**31)
     return parser
+
+
+def _tls(arguments: argparse.Namespace) -> Tls | None:
+    files = (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
+    if not arguments.tls and not any(files) and not arguments.tls_server_name:
+        return None
+    return Tls(*files, server_name=arguments.tls_server_name)
+
+
+def _token(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"--token-file {path} cannot be read: {error}") from error
 
 
 def _add_preparation(command: argparse.ArgumentParser) -> None:
@@ -130,7 +165,8 @@ def _info(client: Client, arguments: argparse.Namespace) -> int:
         print(f"{name:<11} {value}")
     for summary in client.list_models().models:
         state = ModelState.Name(summary.state).removeprefix("MODEL_STATE_").lower()
-        print(f"{'in store':<11} version {summary.model.version}, {state} {summary.detail}".rstrip())
+        mark = "promoted, " if summary.promoted else ""
+        print(f"{'in store':<11} version {summary.model.version}, {mark}{state} {summary.detail}".rstrip())
     return 0
 
 

@@ -22,7 +22,7 @@ from mlpserve.v1.classifier_pb2 import (
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
-from mlpserve_client.channel import OPTIONS
+from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.errors import InvalidInputError, InvalidRequestError, ModelChangedError, from_rpc_error
 from mlpserve_client.requests import Attempts, Predictions
 
@@ -38,6 +38,12 @@ class Client:
         version: version that must answer; 0 for the one that the server serves.
         timeout: seconds for a whole call, its retries included; every call has a deadline.
         retries: most further attempts when the server is unavailable or asks to come back later.
+        tls: how to encrypt; None for plaintext.
+        token: bearer token to show, for servers that want one.
+        token_over_plaintext: show it without TLS to other hosts too, where something between encrypts.
+
+    Raises:
+        InvalidInputError: a file for TLS cannot be read, or the token would travel unencrypted.
     """
 
     def __init__(
@@ -48,13 +54,22 @@ class Client:
         version: int = 0,
         timeout: float = requests.DEFAULT_TIMEOUT,
         retries: int = requests.DEFAULT_RETRIES,
+        tls: Tls | None = None,
+        token: str = "",
+        token_over_plaintext: bool = False,
     ) -> None:
         self.target = target
         self._model = model
         self._version = requests.check_version(version)
         self._timeout = timeout
         self._retries = retries
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
+        way = way_to(target, tls, token, token_over_plaintext)
+        self._metadata = way.metadata
+        self._channel = (
+            grpc.secure_channel(target, way.credentials, way.options)
+            if way.credentials
+            else grpc.insecure_channel(target, way.options)
+        )
         self._stub = ClassifierServiceStub(self._channel)
         self._predict: Callable[..., PackedPredictResponse] = self._channel.unary_unary(
             requests.PREDICT,
@@ -77,23 +92,27 @@ class Client:
         Raises:
             InvalidInputError: wrong type or shape; nothing was sent.
             ServerError: the call failed; the subclass says how.
-            ModelChangedError: a new version took over between two parts.
+            ModelChangedError: new versions took over between two parts, again and again.
         """
         attempts = Attempts(self._timeout if timeout is None else timeout, self._retries)
         if self._info is None:
             self._info = self._get_model(attempts)
         array = requests.check_images(images, self._info)
         requests.check_top_k(top_k, self._info)
-        parts = requests.build(
-            array,
-            requests.part_size(self._info),
-            model=self._model,
-            version=self._version,
-            top_k=top_k,
-            probabilities=probabilities,
-        )
         try:
-            return requests.join([self._call(self._predict, part, attempts) for part in parts], len(array))
+            for _ in range(requests.MODEL_CHANGES):
+                parts = requests.build(
+                    array,
+                    requests.part_size(self._info),
+                    model=self._model,
+                    version=self._version,
+                    top_k=top_k,
+                    probabilities=probabilities,
+                )
+                answers = [self._call(self._predict, part, attempts) for part in parts]
+                if requests.same_model(answers):
+                    break
+            return requests.join(answers, len(array))
         except (InvalidRequestError, ModelChangedError):
             self._info = None  # the server is not what it was; the next call asks it again
             raise
@@ -168,7 +187,7 @@ class Client:
     def _call(self, method: Callable[..., T], request: Any, attempts: Attempts) -> T:
         while True:
             try:
-                return method(request, timeout=attempts.time_left())
+                return method(request, timeout=attempts.time_left(), metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error, self.target)
             time.sleep(attempts.delay(failure))

@@ -6,6 +6,7 @@ MlpserveError
 └── ServerError                the server or the way to it failed; has the gRPC code
     ├── InvalidRequestError    INVALID_ARGUMENT; names the field
     ├── ModelNotFoundError     NOT_FOUND
+    ├── UnauthenticatedError   UNAUTHENTICATED
     ├── OverloadedError        RESOURCE_EXHAUSTED with RetryInfo; says when to come back
     ├── MessageTooLargeError   RESOURCE_EXHAUSTED without
     ├── DeadlineExceededError  DEADLINE_EXCEEDED
@@ -63,6 +64,10 @@ class ModelNotFoundError(ServerError):
     """The server does not serve this model or version."""
 
 
+class UnauthenticatedError(ServerError):
+    """The server wants a token, and the client has none or one that it does not accept."""
+
+
 class OverloadedError(ServerError):
     """The server's queue is full."""
 
@@ -82,6 +87,7 @@ class UnavailableError(ServerError):
 _BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
     grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     # Not by this caller, whose own cancelling ends otherwise: a server or proxy that went away resets calls so.

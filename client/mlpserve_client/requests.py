@@ -22,6 +22,7 @@ PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 DEFAULT_TIMEOUT = 10.0  # seconds for a whole call with its retries
 DEFAULT_RETRIES = 5
 REQUEST_OVERHEAD = 1024  # bytes of a request beside its images, at most
+MODEL_CHANGES = 3  # times that an array is sent while new versions take over between its parts
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0  # seconds
 
 Images = npt.NDArray[np.uint8]
@@ -133,6 +134,11 @@ def build(
         )
 
 
+def same_model(responses: list[PackedPredictResponse]) -> bool:
+    """Whether one version answered all parts of an array."""
+    return all(response.model == responses[0].model for response in responses)
+
+
 def join(responses: list[PackedPredictResponse], count: int) -> Predictions:
     """The answers to the parts of one array of `count` images as one.
 
@@ -140,12 +146,12 @@ def join(responses: list[PackedPredictResponse], count: int) -> Predictions:
         ModelChangedError: the parts came from different versions.
     """
     first = responses[0]
-    for response in responses:
-        if response.model != first.model:
-            raise ModelChangedError(
-                f"the server changed from version {first.model.version} to {response.model.version} of "
-                f"{first.model.name!r} between two parts of this call; call again, or pin the version"
-            )
+    if not same_model(responses):
+        versions = ", ".join(sorted({str(response.model.version) for response in responses}))
+        raise ModelChangedError(
+            f"versions {versions} of {first.model.name!r} took over from one another between the parts of this call; "
+            "call again, or pin the version"
+        )
     answered = sum(len(r.class_ids) // (4 * r.top_k) for r in responses)
     if answered != count:
         raise ModelChangedError(

@@ -251,8 +251,17 @@ def test_a_wrong_number_of_answers_is_an_error(call: Call) -> None:
         call(target, "predict", IMAGES[:4])
 
 
-def test_parts_from_two_versions_are_refused(call: Call) -> None:
-    with _serve(Scripted(versions=(1, 2))) as target, pytest.raises(ModelChangedError, match="from version 1 to 2"):
+def test_parts_from_two_versions_are_asked_for_again(call: Call) -> None:
+    servicer = Scripted(versions=(1, 2))
+    with _serve(servicer) as target:
+        answer = call(target, "predict", IMAGES)
+    assert (len(answer), answer.model.version) == (len(IMAGES), 2)
+    assert servicer.calls == 6, "three parts, twice"
+
+
+def test_versions_that_change_all_the_time_are_refused(call: Call) -> None:
+    servicer = Scripted(versions=(1, 2) * 10)
+    with _serve(servicer) as target, pytest.raises(ModelChangedError, match="versions 1, 2 of"):
         call(target, "predict", IMAGES)
 
 

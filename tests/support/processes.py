@@ -66,6 +66,12 @@ class ServerProcess:
     def log(self) -> str:
         return self._log.read_text()
 
+    def wait_for_log(self, words: str, timeout: float = START_SECONDS) -> None:
+        deadline = time.monotonic() + timeout
+        while words not in self.log:
+            assert time.monotonic() < deadline, f"the log does not say {words!r}:\n{self.log}"
+            time.sleep(0.05)
+
     def terminate(self) -> None:
         self.process.terminate()
 

@@ -46,7 +46,7 @@ def train(config: TrainConfig) -> Path:
     """
     # Heavy imports wait until the flags are known to be good, so that --help answers at once.
     from mlpserve.v1.artifact_pb2 import FileRole, Precision
-    from mlpserve_trainer import data, evaluate, export, publish, quantize, report
+    from mlpserve_trainer import data, evaluate, export, publish, quantize, report, sign
     from mlpserve_trainer import fit as fitting
 
     device = fitting.choose_device(config.device)
@@ -68,6 +68,7 @@ def train(config: TrainConfig) -> Path:
     except ConfigError as error:
         raise ConfigError(f"the folder's name {model!r} cannot be a model's name; give --model NAME") from error
     publish.check_store(config.store, model)
+    signer = sign.signer(config.sign_key) if config.sign_key else None
 
     mlp = fitting.new_mlp(dataset, config)
     table = mlp.parameter_table()
@@ -105,7 +106,7 @@ def train(config: TrainConfig) -> Path:
         "golden.binpb": (FileRole.FILE_ROLE_GOLDEN_SAMPLES, golden.SerializeToString()),
         **report.report_files(manifest, table, findings),
     }
-    folder = publish.publish(config.store, model, manifest, files)
+    folder = publish.publish(config.store, model, manifest, files, signer)
     print(f"Report {folder / 'report.html'}\nPublished {model} version {folder.name}")
     return folder
 

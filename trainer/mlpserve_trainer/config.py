@@ -66,6 +66,9 @@ class TrainConfig:
     validation: float = _flag(1 / 12, "share of the training images kept for choosing the model")
     seed: int = _flag(0, "seed of initialisation, split and order; on a CPU the same seed gives the same model")
     device: str = _flag("auto", "where to train; auto takes a GPU where there is one", choices=DEVICES)
+    sign_key: Path | None = _flag(
+        None, "PEM private key to sign the version with (an elliptic curve's)", metavar="FILE", parse=Path
+    )
     min_accuracy: float = _flag(0.0, "refuse to publish below this test accuracy, 0 to 1")
     if_missing: bool = _flag(False, "do nothing if the store has a version of this model", action="store_true")
 

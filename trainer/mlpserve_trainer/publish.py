@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,13 @@ def check_store(store: Path, model: str) -> None:
         raise PublishError(f"--store {store} cannot be written: {error.strerror}") from error
 
 
-def publish(store: Path, model: str, manifest: Manifest, files: dict[str, tuple[FileRole, bytes]]) -> Path:
+def publish(
+    store: Path,
+    model: str,
+    manifest: Manifest,
+    files: dict[str, tuple[FileRole, bytes]],
+    sign: Callable[[Path], None] | None = None,
+) -> Path:
     """Publish files as the model's next version.
 
     Args:
@@ -51,6 +57,7 @@ def publish(store: Path, model: str, manifest: Manifest, files: dict[str, tuple[
         model: name to publish under.
         manifest: everything but format, model, version and files, which are filled in here.
         files: path inside the artifact to role and content.
+        sign: adds a signature to a folder that is complete otherwise; None for none.
 
     Returns:
         The folder of the new version.
@@ -67,6 +74,9 @@ def publish(store: Path, model: str, manifest: Manifest, files: dict[str, tuple[
             unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
             try:
                 _write_version(unfinished, manifest, files)
+                if sign is not None:
+                    sign(unfinished)
+                    _sync(unfinished)
                 unfinished.rename(folder / str(version))
             except BaseException:
                 shutil.rmtree(unfinished, ignore_errors=True)

@@ -87,6 +87,8 @@ class GrpcioTransport:
             ("grpc.so_reuseport", int(self._share_port)),
             ("grpc.max_receive_message_length", self._max_message),
             ("grpc.max_concurrent_streams", config.max_streams),
+            # It refuses calls while those before them are still closing, though callers keep to the limit.
+            ("grpc.http.overload_protection", 0),
             ("grpc.max_metadata_size", MAX_HEADER_BYTES),
             ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
             # A caller that is gone without a word is noticed, and one that stalls in its handshake does not stay.

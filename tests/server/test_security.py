@@ -1,0 +1,307 @@
+"""TLS, tokens and limits on real connections: who is refused, with which code, and that nothing leaks."""
+
+import datetime
+import hashlib
+import re
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.grpc_calls import stub
+from tests.support.mnist import test_images as mnist_images
+from tests.support.processes import BIN, ServerProcess, run
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+from mlpserve_client import Client, InvalidInputError, Tls, UnauthenticatedError, UnavailableError
+
+IMAGE = pb.PredictRequest(images=bytes(784))
+RENEWAL_SECONDS = 15
+
+
+class Certificates:
+    """An authority's files in a folder: ca.pem, server.{pem,key}, caller.{pem,key}."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = trustme.CA()
+        self.authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        self.issue("server")
+        self.issue("caller")
+
+    def issue(self, name: str, *, authority: trustme.CA | None = None, expired: bool = False) -> None:
+        days = datetime.timedelta(days=-1 if expired else 30)
+        after = datetime.datetime.now(datetime.UTC) + days
+        issued = (authority or self.authority).issue_cert("127.0.0.1", "localhost", not_after=after)
+        issued.private_key_pem.write_to_path(str(self.folder / f"{name}.key"))
+        (self.folder / f"{name}.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+
+    def server_flags(self) -> list[object]:
+        return ["--tls-cert", self.folder / "server.pem", "--tls-key", self.folder / "server.key"]
+
+    def tls(self, *, caller: bool = False, ca: str = "ca.pem") -> Tls:
+        files = (self.folder / "caller.pem", self.folder / "caller.key") if caller else (None, None)
+        return Tls(self.folder / ca, *files)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    return Certificates(folder)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    write_tokens(path, "first", "second")
+    return path
+
+
+def write_tokens(path: Path, *tokens: str) -> None:
+    lines = [f"{hashlib.sha256(token.encode()).hexdigest()}  of {index}" for index, token in enumerate(tokens)]
+    fresh = path.with_suffix(".new")
+    fresh.write_text("# callers\n\n" + "\n".join(lines) + "\n")
+    fresh.rename(path)
+
+
+def _code(caller: ClassifierServiceStub, *metadata: tuple[str, str]) -> grpc.StatusCode:
+    try:
+        caller.Predict(IMAGE, timeout=10, metadata=metadata)
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        assert "mnist" not in (error.details() or "")
+        return code
+    return grpc.StatusCode.OK
+
+
+def test_tls_serves_those_who_trust_it_and_refuses_the_rest(
+    store: Path, certificates: Certificates, tmp_path: Path
+) -> None:
+    with ServerProcess(tmp_path, store, *certificates.server_flags()) as process:
+        assert "transport auto: grpcio (the native transport has no TLS)" in process.log
+        with Client(process.address, tls=certificates.tls()) as client:
+            assert len(client.predict(mnist_images()[:3])) == 3
+            assert client.get_model().serving.transport == "grpcio"
+        trustme.CA().cert_pem.write_to_path(str(certificates.folder / "other-ca.pem"))
+        with (
+            Client(process.address, tls=certificates.tls(ca="other-ca.pem"), retries=0, timeout=5) as stranger,
+            pytest.raises(UnavailableError, match=r"(?i)certificate|handshake|ssl"),
+        ):
+            stranger.get_model()
+        with (
+            Client(process.address, retries=0, timeout=5) as plaintext,
+            pytest.raises(UnavailableError),
+        ):
+            plaintext.get_model()
+        healthcheck = [BIN / "python", "-m", "mlpserve_server.healthcheck", process.address]
+        for flags, code in ((["--ca", certificates.folder / "ca.pem"], 0), ([], 1)):
+            assert run(str(healthcheck[0]), *healthcheck[1:], *flags).returncode == code
+        result = run("mlpserve", "--server", process.address, "--tls-ca", certificates.folder / "ca.pem", "info")
+        assert "mnist version 1" in result.stdout
+
+
+def test_mutual_tls_wants_a_certificate_of_its_authority(
+    store: Path, certificates: Certificates, tmp_path: Path
+) -> None:
+    flags = [*certificates.server_flags(), "--tls-client-ca", certificates.folder / "ca.pem"]
+    with ServerProcess(tmp_path, store, *flags) as process:
+        with Client(process.address, tls=certificates.tls(caller=True)) as client:
+            assert client.get_model().model.name == "mnist"
+        for name in ("nobody's", "expired", "none"):
+            if name == "nobody's":
+                certificates.issue("caller", authority=trustme.CA())
+            elif name == "expired":
+                certificates.issue("caller", expired=True)
+            with (
+                Client(process.address, tls=certificates.tls(caller=name != "none"), retries=0, timeout=5) as stranger,
+                pytest.raises(UnavailableError),
+            ):
+                stranger.get_model()
+
+
+def test_an_expired_server_certificate_is_refused_and_a_renewed_one_needs_no_restart(
+    store: Path, certificates: Certificates, tmp_path: Path
+) -> None:
+    certificates.issue("server", expired=True)
+    with ServerProcess(tmp_path, store, *certificates.server_flags()) as process:
+
+        def answers() -> bool:
+            with Client(process.address, tls=certificates.tls(), retries=0, timeout=5) as client:
+                try:
+                    client.get_model()
+                except UnavailableError:
+                    return False
+                return True
+
+        assert not answers()
+        (certificates.folder / "server.pem").write_text("half a fi")
+        time.sleep(1.1)
+        assert not answers()
+        certificates.issue("server")
+        deadline = time.monotonic() + RENEWAL_SECONDS
+        while not answers():
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+        assert "the certificates stay as they were" in process.log
+        assert "the certificates were read again" in process.log
+
+
+def test_tokens_let_in_and_are_revoked_without_a_restart(
+    store: Path, transport: str, tokens: Path, tmp_path: Path
+) -> None:
+    with (
+        ServerProcess(tmp_path, store, "--transport", transport, "--tokens", tokens) as process,
+        stub(process.address) as caller,
+        grpc.insecure_channel(process.address) as channel,
+    ):
+        assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
+        assert _code(caller, ("authorization", "bearer second")) is grpc.StatusCode.OK
+        for metadata in (
+            [],
+            [("authorization", "Bearer wrong")],
+            [("authorization", "Bearer ")],
+            [("authorization", "first")],
+            [("authorization", "Basic first")],
+            [("authorization", f"Bearer {hashlib.sha256(b'first').hexdigest()}")],
+            [("x-authorization", "Bearer first")],
+        ):
+            assert _code(caller, *metadata) is grpc.StatusCode.UNAUTHENTICATED, metadata
+        for method, request in (("GetModel", pb.GetModelRequest()), ("ListModels", pb.ListModelsRequest())):
+            with pytest.raises(grpc.RpcError) as refused:
+                getattr(caller, method)(request, timeout=10)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert "mnist" not in refused.value.details()
+        reflection = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        with pytest.raises(grpc.RpcError) as refused:
+            next(reflection(iter([b"\x3a\x00"]), timeout=10))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+        write_tokens(tokens, "second")
+        deadline = time.monotonic() + RENEWAL_SECONDS
+        while _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert _code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
+
+        with Client(process.address, token="second") as client:
+            answer = client.predict(mnist_images()[:300])
+            assert len(answer) == 300
+        with Client(process.address, token="first") as revoked, pytest.raises(UnauthenticatedError, match="token"):
+            revoked.predict(mnist_images()[:3])
+        token_file = tmp_path / "token"
+        token_file.write_text("second\n")
+        command = ("mlpserve", "--server", process.address)
+        assert run(*command, "--token-file", token_file, "info").returncode == 0
+        denied = run(*command, "info")
+        assert (denied.returncode, "token" in denied.stderr) == (1, True)
+
+
+def test_a_client_does_not_show_its_token_to_the_whole_network(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="would travel unencrypted"):
+        Client("models.example:50051", token="first")
+    Client("models.example:50051", token="first", token_over_plaintext=True).close()
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        Client("models.example:50051", tls=Tls(ca=tmp_path / "missing.pem"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--listen", "0.0.0.0:0"], 1, "--allow-plaintext"),
+        (["--listen", "[::]:0"], 1, "can be reached from other hosts"),
+        (["--tls-cert", "missing.pem"], 2, "--tls-cert and --tls-key go together"),
+        (["--tls-cert", "missing.pem", "--tls-key", "missing.key"], 1, "expected a PEM certificate chain"),
+        (["--tls-client-ca", "missing.pem"], 2, "--tls-client-ca needs"),
+        (["--transport", "native", "--tls-cert", "x", "--tls-key", "y"], 2, "--transport native has no TLS"),
+        (["--tokens", "missing"], 1, "--tokens missing cannot be read"),
+    ],
+)
+def test_what_cannot_be_secured_does_not_start(store: Path, flags: list[str], code: int, words: str) -> None:
+    result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", *flags)
+    assert (result.returncode, words in result.stderr) == (code, True), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_spoilt_token_file_is_refused_at_the_start_and_ignored_later(
+    store: Path, tokens: Path, tmp_path: Path
+) -> None:
+    with ServerProcess(tmp_path, store, "--tokens", tokens) as process, stub(process.address) as caller:
+        tokens.write_text("secret-in-the-clear\n")
+        deadline = time.monotonic() + RENEWAL_SECONDS
+        while "the tokens stay as they were" not in process.log:
+            assert time.monotonic() < deadline
+            assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
+            time.sleep(0.1)
+        assert "secret-in-the-clear" not in process.log
+    result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", "--tokens", tokens)
+    assert result.returncode == 1
+    assert re.search(r"line 1: expected a token's SHA-256", result.stderr)
+    assert "secret-in-the-clear" not in result.stderr
+
+
+def test_plaintext_to_all_when_told_so(store: Path, tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, store, "--listen", "0.0.0.0:0", "--allow-plaintext") as process,
+        stub(process.address.replace("0.0.0.0", "127.0.0.1")) as caller,
+    ):
+        assert _code(caller) is grpc.StatusCode.OK
+
+
+def test_limits_of_a_connection(store: Path, transport: str, tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, store, "--transport", transport, "--max-streams", 4) as process,
+        stub(process.address) as caller,
+    ):
+        calls = [caller.Predict.future(IMAGE, timeout=30) for _ in range(100)]
+        assert all(call.exception() is None for call in calls), "more calls than streams wait for their turn"
+        code = _code(caller, ("x-large", "x" * 60_000))
+        assert code is not grpc.StatusCode.OK
+        assert _code(caller) is grpc.StatusCode.OK
+
+
+def test_connections_are_limited_and_aged(store: Path, tmp_path: Path) -> None:
+    flags = ["--transport", "grpcio", "--max-connections", 3, "--max-connection-age", 1]
+    with ServerProcess(tmp_path, store, *flags) as process:
+        host, port = process.address.split(":")
+        idle = [socket.create_connection((host, int(port)), timeout=10) for _ in range(20)]
+        time.sleep(0.5)
+        still_open = 0
+        for connection in idle:
+            connection.settimeout(0.2)
+            try:
+                still_open += bool(connection.recv(1))  # the server's SETTINGS
+            except (TimeoutError, ConnectionError):
+                continue
+        assert still_open <= 3
+        for connection in idle:
+            connection.close()
+        with Client(process.address) as client:
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                client.predict(mnist_images()[:1])
+                time.sleep(0.01)
+
+
+def test_a_handshake_that_stalls_does_not_block_others(store: Path, certificates: Certificates, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, *certificates.server_flags()) as process:
+        host, port = process.address.split(":")
+        stalled = [socket.create_connection((host, int(port)), timeout=10) for _ in range(50)]
+        with Client(process.address, tls=certificates.tls()) as client:
+            assert client.get_model().model.name == "mnist"
+        context = ssl.create_default_context(cafile=str(certificates.folder / "ca.pem"))
+        context.set_alpn_protocols(["h2"])
+        with (
+            socket.create_connection((host, int(port))) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secure,
+        ):
+            assert secure.version() in ("TLSv1.2", "TLSv1.3")
+        for connection in stalled:
+            connection.close()
