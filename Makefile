@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format proto bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training clean
+.PHONY: help setup demo test test-all lint audit format proto bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+audit: setup .venv-audit/.installed  ## known vulnerabilities of what is installed
+	@$(BIN)/python .ci/audit.py $(VENV)/lib/python3*/site-packages .venv-audit/bin/pip-audit
 
 format: setup  ## the only target that rewrites code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -56,13 +59,17 @@ bench-training: setup  ## the textbook training loop against ours (ten minutes o
 	@$(BIN)/python -m bench.training
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-proto demo/out
+	rm -rf $(VENV) .venv-proto .venv-audit demo/out
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV) (with PyTorch about 6 GB; once) ..."
 	@$(PYTHON) -m venv $(VENV) && $(PIP) install --upgrade pip
 	@$(PIP) install --constraint constraints.txt --editable '.[trainer,server,cpu,score,dev]'
+	@touch $@
+
+.venv-audit/.installed: Makefile
+	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip --disable-pip-version-check --quiet install 'pip-audit>=2.7,<3'
 	@touch $@
 
 .venv-proto/.installed: proto/requirements.txt

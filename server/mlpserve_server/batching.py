@@ -151,15 +151,15 @@ class BatchingLoop:
             for call in calls:
                 self._refuse(call, reason, REFUSALS[reason], answers)
             return
-        pixels, waiting = served.model.pixels, self._queued_images
+        pixels, waiting, now = served.model.pixels, self._queued_images, time.monotonic()
         for call in calls:
             # Good enough before the message is parsed: everything but the images is shorter than one image.
             call.images = len(call.payload) // pixels or 1
             call.served = served
             if waiting + call.images > self._max_queue:
                 self._refuse(call, "overload", self._overloaded(waiting), answers)
-            elif waiting > 2 * self._max_batch and call.deadline < call.arrived + self._wait(waiting):
-                self._refuse(call, "hopeless", self._hopeless(call, waiting), answers)
+            elif waiting > 2 * self._max_batch and call.deadline < now + self._wait(waiting):
+                self._refuse(call, "hopeless", self._hopeless(call.deadline - now, waiting), answers)
             else:
                 waiting += call.images
                 self._queue.append(call)
@@ -173,8 +173,8 @@ class BatchingLoop:
         message = f"{waiting} images are waiting, at most {self._max_queue} may"
         return Overloaded(message, self._wait(waiting) or 0.1)
 
-    def _hopeless(self, call: Call, waiting: int) -> Overloaded:
-        wait, left = self._wait(waiting), call.deadline - call.arrived
+    def _hopeless(self, left: float, waiting: int) -> Overloaded:
+        wait = self._wait(waiting)
         message = f"the queue takes about {wait:.3f} s, and the call's deadline is in {left:.3f} s"
         return Overloaded(message, max(wait - left, 0.001))
 

@@ -28,7 +28,7 @@ def main() -> None:
     sys.exit(0 if is_serving(arguments.address, credentials, arguments.server_name) else 1)
 
 
-def is_serving(address: str, credentials: grpc.ChannelCredentials | None, server_name: str) -> bool:
+def is_serving(address: str, credentials: grpc.ChannelCredentials | None = None, server_name: str = "") -> bool:
     """Whether the server at "HOST:PORT" says SERVING within `SECONDS`."""
     options = [("grpc.ssl_target_name_override", server_name)] if server_name else []
     with (

@@ -3,6 +3,7 @@
 The "slow" model keeps the server busy with one large request, so that what follows must wait in the queue.
 """
 
+import signal
 import socket
 import threading
 import time
@@ -12,12 +13,14 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
-from tests.support.grpc_calls import call_until_refused, details, pixels, stub
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.support.grpc_calls import call_until_refused, channel, details, pixels, stub
 from tests.support.mnist import test_images as mnist_images
 from tests.support.processes import ServerProcess, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+from mlpserve_server.healthcheck import is_serving
 
 Busy = tuple[ServerProcess, ClassifierServiceStub, str]
 
@@ -173,3 +176,60 @@ def test_a_drain_that_takes_too_long_is_reported(busy_for_long: Busy) -> None:
     assert process.wait() == 3
     assert "some requests were not finished within --drain-timeout 0.2 s" in process.log
     assert "Traceback" not in process.log
+
+
+def test_a_call_that_cannot_be_in_time_is_refused_at_once(busy: Busy) -> None:
+    """Its deadline would pass in the queue; it is told so while there is time to go elsewhere."""
+    _, caller, metrics = busy
+    started = time.monotonic()
+    caller.Predict(BLOCKER, timeout=60)  # now the loop knows how fast batches run
+    run_seconds = time.monotonic() - started
+    (blocker,) = _block(caller)
+    waiting = [caller.Predict.future(pb.PredictRequest(images=bytes(784 * 1000)), timeout=60) for _ in range(4)]
+    time.sleep(0.1)
+    # Alive when the loop takes it in, after the blocker's Run; not after the Runs of what waits before it.
+    hopeless = [caller.Predict.future(ONE, timeout=1.4 * run_seconds) for _ in range(10)]
+    in_time = [caller.Predict.future(ONE, timeout=60) for _ in range(10)]
+    codes = [call.code() for call in hopeless if call.exception() is not None]
+    assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 10
+    assert all("the queue takes about" in call.details() for call in hopeless)
+    assert all(isinstance(details(call)[0], RetryInfo) for call in hopeless)
+    assert all(call.exception() is None for call in [blocker, *waiting, *in_time])
+    assert _dropped(scrape(metrics), "hopeless") == 10
+
+
+def test_drain_delay_goes_on_accepting_while_health_says_no(transport: str, store: Path, tmp_path: Path) -> None:
+    flags = ["--transport", transport, "--drain-delay", 1.5]
+    with ServerProcess(tmp_path, store, *flags) as process, stub(process.address) as caller:
+        assert is_serving(process.address)
+        process.terminate()
+        time.sleep(0.4)
+        assert not is_serving(process.address)
+        assert len(caller.Predict(ONE, timeout=5).class_ids) == 1
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_signal_ends_at_once(workers: int, store: Path, tmp_path: Path) -> None:
+    flags = ["--workers", workers, "--drain-delay", 60]
+    with ServerProcess(tmp_path, store, *flags) as process:
+        children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+        process.terminate()
+        process.wait_for_log("draining")
+        process.process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 128 + signal.SIGINT
+        assert "a second signal: ending at once" in process.log
+        assert len(children) == (workers if workers > 1 else 0)
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(Path(f"/proc/{child}").exists() for child in children), "no worker outlives it"
+
+
+def test_watchers_of_health_do_not_hold_the_exit(transport: str, store: Path, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, "--transport", transport) as process, channel(process.address) as opened:
+        streams = [health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest()) for _ in range(20)]
+        assert {next(stream).status for stream in streams} == {health_pb2.HealthCheckResponse.SERVING}
+        process.terminate()
+        assert {next(stream).status for stream in streams} == {health_pb2.HealthCheckResponse.NOT_SERVING}
+        assert process.wait(20) == 0
