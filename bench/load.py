@@ -51,11 +51,21 @@ def need_h2load() -> None:
         sys.exit("h2load is not installed: apt-get install nghttp2-client (as root), or your system's nghttp2 package")
 
 
-def run(load: Load, url: str, body: bytes, *, wire: str, reply_size: int, seconds: float, core: str = CORE) -> Measured:
+def run(
+    load: Load,
+    url: str,
+    body: bytes,
+    *,
+    wire: str,
+    reply_size: int,
+    seconds: float,
+    core: str = CORE,
+    may_fail: bool = False,
+) -> Measured:
     """Load a server for some seconds, from one core.
 
     A gRPC error is an HTTP 200 without data, so the bytes that came back are held against `reply_size`, the size of one
-    good reply.
+    good reply; `may_fail` takes whatever came back.
 
     Raises:
         RuntimeError: a request failed.
@@ -78,7 +88,7 @@ def run(load: Load, url: str, body: bytes, *, wire: str, reply_size: int, second
             kind = "json" if wire == "json" else "octet-stream"
             command += ["--h1", f"--header=content-type: application/{kind}"]
         result = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 60, check=False)
-        return _parse(result.stdout + result.stderr, log, reply_size)
+        return _parse(result.stdout + result.stderr, log, 0 if may_fail else reply_size)
 
 
 def _parse(output: str, log: Path, reply_size: int) -> Measured:

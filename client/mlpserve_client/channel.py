@@ -60,14 +60,18 @@ def way_to(target: str, tls: Tls | None, token: str, token_over_plaintext: bool)
         )
     if not token.isascii() or not token.isprintable():
         raise InvalidInputError("the token has characters that a header cannot carry; expected printable ASCII")
+    options = _OPTIONS
+    if "," in target:
+        # gRPC would send the whole list as the host's name, which HTTP/2 servers refuse.
+        options = [*options, ("grpc.default_authority", "mlpserve")]
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     if tls is None:
-        return Way(None, _OPTIONS, metadata)
+        return Way(None, options, metadata)
     if (tls.cert is None) != (tls.key is None):
         raise InvalidInputError("a certificate and its key go together")
     credentials = grpc.ssl_channel_credentials(_read(tls.ca), _read(tls.key), _read(tls.cert))
     name: list[tuple[str, int | str]] = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
-    return Way(credentials, [*_OPTIONS, *name], metadata)
+    return Way(credentials, [*options, *name], metadata)
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -90,8 +90,6 @@ _BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
-    # Not by this caller, whose own cancelling ends otherwise: a server or proxy that went away resets calls so.
-    grpc.StatusCode.CANCELLED: UnavailableError,
 }
 
 
@@ -108,6 +106,9 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> ServerError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         kind: type[ServerError] = MessageTooLargeError if retry_after is None else OverloadedError
     else:
+        if code is grpc.StatusCode.CANCELLED:
+            # Not by this caller, whose own cancelling ends otherwise: a server or proxy that goes away resets calls so.
+            code = grpc.StatusCode.UNAVAILABLE
         kind = _BY_CODE.get(code, ServerError)
     return kind(f"{target}: {error.details() or code.name}", code, target, field, retry_after)
 

@@ -137,7 +137,7 @@ class BatchingLoop:
         served = self._served
         if served is not None:
             try:
-                served.model.probe()
+                served.model.prove()
                 self.proved = time.monotonic()
             except Exception as error:
                 log.error("the model that serves did not prove itself again: %s", error)

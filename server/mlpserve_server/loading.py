@@ -28,7 +28,7 @@ ROLES = {
 }
 PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8}
 
-PROBE_IMAGES = 4  # golden samples of one later proof
+PROOF_IMAGES = 4  # golden samples of one later proof
 CLEARLY_FASTER, NOT_SLOWER = 1.1, 0.95  # ratios of Run times
 
 # TF32 would round products to 10 bits; the arena must not grow in powers of two for a model of a megabyte.
@@ -163,11 +163,8 @@ def _prove(model: LoadedModel, golden: GoldenSamples) -> None:
         raise ArtifactError(f"{model.version.folder}: no golden samples for this file; publish the model again")
     images = np.frombuffer(golden.images, np.uint8).reshape(-1, model.pixels)
 
-    def probe() -> None:
-        rows = np.arange(min(PROBE_IMAGES, len(images)))
-        _compare(model, answers, rows, model.predict(images[rows]), len(rows))
-
-    model.probe = probe
+    few = np.arange(min(PROOF_IMAGES, len(images)))
+    model.proof = lambda loaded: _compare(loaded, answers, few, loaded.predict(images[few]), len(few))
     for size in batch_sizes(model.max_batch):
         for rows in _windows(len(images), size):
             try:

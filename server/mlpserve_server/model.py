@@ -52,7 +52,8 @@ class LoadedModel:
         session: the loaded file.
 
     Attributes:
-        probe: runs some of the golden samples, and raises ArtifactError when an answer is not the published one.
+        proof: runs some of the golden samples, and raises ArtifactError when an answer is not the published one. It is
+            given the model rather than holding it: a cycle would keep a replaced model in memory.
     """
 
     def __init__(
@@ -68,12 +69,20 @@ class LoadedModel:
         self.classes = len(manifest.labels)
         runner: type[BoundRunner | PaddedRunner] = PaddedRunner if provider == CUDA else BoundRunner
         self._run = runner(session, max_batch, self.pixels, self.classes).run
-        self.probe: Callable[[], None] = lambda: None
+        self.proof: Callable[[LoadedModel], None] = lambda _: None
 
     @property
     def precision_name(self) -> str:
         """The precision as people write it: "fp32" or "int8"."""
         return Precision.Name(self.precision).removeprefix("PRECISION_").lower()
+
+    def prove(self) -> None:
+        """Run some of the golden samples again.
+
+        Raises:
+            ArtifactError: an answer is not the published one.
+        """
+        self.proof(self)
 
     def predict(self, images: Images) -> Predictions:
         """Classify images [N, D] in Runs of at most `max_batch`. The next call may overwrite the answers."""

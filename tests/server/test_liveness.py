@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from tests.support.grpc_calls import stub
-from tests.support.processes import ServerProcess
+from tests.support.processes import ServerProcess, children
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server import batching, liveness
@@ -72,18 +72,13 @@ def test_readiness_comes_and_goes_with_the_golden_answers(quick: None, store: Pa
         _wait_until(lambda: is_serving(server.address))
 
 
-def _workers(process: ServerProcess) -> list[int]:
-    pid = process.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def test_a_silent_worker_is_replaced(store: Path, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, store, "--workers", 2, "--stall-timeout", 4) as process:
-        first, second = _workers(process)
+        first, second = children(process.process.pid)
         os.kill(first, signal.SIGSTOP)
         process.wait_for_log("has not answered for")
-        _wait_until(lambda: len(_workers(process)) == 2 and first not in _workers(process))
-        assert second in _workers(process)
+        _wait_until(lambda: len(children(process.process.pid)) == 2 and first not in children(process.process.pid))
+        assert second in children(process.process.pid)
 
         def answers() -> bool:
             with stub(process.address) as caller:

@@ -4,7 +4,6 @@ The "slow" model keeps the server busy with one large request, so that what foll
 """
 
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support.grpc_calls import call_until_refused, channel, details, pixels, stub
 from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, scrape
+from tests.support.processes import ServerProcess, children, free_port, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -41,20 +40,13 @@ def busy_for_long(transport: str, slow_store: Path, tmp_path: Path) -> Iterator[
 def busy(transport: str, slow_store: Path, tmp_path: Path) -> Iterator[Busy]:
     """A server that may queue 5,000 images, its stub, and its metrics' address."""
     flags = ["--model", "slow", "--transport", transport, "--max-queue", 5000, "--precision", "fp32", "--threads", 1]
-    port = _free_port()
+    port = free_port()
     with (
         ServerProcess(tmp_path, slow_store, *flags, "--metrics-listen", f"127.0.0.1:{port}") as process,
         stub(process.address) as caller,
     ):
         caller.Predict(ONE, timeout=10)  # the connection is up
         yield process, caller, f"127.0.0.1:{port}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _dropped(samples: dict[str, float], reason: str) -> float:
@@ -213,17 +205,17 @@ def test_drain_delay_goes_on_accepting_while_health_says_no(transport: str, stor
 def test_a_second_signal_ends_at_once(workers: int, store: Path, tmp_path: Path) -> None:
     flags = ["--workers", workers, "--drain-delay", 60]
     with ServerProcess(tmp_path, store, *flags) as process:
-        children = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+        processes = children(process.process.pid)
         process.terminate()
         process.wait_for_log("draining")
         process.process.send_signal(signal.SIGINT)
         assert process.wait(10) == 128 + signal.SIGINT
         assert "a second signal: ending at once" in process.log
-        assert len(children) == (workers if workers > 1 else 0)
+        assert len(processes) == (workers if workers > 1 else 0)
         deadline = time.monotonic() + 10
-        while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        while any(Path(f"/proc/{child}").exists() for child in processes) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert not any(Path(f"/proc/{child}").exists() for child in children), "no worker outlives it"
+        assert not any(Path(f"/proc/{child}").exists() for child in processes), "no worker outlives it"
 
 
 def test_watchers_of_health_do_not_hold_the_exit(transport: str, store: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +78,26 @@ class ServerProcess:
 
     def wait(self, timeout: float = 60) -> int:
         return self.process.wait(timeout=timeout)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")  # each thread has its own
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
 def scrape(address: str) -> dict[str, float]:

@@ -5,10 +5,13 @@ loop.
 """
 
 import asyncio
+import os
 import queue
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import grpc
 
@@ -78,6 +81,7 @@ class GrpcioTransport:
                 f"--listen {address}: the address is in use or cannot be bound; take another address"
             ) from error
         await self._server.start()
+        self._bound_port = port
         return port
 
     def _options(self) -> list[tuple[str, int]]:
@@ -151,11 +155,23 @@ class GrpcioTransport:
         # Whatever has come since the loop ended was not accepted, so its caller may safely go elsewhere.
         _resolve([(call, Draining("the server has shut down")) for call in self.receive(0)])
         # grpc.aio ends a call that comes while it stops with CANCELLED, which no caller expects. So callers are told
-        # UNAVAILABLE until they have stopped coming.
+        # UNAVAILABLE until they have stopped coming; those that do not stop are hung up on, which is UNAVAILABLE too.
         deadline = time.monotonic() + LONGEST_QUIETING
         while time.monotonic() < deadline and (self._open_calls or time.monotonic() - self._last_call < QUIET_SECONDS):
             await asyncio.sleep(0.005)
+        _hang_up(self._bound_port)
         await self._server.stop(grace=FLUSH_SECONDS)
+
+
+def _hang_up(port: int) -> None:
+    """End every TCP connection to a port of this process, and stop listening on it."""
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            with socket.socket(fileno=os.dup(int(entry.name))) as shared:
+                if shared.family in (socket.AF_INET, socket.AF_INET6) and shared.getsockname()[1] == port:
+                    shared.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            continue  # not a socket, or gone
 
 
 def _resolve(answers: list[Answer]) -> None:

@@ -1,0 +1,102 @@
+"""A steady open-loop load in a process of its own, so that its latencies are not the test's.
+
+    python tests/support/steady.py ADDRESS REQUESTS_PER_SECOND OUT
+
+Calls until its standard input ends, then writes what became of every call to OUT as numpy columns. Every fourth call
+has 16 images, the others one.
+"""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from tests.support.mnist import test_images
+
+from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = 256
+CONNECTIONS = 4
+SIZES = (1, 1, 1, 16)
+
+
+class Outcomes(NamedTuple):
+    """One row a call: when it was due (time.monotonic), seconds to its answer, gRPC code, version, images, answers."""
+
+    due: npt.NDArray[np.float64]
+    seconds: npt.NDArray[np.float64]
+    codes: npt.NDArray[np.int64]
+    versions: npt.NDArray[np.int64]
+    first_images: npt.NDArray[np.int64]
+    class_ids: npt.NDArray[np.int64]  # [calls, 16], -1 where there are fewer
+
+
+@contextlib.contextmanager
+def steady_load(address: str, rate: int, folder: Path) -> Iterator[list[Outcomes]]:
+    """Load a server while the block runs; the list holds the outcomes after it."""
+    out, result = folder / f"steady-{time.monotonic_ns()}.npz", list[Outcomes]()
+    command = [sys.executable, "-m", "tests.support.steady", address, str(rate), str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdin is not None
+        try:
+            yield result
+        finally:
+            process.stdin.close()
+            process.wait(60)
+    columns = np.load(out)
+    result.append(Outcomes(*(columns[name] for name in Outcomes._fields)))
+
+
+async def _call(
+    method: "grpc.aio.UnaryUnaryMultiCallable[PredictRequest, PredictResponse]", number: int, due: float
+) -> tuple[float, float, int, int, int, list[int]]:
+    size, first = SIZES[number % len(SIZES)], number % (IMAGES - 16)
+    images = test_images()[first : first + size].tobytes()
+    version, class_ids, code = 0, [], 0
+    try:
+        answer = await method(PredictRequest(images=images), timeout=20)
+        version, class_ids = answer.model.version, list(answer.class_ids)
+    except grpc.aio.AioRpcError as error:
+        code = error.code().value[0]
+    return due, time.monotonic() - due, code, version, first, class_ids + [-1] * (16 - len(class_ids))
+
+
+async def _main(address: str, rate: int, out: str) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.run_in_executor(None, sys.stdin.read).add_done_callback(lambda _: ended.set())
+    channels = [
+        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(CONNECTIONS)
+    ]
+    methods = [
+        channel.unary_unary(
+            "/mlpserve.v1.ClassifierService/Predict",
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PredictResponse.FromString,
+        )
+        for channel in channels
+    ]
+    test_images()
+    tasks, start = [], time.monotonic()
+    while not ended.is_set():
+        due = start + len(tasks) / rate
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        number = len(tasks)
+        tasks.append(asyncio.ensure_future(_call(methods[number % CONNECTIONS], number, due)))
+    rows = await asyncio.gather(*tasks)
+    columns = zip(*rows, strict=True)
+    np.savez(out, **{name: np.array(column) for name, column in zip(Outcomes._fields, columns, strict=True)})
+    for channel in channels:
+        await channel.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
