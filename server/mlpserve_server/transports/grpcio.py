@@ -5,11 +5,12 @@ loop.
 """
 
 import asyncio
+import logging
 import os
 import queue
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.base import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, MAX_HEADER_BYTES, Answer, Call
 
+log = logging.getLogger(__name__)
+
+LISTENING_CHECK_SECONDS = 0.25
 QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
 
@@ -54,7 +58,7 @@ class GrpcioTransport:
         self._aio = AioThread()
         self._arrived: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._open_calls = 0  # belongs to the event loop, as do the next two
-        self._stopping = False
+        self._stopping = self._serving = False
         self._last_call = 0.0
 
     def start(self) -> str:  # noqa: D102
@@ -62,13 +66,14 @@ class GrpcioTransport:
         host = f"[{host}]" if ":" in host else host
         self._aio.start()
         try:
-            port = self._aio.run(self._start(f"{host}:{port}"))
+            port = self._aio.run(self._open(f"{host}:{port}"))
+            self._keeping = self._aio.run(self._start_keeping(host))
         except ListenError:
             self._aio.stop()
             raise
         return f"{host}:{port}"
 
-    async def _start(self, address: str) -> int:
+    async def _open(self, address: str) -> int:
         self._server = grpc.aio.server(interceptors=self._interceptors, options=self._options())
         await self._services.register(self._server, predict=grpc.unary_unary_rpc_method_handler(self._predict))
         try:
@@ -83,6 +88,21 @@ class GrpcioTransport:
         await self._server.start()
         self._bound_port = port
         return port
+
+    async def _start_keeping(self, host: str) -> "asyncio.Task[None]":
+        return asyncio.ensure_future(self._keep(host))
+
+    async def _keep(self, host: str) -> None:
+        """Open the server again when it has ended by itself: grpc.aio does, on one call whose method is no UTF-8."""
+        while not self._stopping:
+            await asyncio.sleep(LISTENING_CHECK_SECONDS)
+            if not self._stopping and not any(_is_listening(s) for s in _sockets(self._bound_port)):
+                log.error("gRPC's server has ended by itself, as on a malformed call; it is opened again")
+                try:
+                    await self._open(f"{host}:{self._bound_port}")
+                    await self._services.set_serving(self._serving)
+                except ListenError as error:
+                    log.error("it cannot be opened again: %s", error)
 
     def _options(self) -> list[tuple[str, int]]:
         config = self._config
@@ -144,6 +164,7 @@ class GrpcioTransport:
             self._aio.loop.call_soon_threadsafe(_resolve, answers)
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
+        self._serving = serving
         self._aio.run(self._services.set_serving(serving))
 
     def stop(self) -> None:  # noqa: D102
@@ -152,6 +173,7 @@ class GrpcioTransport:
 
     async def _stop(self) -> None:
         self._stopping = True
+        self._keeping.cancel()
         # Whatever has come since the loop ended was not accepted, so its caller may safely go elsewhere.
         _resolve([(call, Draining("the server has shut down")) for call in self.receive(0)])
         # grpc.aio ends a call that comes while it stops with CANCELLED, which no caller expects. So callers are told
@@ -165,13 +187,27 @@ class GrpcioTransport:
 
 def _hang_up(port: int) -> None:
     """End every TCP connection to a port of this process, and stop listening on it."""
+    for shared in _sockets(port):
+        with suppress(OSError):
+            shared.shutdown(socket.SHUT_RDWR)
+
+
+def _is_listening(shared: socket.socket) -> bool:
+    return bool(shared.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _sockets(port: int) -> Iterator[socket.socket]:
+    """This process's TCP sockets on a port of its own; gRPC does not hand them out."""
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            with socket.socket(fileno=os.dup(int(entry.name))) as shared:
-                if shared.family in (socket.AF_INET, socket.AF_INET6) and shared.getsockname()[1] == port:
-                    shared.shutdown(socket.SHUT_RDWR)
+            if not entry.is_socket():
+                continue
+            shared = socket.socket(fileno=os.dup(int(entry.name)))
         except OSError:
-            continue  # not a socket, or gone
+            continue  # gone in the meantime
+        with shared:
+            if shared.family in (socket.AF_INET, socket.AF_INET6) and shared.getsockname()[1] == port:
+                yield shared
 
 
 def _resolve(answers: list[Answer]) -> None:

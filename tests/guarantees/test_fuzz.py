@@ -1,0 +1,180 @@
+"""Inputs that nobody sends on purpose: over the decoders, and over the wire."""
+
+import random
+import socket
+import struct
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from tests.support.grpc_calls import PREDICT, pixels, stub
+from tests.support.mnist import test_images as mnist_images
+from tests.support.processes import ServerProcess
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server import outline
+from mlpserve_server.codec import Decoder, Request
+from mlpserve_server.errors import ArtifactError, CallError
+from mlpserve_server.loading import load
+from mlpserve_server.store import Store
+
+pytestmark = [pytest.mark.guarantee, pytest.mark.timeout(900)]
+
+REQUESTS, ONNX_FILES = 1_000_000, 20_000
+CONNECTIONS, ROUND = 25_000, 2_500
+
+
+def _mutated(random_: random.Random, sample: bytes) -> bytes:
+    """A sample with a few bytes changed, cut, doubled or inserted."""
+    content = bytearray(sample)
+    for _ in range(random_.randint(1, 4)):
+        position = random_.randrange(len(content) + 1)
+        match random_.randrange(4):
+            case 0 if position < len(content):
+                content[position] = random_.randrange(256)
+            case 1:
+                del content[position : position + random_.randint(1, 40)]
+            case 2:
+                content[position:position] = random_.randbytes(random_.randint(1, 12))
+            case _:
+                content[position:position] = content[: random_.randint(0, 40)]
+    return bytes(content)
+
+
+def test_decoders(store: Path, figures: dict[str, Any]) -> None:
+    random_ = random.Random(7)
+    version = Store(store).open("mnist")
+    model = load(version, device="cpu", precision="fp32", max_batch=4, threads=1)
+    decoder = Decoder(model, 16)
+    images = pixels(mnist_images()[:2])
+    samples = [
+        pb.PredictRequest(images=images[:784]).SerializeToString(),
+        pb.PredictRequest(model="mnist", version=1, images=images, top_k=3, probabilities=True).SerializeToString(),
+        pb.PredictRequest(model="mnist", version=1, top_k=3).SerializeToString(),
+        b"",
+    ]
+    outcomes: Counter[str] = Counter()
+    for index in range(REQUESTS):
+        payload = _mutated(random_, samples[index % 4]) if index % 8 else random_.randbytes(random_.randrange(900))
+        try:
+            request = decoder.decode(payload)
+        except CallError:
+            outcomes["refused"] += 1
+            continue
+        assert isinstance(request, Request)
+        assert len(request.images) == request.size * 784
+        assert 1 <= request.top_k <= 10
+        outcomes["decoded"] += 1
+    graph = onnx.load(version.folder / "model.onnx")
+    for tensor in graph.graph.initializer:
+        tensor.ClearField("raw_data")  # without the weights, so that a change meets what is looked at
+    small = graph.SerializeToString()
+    for _ in range(ONNX_FILES):
+        try:
+            outline.check(_mutated(random_, small), version.folder)
+        except ArtifactError:
+            outcomes["ONNX refused"] += 1
+        else:
+            outcomes["ONNX let pass"] += 1
+    figures |= {"requests": REQUESTS, "ONNX files": ONNX_FILES, **outcomes}
+    assert outcomes["decoded"] > 1000
+    assert outcomes["refused"] > 1000
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADERS = b"".join(
+    _literal(name, value)
+    for name, value in (
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", PREDICT.encode()),
+        (b":authority", b"localhost"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    )
+)
+
+
+def _abuse(random_: random.Random) -> bytes:
+    """The bytes of one bad connection."""
+    message = pb.PredictRequest(images=bytes(784)).SerializeToString()
+    call = PREFACE + _frame(4, 0, 0, b"") + _frame(1, 4, 1, HEADERS)
+    good = call + _frame(0, 1, 1, b"\0" + struct.pack(">I", len(message)) + message)
+    kinds = [
+        lambda: random_.randbytes(random_.randint(1, 300)),
+        lambda: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        lambda: PREFACE + random_.randbytes(random_.randint(1, 300)),
+        lambda: good[: random_.randrange(len(good))],  # cut off anywhere
+        lambda: call + _frame(0, 1, 1, b"\1" + struct.pack(">I", len(message)) + message),  # says compressed
+        lambda: call + _frame(0, 1, 1, b"\0" + struct.pack(">I", 2**31) + message),  # a length that is not there
+        lambda: call + _frame(0, 1, 1, b"\0" + struct.pack(">I", 3) + message),  # more than its length
+        lambda: call + _frame(0, 1, 1, b"\0\0"),  # no length
+        lambda: call + _frame(3, 0, 1, struct.pack(">I", 8)),  # reset
+        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(1, 4, 1, HEADERS + _literal(b"x", b"y" * 100) * 300),
+        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(1, 0, 1, HEADERS) + _frame(9, 0, 1, b"") * 50,
+        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(0, 1, 1, message),  # data of no call
+        lambda: PREFACE + _frame(4, 0, 0, b"\0\4\xff\xff\xff\xff"),  # an impossible window
+        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(8, 0, 0, b"\x7f\xff\xff\xff") * 3,
+        lambda: _mutated(random_, good),
+    ]
+    return random_.choice(kinds)()
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    """A connection; grpc.aio's server ends on some bad calls, and is opened again within a moment."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=10)
+        except (ConnectionRefusedError, ConnectionResetError):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_connections(transport: str, store: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
+    random_ = random.Random(11)
+    hung = answered = 0
+    with ServerProcess(tmp_path, store, "--transport", transport) as process, stub(process.address) as caller:
+        host, port = process.address.split(":")
+        image = pb.PredictRequest(images=pixels(mnist_images()[:1]))
+        expected = caller.Predict(image, timeout=10).SerializeToString()
+        for index in range(CONNECTIONS):
+            with _connect(host, int(port)) as connection:
+                try:
+                    connection.sendall(_abuse(random_))
+                    if index % 10 == 0:
+                        connection.shutdown(socket.SHUT_WR)
+                        started = time.monotonic()
+                        while connection.recv(65536):
+                            pass
+                        hung += time.monotonic() - started > 5
+                except TimeoutError:
+                    hung += 1
+                except OSError:
+                    pass  # hung up on, as it may be
+            if index % ROUND == ROUND - 1:
+                answer = caller.Predict(image, timeout=10, wait_for_ready=True)
+                assert answer.SerializeToString() == expected
+                answered += 1
+        assert process.process.poll() is None
+        # gRPC itself logs header bytes that are no text; our own loop must not have met anything.
+        assert "that is a bug" not in process.log
+        reopened = process.log.count("it is opened again")
+    figures |= {
+        "servers opened again": reopened,
+        "connections": CONNECTIONS,
+        "hung": hung,
+        "right answers between": answered,
+    }
+    assert hung == 0
