@@ -146,6 +146,8 @@ class Supervisor:
             worker.wait_ready()
             worker.tell("serve")
         except StartupError as error:
+            if self._stopping:
+                return  # it was told to end before it was ready
             log.error("worker %d cannot be replaced: %s", index, error)
             self.failed = True
             self._on_failure()

@@ -179,9 +179,11 @@ class GrpcioTransport:
         # grpc.aio ends a call that comes while it stops with CANCELLED, which no caller expects. So callers are told
         # UNAVAILABLE until they have stopped coming; those that do not stop are hung up on, which is UNAVAILABLE too.
         deadline = time.monotonic() + LONGEST_QUIETING
-        while time.monotonic() < deadline and (self._open_calls or time.monotonic() - self._last_call < QUIET_SECONDS):
+        while self._open_calls or time.monotonic() - self._last_call < QUIET_SECONDS:
+            if time.monotonic() >= deadline:
+                _hang_up(self._bound_port)
+                break
             await asyncio.sleep(0.005)
-        _hang_up(self._bound_port)
         await self._server.stop(grace=FLUSH_SECONDS)
 
 
