@@ -99,7 +99,11 @@ class Supervisor:
             self._endpoint.close()
         if hasattr(self, "_reservation"):
             self._reservation.close()
-        return all(code == 0 for code in codes)
+        # One that was still starting had accepted nothing, however it ended.
+        return all(code == 0 for worker, code in zip(self._workers, codes, strict=True) if worker.served)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
 
     def kill(self) -> None:
         """End all workers at once, whatever they are doing."""
@@ -146,7 +150,7 @@ class Supervisor:
             worker.wait_ready()
             worker.tell("serve")
         except StartupError as error:
-            if self._stopping:
+            if self._is_stopping():
                 return  # it was told to end before it was ready
             log.error("worker %d cannot be replaced: %s", index, error)
             self.failed = True
