@@ -20,7 +20,6 @@ from mlpserve_client import AsyncClient, Client
 async def concurrently(address: str, coalesce: bool, count: int) -> None:
     images = test_images()[:count].reshape(-1, 28, 28)
     async with AsyncClient(address, coalesce=coalesce, timeout=60) as client:
-        await client.predict(images[0])  # connected, and knows the model, as a service's client does
         await asyncio.gather(*(client.predict(image) for image in images))
 
 
