@@ -94,9 +94,14 @@ class GrpcioTransport:
 
     async def _keep(self, host: str) -> None:
         """Open the server again when it has ended by itself: grpc.aio does, on one call whose method is no UTF-8."""
+        missing = 0
         while not self._stopping:
             await asyncio.sleep(LISTENING_CHECK_SECONDS)
-            if not self._stopping and not any(_is_listening(s) for s in _sockets(self._bound_port)):
+            listening = any(_is_listening(shared) for shared in _sockets(self._bound_port))
+            # Twice in a row: a listing of descriptors that change meanwhile may miss one.
+            missing = 0 if listening else missing + 1
+            if not self._stopping and missing >= 2:
+                missing = 0
                 log.error("gRPC's server has ended by itself, as on a malformed call; it is opened again")
                 try:
                     await self._open(f"{host}:{self._bound_port}")
