@@ -16,13 +16,11 @@ import argparse
 import dataclasses
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
 from typing import NoReturn
 
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.signals import Stop, stop_or_end_on_signals
 
 COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
 
@@ -30,7 +28,8 @@ COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
 def main() -> None:
     """Entry point of `mlpserve-server`."""
     # Before the imports below, so that even an early SIGTERM ends the process in order.
-    stop = _stop_on_signals(lambda: None)
+    stop = Stop()
+    stop_or_end_on_signals(stop)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         from mlpserve_server.errors import StartupError
@@ -69,13 +68,13 @@ def main() -> None:
     logging.info("drained; every accepted request was answered")
 
 
-def _supervise(config: ServerConfig, stop: threading.Event) -> NoReturn:
+def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
     """Serve with several processes until told to stop."""
     from mlpserve_server.errors import StartupError
     from mlpserve_server.workers import Supervisor
 
     supervisor = Supervisor(config, on_failure=stop.set)
-    stop = _stop_on_signals(supervisor.kill, stop)
+    stop_or_end_on_signals(stop, on_second=supervisor.kill)
     try:
         facts = supervisor.start()
     except StartupError as error:
@@ -91,22 +90,6 @@ def _supervise(config: ServerConfig, stop: threading.Event) -> NoReturn:
         _exit(NOT_FINISHED, f"some requests were not finished within --drain-timeout {config.drain_timeout:g} s")
     logging.info("drained; every accepted request was answered")
     sys.exit(0)
-
-
-def _stop_on_signals(on_second: Callable[[], None], stop: threading.Event | None = None) -> threading.Event:
-    """An event that SIGTERM and SIGINT set; the second of them ends the process, after calling `on_second`."""
-    stop = stop or threading.Event()
-
-    def handle(number: int, _: object) -> None:
-        if stop.is_set():
-            on_second()
-            print("mlpserve-server: a second signal: ending at once", file=sys.stderr, flush=True)
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return stop
 
 
 def _parse(arguments: list[str]) -> ServerConfig:

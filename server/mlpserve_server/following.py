@@ -68,7 +68,8 @@ class Follower:
     def stop(self) -> None:
         """End the thread; a version that is being proven is not handed over."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():  # not before `start`
+            self._thread.join()
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll):

@@ -15,7 +15,6 @@ import dataclasses
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from mlpserve_server.errors import ListenError, StartupError
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
 from mlpserve_server.resources import cpu_count, freeze_heap
 from mlpserve_server.server import Server
+from mlpserve_server.signals import Stop, stop_on_signals
 
 log = logging.getLogger(__name__)
 
@@ -281,9 +281,8 @@ def _to_json(config: ServerConfig) -> str:
 
 def main() -> None:
     """Entry point of a worker."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = Stop()
+    stop_on_signals(stop)
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
@@ -304,7 +303,7 @@ def main() -> None:
         os._exit(1)  # a Run is still under way in its thread; an orderly exit would abort in the middle of it
 
 
-def _obey(server: Server, stop: threading.Event) -> None:
+def _obey(server: Server, stop: Stop) -> None:
     """Do what the supervisor says until it is gone."""
     pending = b""
     # Not sys.stdin: a thread that waits in it would end the interpreter badly.

@@ -74,19 +74,19 @@ class GrpcioTransport:
         return f"{host}:{port}"
 
     async def _open(self, address: str) -> int:
-        self._server = grpc.aio.server(interceptors=self._interceptors, options=self._options())
-        await self._services.register(self._server, predict=grpc.unary_unary_rpc_method_handler(self._predict))
+        server = grpc.aio.server(interceptors=self._interceptors, options=self._options())
         try:
             if self._credentials:
-                port = self._server.add_secure_port(address, self._credentials)
+                port = server.add_secure_port(address, self._credentials)
             else:
-                port = self._server.add_insecure_port(address)
+                port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise ListenError(
                 f"--listen {address}: the address is in use or cannot be bound; take another address"
             ) from error
-        await self._server.start()
-        self._bound_port = port
+        await self._services.register(server, predict=grpc.unary_unary_rpc_method_handler(self._predict))
+        await server.start()
+        self._server, self._bound_port = server, port
         return port
 
     async def _start_keeping(self, host: str) -> "asyncio.Task[None]":
@@ -212,7 +212,7 @@ def _sockets(port: int) -> Iterator[socket.socket]:
             shared = socket.socket(fileno=os.dup(int(entry.name)))
         except OSError:
             continue  # gone in the meantime
-        with shared:
+        with shared, suppress(OSError):
             if shared.family in (socket.AF_INET, socket.AF_INET6) and shared.getsockname()[1] == port:
                 yield shared
 
