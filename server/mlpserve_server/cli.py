@@ -71,7 +71,7 @@ def main() -> None:
 def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
     """Serve with several processes until told to stop."""
     from mlpserve_server.errors import StartupError
-    from mlpserve_server.workers import Supervisor
+    from mlpserve_server.supervisor import Supervisor
 
     supervisor = Supervisor(config, on_failure=stop.set)
     stop_or_end_on_signals(stop, on_second=supervisor.kill)

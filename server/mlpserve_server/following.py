@@ -89,10 +89,9 @@ class Follower:
 
     def _look(self) -> None:
         current = self._current()
-        number = promotion.candidates(self._store, self._model)[0]
+        number, promoted = promotion.followed(self._store, self._model)
         if current is None or number == current.ref.version:
             return
-        promoted = promotion.read(self._store, self._model) is not None
         if not promoted and number < current.ref.version:
             return  # a version that was deleted goes on serving; going back is for `rollback`
         due, pause = self._retries.get(number, (0.0, self._poll))

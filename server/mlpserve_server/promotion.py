@@ -51,6 +51,16 @@ def read(store: Store, model: str) -> Promotion | None:
     return promotion
 
 
+def followed(store: Store, model: str) -> tuple[int, bool]:
+    """The version that servers should serve, and whether it was promoted; one look, so that the two belong together.
+
+    Raises:
+        StoreError: as for `read` and `candidates`.
+    """
+    promotion = read(store, model)
+    return (promotion.version, True) if promotion else (_newest_first(store, model)[0], False)
+
+
 def candidates(store: Store, model: str, pinned: int = 0) -> list[int]:
     """The version that a server should serve, then those that it may fall back on when that one is broken.
 
@@ -64,13 +74,18 @@ def candidates(store: Store, model: str, pinned: int = 0) -> list[int]:
     """
     if pinned:
         return [pinned]
-    published = store.versions(model)
     promotion = read(store, model)
+    published = _newest_first(store, model)
     if promotion is None:
-        if not published:
-            raise StoreError(f"model {model!r} in {store.root} has no published version; train it with mlpserve-train")
         return published
     return [promotion.version, *(number for number in promotion.previous if number in published)]
+
+
+def _newest_first(store: Store, model: str) -> list[int]:
+    published = store.versions(model)
+    if not published:
+        raise StoreError(f"model {model!r} in {store.root} has no published version; train it with mlpserve-train")
+    return published
 
 
 def promote(store: Store, model: str, version: int) -> int:

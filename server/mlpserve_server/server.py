@@ -92,9 +92,7 @@ class Server:
         self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
         if config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
-        services = ControlServices(
-            self._store, config.model, lambda: self.model, self._serving_info, lambda: self._refused()
-        )
+        services = ControlServices(self._store, config.model, lambda: self.model, self._serving_info, self._refused)
         self._transport = open_transport(
             config, services, self._max_message, on_denied=self._count_denied, share_port=self._share_port
         )

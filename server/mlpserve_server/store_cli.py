@@ -67,8 +67,7 @@ def _number(text: str) -> int:
 
 
 def _listing(store: Store, model: str) -> list[str]:
-    followed = promotion.candidates(store, model)[0]
-    promoted = promotion.read(store, model) is not None
+    followed, promoted = promotion.followed(store, model)
     lines = []
     for number in store.versions(model):
         try:

@@ -28,7 +28,7 @@ def _workers(process: ServerProcess) -> list[int]:
 def _is_worker(pid: int) -> bool:
     with contextlib.suppress(OSError):
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and b"mlpserve_server.workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return state != "Z" and b"mlpserve_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 

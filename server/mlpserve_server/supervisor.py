@@ -8,28 +8,24 @@ line:
     supervisor → worker   {"do": "serve"}, {"do": "metrics"}; the end of the pipe means that the supervisor is gone
     worker → supervisor   {"ready": {…}}, {"failed": "why"}, {"metrics": {…}}
 
-A worker is this module: `python -m mlpserve_server.workers CONFIG_AS_JSON`.
+A worker is `python -m mlpserve_server.worker CONFIG_AS_JSON`.
 """
 
 import dataclasses
 import json
 import logging
-import os
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import ListenError, StartupError
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
-from mlpserve_server.resources import cpu_count, freeze_heap
-from mlpserve_server.server import Server
-from mlpserve_server.signals import Stop, stop_on_signals
+from mlpserve_server.resources import cpu_count
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +171,7 @@ class _Worker:
     """
 
     def __init__(self, config: ServerConfig, on_end: Callable[[], None]) -> None:
-        command = [sys.executable, "-m", "mlpserve_server.workers", _to_json(config)]
+        command = [sys.executable, "-m", "mlpserve_server.worker", _to_json(config)]
         # A session of its own: Ctrl-C is the supervisor's to pass on.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self._on_end = on_end
@@ -274,53 +270,3 @@ def _reserve(listen: str) -> tuple[socket.socket, str]:
 def _to_json(config: ServerConfig) -> str:
     values = dataclasses.asdict(config) | {"store": str(config.store), "metrics_listen": "", "workers": 1}
     return json.dumps(values)
-
-
-# --- the worker's side ---------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    """Entry point of a worker."""
-    stop = Stop()
-    stop_on_signals(stop)
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s", stream=sys.stderr
-    )
-    values = json.loads(sys.argv[1])
-    config = ServerConfig(**values | {"store": Path(values["store"])})
-    server = Server(config, share_port=True, on_stuck=lambda: os._exit(1))
-    try:
-        model = server.prepare()
-    except StartupError as error:
-        server.stop()
-        _say({"failed": str(error)})
-        sys.exit(1)
-    freeze_heap()
-    _say({"ready": {"model": model.ref.name, "version": model.ref.version, "precision": model.precision_name}})
-    threading.Thread(target=_obey, args=(server, stop), daemon=True).start()
-    stop.wait()
-    if not server.stop():
-        os._exit(1)  # a Run is still under way in its thread; an orderly exit would abort in the middle of it
-
-
-def _obey(server: Server, stop: Stop) -> None:
-    """Do what the supervisor says until it is gone."""
-    pending = b""
-    # Not sys.stdin: a thread that waits in it would end the interpreter badly.
-    while chunk := os.read(0, 4096):
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            command = json.loads(line)["do"]
-            if command == "serve":
-                server.serve()
-            elif command == "metrics":
-                _say({"metrics": server.metrics.snapshot()})
-    stop.set()
-
-
-def _say(message: dict[str, Any]) -> None:
-    os.write(1, json.dumps(message).encode() + b"\n")
-
-
-if __name__ == "__main__":
-    main()
