@@ -118,7 +118,7 @@ class Store:
             )
         try:
             manifest = json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
-        except json_format.ParseError as error:
+        except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
             raise ArtifactError(f"{path} is not a manifest: {error}") from error
         if manifest.format != FORMAT:
             raise ArtifactError(f"{path}: artifact format {manifest.format}; this server reads format {FORMAT}")
@@ -133,7 +133,7 @@ class Store:
 
 def _read_checked(folder: Path, name: str, sha256: str) -> bytes:
     relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
+    if relative.is_absolute() or ".." in relative.parts or "\0" in name:
         raise ArtifactError(f"{folder}: the manifest lists {name!r}, which is outside the artifact")
     path = folder / relative
     try:

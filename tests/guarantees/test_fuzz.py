@@ -12,6 +12,7 @@ import onnx
 import pytest
 from tests.support.grpc_calls import PREDICT, pixels, stub
 from tests.support.mnist import test_images as mnist_images
+from tests.support.mutate import mutated
 from tests.support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -25,23 +26,6 @@ pytestmark = [pytest.mark.guarantee, pytest.mark.timeout(900)]
 
 REQUESTS, ONNX_FILES = 1_000_000, 20_000
 CONNECTIONS, ROUND = 25_000, 2_500
-
-
-def _mutated(random_: random.Random, sample: bytes) -> bytes:
-    """A sample with a few bytes changed, cut, doubled or inserted."""
-    content = bytearray(sample)
-    for _ in range(random_.randint(1, 4)):
-        position = random_.randrange(len(content) + 1)
-        match random_.randrange(4):
-            case 0 if position < len(content):
-                content[position] = random_.randrange(256)
-            case 1:
-                del content[position : position + random_.randint(1, 40)]
-            case 2:
-                content[position:position] = random_.randbytes(random_.randint(1, 12))
-            case _:
-                content[position:position] = content[: random_.randint(0, 40)]
-    return bytes(content)
 
 
 def test_decoders(store: Path, figures: dict[str, Any]) -> None:
@@ -58,7 +42,7 @@ def test_decoders(store: Path, figures: dict[str, Any]) -> None:
     ]
     outcomes: Counter[str] = Counter()
     for index in range(REQUESTS):
-        payload = _mutated(random_, samples[index % 4]) if index % 8 else random_.randbytes(random_.randrange(900))
+        payload = mutated(random_, samples[index % 4]) if index % 8 else random_.randbytes(random_.randrange(900))
         try:
             request = decoder.decode(payload)
         except CallError:
@@ -74,7 +58,7 @@ def test_decoders(store: Path, figures: dict[str, Any]) -> None:
     small = graph.SerializeToString()
     for _ in range(ONNX_FILES):
         try:
-            outline.check(_mutated(random_, small), version.folder)
+            outline.check(mutated(random_, small), version.folder)
         except ArtifactError:
             outcomes["ONNX refused"] += 1
         else:
@@ -126,7 +110,7 @@ def _abuse(random_: random.Random) -> bytes:
         lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(0, 1, 1, message),  # data of no call
         lambda: PREFACE + _frame(4, 0, 0, b"\0\4\xff\xff\xff\xff"),  # an impossible window
         lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(8, 0, 0, b"\x7f\xff\xff\xff") * 3,
-        lambda: _mutated(random_, good),
+        lambda: mutated(random_, good),
     ]
     return random_.choice(kinds)()
 

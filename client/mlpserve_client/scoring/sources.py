@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,14 @@ from mlpserve_client.prepare import UNREADABLE, from_image, read_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+DEFLATE_MOST = 1032  # bytes that one compressed byte can stand for
 IDX_IMAGES, IDX_LABELS = 2051, 2049  # magic numbers: unsigned bytes in three dimensions, and in one
+
+# What the readers raise for damaged files; numpy tokenizes an array's header.
+DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError),
+    *(tokenize.TokenError, zlib.error, struct.error, pa.ArrowException),
+)
 
 
 class ScoringError(MlpserveError):
@@ -85,7 +93,7 @@ def open_source(path: Path, rows: int, cols: int, *, chunk_rows: int, column: st
             source = _parquet(path, rows, cols, chunk_rows, column, raw)
         else:
             source = _idx(path, rows, cols, chunk_rows)
-    return Source(source.rows, _guarded(path, source.chunks))
+    return Source(source.rows, _guarded(path, source))
 
 
 @contextmanager
@@ -95,13 +103,18 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except ScoringError:
         raise
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except DAMAGE as error:
         raise ScoringError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
 
 
-def _guarded(path: Path, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+def _guarded(path: Path, source: Source) -> Iterator[Chunk]:
+    rows = 0
     with _reading(path):
-        yield from chunks
+        for chunk in source.chunks:
+            rows += chunk.count
+            yield chunk
+        if rows != source.rows:
+            raise ScoringError(f"{path}: damaged, it says that it has {source.rows} rows but gives {rows}")
 
 
 def read_labels(path: Path) -> npt.NDArray[np.int64]:
@@ -123,7 +136,9 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
             if magic != IDX_LABELS:
                 raise ScoringError(f"{path}: not an IDX label file (magic number {magic}, expected {IDX_LABELS})")
             return np.frombuffer(file.read(), np.uint8).astype(np.int64)
-    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
+    except ScoringError:
+        raise
+    except DAMAGE as error:
         raise ScoringError(f"{path}: cannot be read as labels ({error})") from error
 
 
@@ -146,6 +161,8 @@ def _idx(path: Path, rows: int, cols: int, chunk_rows: int) -> Source:
         )
     _, count, file_rows, file_cols = struct.unpack(">IIII", header)
     _check_size(path, (file_rows, file_cols), rows, cols)
+    if count * rows * cols > DEFLATE_MOST * path.stat().st_size:
+        raise ScoringError(f"{path}: its header says {count} images; so small a file cannot hold them")
 
     def chunks() -> Iterator[Chunk]:
         pixels = rows * cols
@@ -177,7 +194,7 @@ def _read_up_to(file: IO[bytes], size: int) -> bytes:
 def _npy(path: Path, rows: int, cols: int, chunk_rows: int) -> Source:
     try:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise ScoringError(f"{path}: not a readable .npy array ({error})") from error
     if not isinstance(array, np.ndarray):
         raise ScoringError(f"{path}: an archive of arrays; expected one .npy array")
