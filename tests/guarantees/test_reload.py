@@ -10,7 +10,7 @@ import pytest
 from tests.support.artifacts import BREAKAGES, publish_rolled
 from tests.support.grpc_calls import stub
 from tests.support.processes import ServerProcess, resident_mb
-from tests.support.steady import IMAGES, steady_load
+from tests.support.steady import IMAGES, count_wrong, steady_load
 
 from mlpserve.v1 import classifier_pb2 as pb
 
@@ -65,10 +65,7 @@ def test_reloads(transport: str, store: Path, tmp_path: Path, figures: dict[str,
 
     (quiet_outcomes,), (outcomes,) = quiet, loaded
     failed = int((outcomes.codes != 0).sum())
-    wrong = 0
-    for first, version, class_ids in zip(outcomes.first_images, outcomes.versions, outcomes.class_ids, strict=True):
-        ids = class_ids[class_ids >= 0]
-        wrong += not np.array_equal(ids, (base[first : first + len(ids)] + version) % 10)
+    wrong = count_wrong(outcomes, base)
     quiet_p99, p99 = (float(np.percentile(o.seconds, 99) * 1000) for o in (quiet_outcomes, outcomes))
     figures |= {
         "reloads": RELOADS,

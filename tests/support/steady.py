@@ -55,6 +55,15 @@ def steady_load(address: str, rate: int, folder: Path) -> Iterator[list[Outcomes
     result.append(Outcomes(*(columns[name] for name in Outcomes._fields)))
 
 
+def count_wrong(outcomes: Outcomes, base: npt.NDArray[np.int64]) -> int:
+    """Answers that are not of the version that they name; version v of `publish_rolled` says base + v."""
+    wrong = 0
+    for first, version, class_ids in zip(outcomes.first_images, outcomes.versions, outcomes.class_ids, strict=True):
+        ids = class_ids[class_ids >= 0]
+        wrong += not np.array_equal(ids, (base[first : first + len(ids)] + version) % 10)
+    return wrong
+
+
 async def _call(
     method: "grpc.aio.UnaryUnaryMultiCallable[PredictRequest, PredictResponse]", number: int, due: float
 ) -> tuple[float, float, int, int, int, list[int]]:
