@@ -1,8 +1,11 @@
-"""The batching loop: one thread that takes what has arrived, runs it, and answers.
+"""The batching loop: a thread that takes what has arrived, runs it, and answers.
 
 No timer delays anything: a batch is whatever arrived while the last one ran. Idle, a request runs at once; under load
 batches grow by themselves up to the maximum. The queue is bounded in images and lives here alone, so there is one
 bound in one place, and calls that are dead by the time their batch forms cost no Run.
+
+On a GPU there are two such threads. One at a time takes its turn at the queue and decodes its batch, while the other
+waits for the device or answers; on CPUs a second one would only take the cores from the Run.
 """
 
 import logging
@@ -15,6 +18,7 @@ from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
+from mlpserve_server.runners import Images
 from mlpserve_server.transports.base import Answer, Call, Transport
 
 log = logging.getLogger(__name__)
@@ -33,6 +37,24 @@ class Served(NamedTuple):
     model: LoadedModel
     decoder: Decoder
     encoder: Encoder
+
+
+class Batch(NamedTuple):
+    """Decoded calls that run together.
+
+    Attributes:
+        started: time.monotonic() when their decoding began.
+        served: what answers them.
+        calls: one for each request.
+        requests: decoded.
+        images: uint8 [N, D], of all requests in order.
+    """
+
+    started: float
+    served: Served
+    calls: list[Call]
+    requests: list[Request]
+    images: Images
 
 
 class BatchingLoop:
@@ -73,11 +95,18 @@ class BatchingLoop:
         self.proved = 0.0
         self._draining = threading.Event()
         self._refusing = False
-        self._thread = threading.Thread(target=self._loop, name="batching", daemon=True)
+        self._turn = threading.Lock()  # who holds it receives, and owns the queue
+        self._recording = threading.Lock()
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the first thread."""
+        self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._loop, name=f"batching-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     @property
     def model(self) -> LoadedModel | None:
@@ -90,19 +119,23 @@ class BatchingLoop:
         # Made before the model takes over, so that no request waits for it.
         self._served = Served(model, Decoder(model, self._max_request), Encoder(model))
         self.proved = time.monotonic()
+        if model.concurrent and len(self._threads) == 1:
+            self._start_thread()
 
     def drain(self, timeout: float) -> bool:
-        """Finish every call that has arrived, refuse later ones, and end the thread.
+        """Finish every call that has arrived, refuse later ones, and end the threads.
 
         Args:
-            timeout: seconds to wait for it.
+            timeout: seconds to wait for that.
 
         Returns:
             Whether everything was answered in time.
         """
         self._draining.set()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _loop(self) -> None:
         while True:
@@ -119,17 +152,22 @@ class BatchingLoop:
 
     def _run_once(self) -> None:
         """Receive, form a batch, run it, answer it."""
-        wait = 0 if self._queue or self._draining.is_set() else IDLE_SECONDS
         answers: list[Answer] = []
-        arrived = self._transport.receive(wait)
-        if arrived:
-            self._admit(arrived, answers)
-        batch = self._take(answers)
+        with self._turn:
+            wait = 0 if self._queue or self._draining.is_set() else IDLE_SECONDS
+            arrived = self._transport.receive(wait)
+            if arrived:
+                self._admit(arrived, answers)
+            taken = self._take(answers)
+            batch = self._decode(taken, answers) if taken else None
+            probe = time.monotonic() >= self._next_probe
+            if probe:
+                self._next_probe = time.monotonic() + PROBE_SECONDS
         if batch:
             self._answer(batch, answers)
         if answers:
             self._transport.send(answers)
-        if time.monotonic() >= self._next_probe:
+        if probe:
             self._probe()
 
     def _probe(self) -> None:
@@ -141,7 +179,6 @@ class BatchingLoop:
                 self.proved = time.monotonic()
             except Exception as error:
                 log.error("the model that serves did not prove itself again: %s", error)
-        self._next_probe = time.monotonic() + PROBE_SECONDS
 
     def _admit(self, calls: list[Call], answers: list[Answer]) -> None:
         """Queue calls, or answer them with why not."""
@@ -212,31 +249,35 @@ class BatchingLoop:
         self._metrics.requests[error.code.name] += 1
         answers.append((call, error))
 
-    def _answer(self, batch: list[Call], answers: list[Answer]) -> None:
-        """Decode each call by itself, run the good ones together, encode each answer."""
+    def _decode(self, taken: list[Call], answers: list[Answer]) -> "Batch | None":
+        """Decode each call by itself and put the images of the good ones together; None when none is good."""
         started = time.monotonic()
-        model, decoder, encoder = batch[0].served
+        served = taken[0].served
         calls: list[Call] = []
         requests: list[Request] = []
-        for call in batch:
+        for call in taken:
             try:
-                requests.append(decoder.decode(call.payload))
+                requests.append(served.decoder.decode(call.payload))
                 calls.append(call)
             except CallError as error:
                 self._refuse(call, "invalid", error, answers)
-        if not requests:
-            return
+        return Batch(started, served, calls, requests, assemble(requests, served.model.pixels)) if requests else None
+
+    def _answer(self, batch: "Batch", answers: list[Answer]) -> None:
+        """Run a batch and encode each answer."""
+        _, served, calls, requests, images = batch
         try:
-            images = assemble(requests, model.pixels)
-            replies = encoder.encode(requests, model.predict(images))
+            replies = served.encoder.encode(requests, served.model.predict(images))
         except Exception:
             log.exception("a Run of %d requests failed", len(requests))
             failure = RunFailed("the model failed on this batch; the server's log says why")
-            self._metrics.requests[failure.code.name] += len(calls)
+            with self._recording:
+                self._metrics.requests[failure.code.name] += len(calls)
             answers.extend((call, failure) for call in calls)
             return
         answers.extend(zip(calls, replies, strict=True))
-        self._record(calls, len(images), started)
+        with self._recording:
+            self._record(calls, len(images), batch.started)
 
     def _record(self, calls: list[Call], images: int, started: float) -> None:
         seconds = time.monotonic() - started

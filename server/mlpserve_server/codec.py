@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 from mlpserve.v1.classifier_pb2 import PredictRequest
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_server.errors import InvalidRequest, UnknownModel
-from mlpserve_server.model import LoadedModel, Predictions
+from mlpserve_server.model import LoadedModel
+from mlpserve_server.runners import Predictions
 
 # Tags of length-delimited fields: number × 8 + 2.
 IMAGES_TAG = b"\x1a"  # PredictRequest

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlpserve_server.errors import ConfigError
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = "auto, cpu, cuda or cuda:N"
 PRECISIONS = ("auto", "fp32", "int8")
 TRANSPORTS = ("auto", "native", "grpcio")
 
@@ -36,7 +36,9 @@ class ServerConfig:
         choices=TRANSPORTS,
     )
     device: str = _flag(
-        "auto", "cuda fails where it cannot be used; auto says in the log what it took", choices=DEVICES
+        "auto",
+        "auto, cpu, cuda or cuda:N (GPU number N); cuda fails where it cannot be used, auto logs what it took",
+        metavar="DEVICE",
     )
     precision: str = _flag("auto", "which ONNX file to load; auto measures both at start", choices=PRECISIONS)
     max_batch: int = _flag(256, "most images in one ONNX Runtime call", metavar="IMAGES")
@@ -95,15 +97,27 @@ class ServerConfig:
                 self.transport != "native" or not self.tls_cert
             ),
             f"--transport must be one of {', '.join(TRANSPORTS)}": self.transport in TRANSPORTS,
-            f"--device must be one of {', '.join(DEVICES)}": self.device in DEVICES,
             f"--precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
         }
         for message, holds in checks.items():
             if not holds:
                 raise ConfigError(message)
+        split_device(self.device)
         split_address(self.listen, "--listen")
         if self.metrics_listen:
             split_address(self.metrics_listen, "--metrics-listen")
+
+
+def split_device(device: str) -> tuple[str, int]:
+    """Parse "auto", "cpu", "cuda" or "cuda:N" into the kind and the GPU's number.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    kind, separator, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (separator and (kind != "cuda" or not index.isdecimal())):
+        raise ConfigError(f"--device {device!r}: expected {DEVICES}")
+    return kind, int(index or 0)
 
 
 def split_address(address: str, flag: str) -> tuple[str, int]:

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from mlpserve.v1.artifact_pb2 import FileRole, GoldenAnswers, GoldenSamples, Precision
-from mlpserve_server import outline, signing
+from mlpserve_server import cuda, outline, signing
+from mlpserve_server.config import split_device
 from mlpserve_server.errors import ArtifactError, DeviceError
-from mlpserve_server.model import CPU, CUDA, LoadedModel, Predictions, batch_sizes
+from mlpserve_server.model import CPU, CUDA, LoadedModel
 from mlpserve_server.resources import is_installed
+from mlpserve_server.runners import BoundRunner, DeviceRunner, Predictions, batch_sizes
 from mlpserve_server.store import Version
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,10 @@ PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8
 PROOF_IMAGES = 4  # golden samples of one later proof
 CLEARLY_FASTER, NOT_SLOWER = 1.1, 0.95  # ratios of Run times
 
-# TF32 would round products to 10 bits; the arena must not grow in powers of two for a model of a megabyte.
-CUDA_OPTIONS = {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+CUDA_OPTIONS = {
+    "use_tf32": "0",  # it would round products to 10 bits, and the answers would not be the golden ones
+    "arena_extend_strategy": "kSameAsRequested",  # not in powers of two, for a model of a megabyte
+}
 
 
 def load(
@@ -42,7 +46,7 @@ def load(
 
     Args:
         version: the artifact.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32" or "int8"; "auto" loads both and keeps the one that measures faster here.
         max_batch: most images in one Run.
         threads: of ONNX Runtime on the CPU.
@@ -55,8 +59,9 @@ def load(
     version.verify()
     if public_key:
         signing.verify(version, public_key)
+    kind, index = split_device(device)
     if precision == "int8":
-        if device == "cuda":
+        if kind == "cuda":
             raise DeviceError("--precision int8 is for CPUs and cannot be served with --device cuda; use fp32 or auto")
         device = "cpu"
     provider = choose_provider(device, version)
@@ -65,8 +70,8 @@ def load(
     models = []
     for name in names:
         try:
-            session = _session(version, ROLES[PRECISIONS[name]], provider, threads)
-            model = LoadedModel(version, PRECISIONS[name], provider, max_batch, session)
+            session = _session(version, ROLES[PRECISIONS[name]], provider, threads, index)
+            model = _model(version, PRECISIONS[name], session, index, max_batch)
             _prove(model, golden)
         except ArtifactError as error:
             if len(names) == 1 or name == "fp32":
@@ -78,7 +83,7 @@ def load(
 
 
 def choose_provider(device: str, version: Version) -> str:
-    """The execution provider for "auto", "cpu" or "cuda", tried on the version's own float32 file.
+    """The execution provider for "auto", "cpu", "cuda" or "cuda:N", tried on the version's own float32 file.
 
     Raises:
         DeviceError: "cuda" cannot be used here, or both builds of ONNX Runtime are installed.
@@ -90,28 +95,45 @@ def choose_provider(device: str, version: Version) -> str:
         )
     if device == "cpu":
         return CPU
-    reason = _why_not_cuda(version)
+    kind, index = split_device(device)
+    reason = _why_not_cuda(version, index)
     if reason is None:
         return CUDA
-    if device == "cuda":
-        raise DeviceError(f"--device cuda: {reason}. Use --device cpu, or auto to take a GPU only where there is one")
+    if kind == "cuda":
+        raise DeviceError(
+            f"--device {device}: {reason}. Use --device cpu, or auto to take a GPU only where there is one"
+        )
     log.info("device auto: serving on the CPU: %s", reason)
     return CPU
 
 
-def _why_not_cuda(version: Version) -> str | None:
-    """Why the CUDA provider cannot run here; None when it can."""
+def _why_not_cuda(version: Version, index: int) -> str | None:
+    """Why the CUDA provider cannot run on a GPU here; None when it can."""
     if CUDA not in ort.get_available_providers():
         return "this ONNX Runtime has no CUDA provider; on a machine with an NVIDIA GPU install 'mlpserve[server,gpu]'"
-    ort.preload_dlls(cudnn=False)
+    cuda.preload()
     try:
-        _session(version, FileRole.FILE_ROLE_MODEL_FP32, CUDA, threads=1)
+        _session(version, FileRole.FILE_ROLE_MODEL_FP32, CUDA, 1, index)
+        cuda.CudaMemory(index)
     except (ArtifactError, DeviceError) as error:
         return str(error)
     return None
 
 
-def _session(version: Version, role: FileRole, provider: str, threads: int) -> ort.InferenceSession:
+def _model(
+    version: Version, precision: Precision, session: ort.InferenceSession, index: int, max_batch: int
+) -> LoadedModel:
+    """A session with what runs it on the device that it is on."""
+    image, provider = version.manifest.image, session.get_providers()[0]
+    pixels, classes = image.rows * image.cols, len(version.manifest.labels)
+    if provider != CUDA:
+        return LoadedModel(version, precision, provider, max_batch, BoundRunner(session, max_batch, pixels, classes))
+    memory = cuda.CudaMemory(index)
+    runner = DeviceRunner(session, max_batch, pixels, classes, memory)
+    return LoadedModel(version, precision, provider, max_batch, runner, f"cuda:{index}", memory.pci_bus_id())
+
+
+def _session(version: Version, role: FileRole, provider: str, threads: int, index: int) -> ort.InferenceSession:
     content = version.read(role)
     outline.check(content, version.folder)
     options = ort.SessionOptions()
@@ -119,7 +141,7 @@ def _session(version: Version, role: FileRole, provider: str, threads: int) -> o
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are shared with the transport
-    providers: list[Any] = [(CUDA, CUDA_OPTIONS)] if provider == CUDA else [CPU]
+    providers: list[Any] = [(CUDA, CUDA_OPTIONS | {"device_id": str(index)})] if provider == CUDA else [CPU]
     if provider == CUDA:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:

@@ -19,6 +19,11 @@ from mlpserve_server.errors import ListenError
 
 SECONDS = (25e-5, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3, 128e-3, 256e-3, 512e-3, 1.0, 2.0)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+GPU_GAUGES = (
+    ("mlpserve_gpu_memory_used_bytes", "Memory in use on the GPU, by every process.", "memory_used"),
+    ("mlpserve_gpu_memory_bytes", "Memory of the GPU.", "memory_total"),
+    ("mlpserve_gpu_utilization_ratio", "Share of the last moments in which a kernel ran.", "utilisation"),
+)
 
 
 class Histogram:
@@ -68,6 +73,7 @@ class Metrics:
             received when it ends on the native transport, at once on grpcio.
         ready: whether the model has proven itself lately and the server is not draining.
         model: labels of `mlpserve_model_info`.
+        gpu: looks at the GPU that serves, or gives nothing; see `gpu.GpuWatch.sample`.
     """
 
     def __init__(self) -> None:
@@ -81,6 +87,7 @@ class Metrics:
         self.queue_seconds = Histogram(SECONDS)
         self.ready = False
         self.model: dict[str, str] = {}
+        self.gpu: Callable[[], dict[str, str | int | float]] = dict
 
     def snapshot(self) -> dict[str, Any]:
         """The present values as plain JSON types."""
@@ -93,10 +100,11 @@ class Metrics:
             "histograms": {name: [histogram.counts, histogram.sum] for name, histogram in self._histograms().items()},
             "ready": self.ready,
             "model": self.model,
+            "gpu": self.gpu(),
         }
 
     def add(self, snapshot: dict[str, Any]) -> None:
-        """Add another process's snapshot; `ready` and `model` are taken over."""
+        """Add another process's snapshot; `ready`, `model` and `gpu` are taken over."""
         self.requests.update(snapshot["requests"])
         self.images += snapshot["images"]
         self.dropped.update(snapshot["dropped"])
@@ -105,6 +113,7 @@ class Metrics:
         for name, histogram in self._histograms().items():
             histogram.add(*snapshot["histograms"][name])
         self.ready, self.model = snapshot["ready"], snapshot["model"]
+        self.gpu = lambda: snapshot["gpu"]
 
     def _histograms(self) -> dict[str, Histogram]:
         return {"batch_images": self.batch_images, "run_seconds": self.run_seconds, "queue_seconds": self.queue_seconds}
@@ -126,6 +135,12 @@ class Metrics:
             info = GaugeMetricFamily("mlpserve_model_info", "What answers Predict.", labels=list(self.model))
             info.add_metric(list(self.model.values()), 1)
             yield info
+        if sample := self.gpu():
+            gpu = str(sample["gpu"])
+            for name, text, key in GPU_GAUGES:
+                gauge = GaugeMetricFamily(name, text, labels=["gpu"])
+                gauge.add_metric([gpu], float(sample[key]))
+                yield gauge
 
 
 class _ServerCollector(Collector):

@@ -18,7 +18,7 @@ def cpu_count(cgroup: Path = CGROUP) -> int:
 
 def default_workers(device: str) -> int:
     """Processes for a device: on CPUs one for every two (the batching loop's and the transport's), on a GPU one."""
-    may_be_gpu = device == "cuda" or (device == "auto" and is_installed("onnxruntime-gpu"))
+    may_be_gpu = device.startswith("cuda") or (device == "auto" and is_installed("onnxruntime-gpu"))
     return 1 if may_be_gpu else max(1, cpu_count() // 2)
 
 

@@ -12,6 +12,7 @@ from mlpserve_server.batching import BatchingLoop
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, StartupError
 from mlpserve_server.following import Follower
+from mlpserve_server.gpu import GpuWatch
 from mlpserve_server.liveness import Liveness
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
 from mlpserve_server.model import LoadedModel
@@ -79,7 +80,7 @@ class Server:
         return model
 
     def prepare(self) -> LoadedModel:
-        """Listen with health NOT_SERVING and prove the model.
+        """Listen with health NOT_SERVING and prove the model; with a shared port, the other way round.
 
         Raises:
             StartupError: the store, the artifact, the device or an address is not usable.
@@ -90,6 +91,8 @@ class Server:
         pixels = image.rows * image.cols
         self._max_request = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
         self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
+        # Beside other workers the port leads to this one as soon as it listens, so it proves its model before that.
+        model = self._load_first(opened, refused) if self._share_port else None
         if config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
         services = ControlServices(self._store, config.model, lambda: self.model, self._serving_info, self._refused)
@@ -105,7 +108,7 @@ class Server:
             max_queue=config.max_queue,
         )
         self._loop.start()
-        model = self._load_first(opened, refused)
+        model = model or self._load_first(opened, refused)
         self._hand_over(model)
         if config.poll and not config.version:
             self._follower = Follower(
@@ -162,12 +165,14 @@ class Server:
         """Load a version and prove it."""
         config, started = self.config, time.monotonic()
         threads = config.threads or max(1, cpu_count() - 1)
-        precision = config.precision
-        if precision == "auto" and self.model is not None:
-            precision = self.model.precision_name  # measuring beside the model that serves would measure that one too
+        device, precision = config.device, config.precision
+        if self.model is not None:
+            device = self.model.device  # a GPU that has become too full does not turn this server into one on the CPU
+            if precision == "auto":
+                precision = self.model.precision_name  # measuring beside the model that serves would measure both
         model = loading.load(
             version,
-            device=config.device,
+            device=device,
             precision=precision,
             max_batch=config.max_batch,
             threads=threads,
@@ -191,6 +196,8 @@ class Server:
             "provider": model.provider,
             "precision": model.precision_name,
         }
+        if model.pci_bus_id:
+            self.metrics.gpu = GpuWatch(model.pci_bus_id).sample
 
     def _count_denied(self) -> None:
         self.metrics.dropped["unauthenticated"] += 1

@@ -2,7 +2,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,11 +9,10 @@ from tests.support.mnist import test_images as mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
 from mlpserve_server import loading
-from mlpserve_server import model as model_module
 from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError
 from mlpserve_server.loading import load
-from mlpserve_server.model import BoundRunner, LoadedModel, PaddedRunner, batch_sizes
+from mlpserve_server.model import LoadedModel
 from mlpserve_server.store import Store
 
 Loaders = dict[str, LoadedModel]
@@ -26,27 +24,10 @@ def loaded(store: Path) -> Loaders:
     return {name: load(version, device="cpu", precision=name, max_batch=64, threads=1) for name in ("fp32", "int8")}
 
 
-def test_batch_sizes() -> None:
-    assert batch_sizes(1) == [1]
-    assert batch_sizes(2) == [1, 2]
-    assert batch_sizes(100) == [1, 2, 4, 8, 16, 32, 64, 100]
-    assert batch_sizes(128) == [1, 2, 4, 8, 16, 32, 64, 128]
-
-
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("runner", [BoundRunner, PaddedRunner])
 @pytest.mark.parametrize("count", [1, 3, 63, 64, 65, 200])
-def test_answers_do_not_depend_on_cutting_or_padding(
-    loaded: Loaders,
-    precision: str,
-    runner: type[BoundRunner | PaddedRunner],
-    count: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    base = loaded[precision]
-    monkeypatch.setattr(model_module, "BoundRunner", runner)
-    session = ort.InferenceSession(base.version.read(loading.ROLES[base.precision]), providers=["CPUExecutionProvider"])
-    model = LoadedModel(base.version, base.precision, base.provider, 64, session)
+def test_answers_do_not_depend_on_cutting(loaded: Loaders, precision: str, count: int) -> None:
+    model = loaded[precision]
     images = mnist_images()[:count].reshape(count, -1)
     predictions = model.predict(images).copy()
     one_by_one = [model.predict(images[row : row + 1]).probabilities.copy() for row in range(count)]

@@ -12,6 +12,8 @@ from types import TracebackType
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
+# Where servers run that are not told otherwise: `make gpu-check` runs the conformance suite on a GPU.
+DEVICE = os.environ.get("MLPSERVE_TEST_DEVICE", "")
 
 
 def run(
@@ -41,6 +43,8 @@ class ServerProcess:
     def __init__(self, folder: Path, store: Path, *flags: object) -> None:
         self._log = folder / f"server-{time.monotonic_ns()}.log"
         command = [BIN / "mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", *flags]
+        if DEVICE and "--device" not in flags:
+            command += ["--device", DEVICE]
         self._command = [str(part) for part in command]
 
     def __enter__(self) -> "ServerProcess":

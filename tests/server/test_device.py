@@ -1,0 +1,201 @@
+"""What serves on a GPU, as far as a machine without one can show: policy, padding, binding, two threads."""
+
+import gc
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.grpc_calls import pixels, stub
+from tests.support.host_memory import HostMemory
+from tests.support.mnist import test_images as mnist_images
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1.artifact_pb2 import Precision
+from mlpserve_server import cuda, loading
+from mlpserve_server.config import ServerConfig, split_device
+from mlpserve_server.errors import ConfigError, DeviceError
+from mlpserve_server.gpu import GpuWatch
+from mlpserve_server.metrics import Metrics
+from mlpserve_server.model import CPU, CUDA, LoadedModel
+from mlpserve_server.runners import BoundRunner, DeviceRunner, batch_sizes
+from mlpserve_server.server import Server
+from mlpserve_server.store import Store, Version
+
+MAX_BATCH = 48
+
+
+@pytest.fixture(scope="module")
+def version(store: Path) -> Version:
+    return Store(store).open("mnist")
+
+
+def _session(version: Version) -> ort.InferenceSession:
+    return ort.InferenceSession(version.read(loading.ROLES[Precision.PRECISION_FP32]), providers=[CPU])
+
+
+@pytest.fixture(scope="module")
+def runner(version: Version) -> DeviceRunner:
+    return DeviceRunner(_session(version), MAX_BATCH, 784, 10, HostMemory())
+
+
+def test_batch_sizes() -> None:
+    assert batch_sizes(1) == [1]
+    assert batch_sizes(2) == [1, 2]
+    assert batch_sizes(100) == [1, 2, 4, 8, 16, 32, 64, 100]
+    assert batch_sizes(128) == [1, 2, 4, 8, 16, 32, 64, 128]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, MAX_BATCH), min_size=1, max_size=6))
+def test_padding_and_earlier_runs_do_not_show(runner: DeviceRunner, version: Version, counts: list[int]) -> None:
+    """Runs of any sizes in any order: each row's answer is that of the image alone."""
+    alone = BoundRunner(_session(version), 1, 784, 10)
+    start = 0
+    for count in counts:
+        images = mnist_images()[start : start + count].reshape(count, 784)
+        predictions = runner.run(images)
+        assert predictions.class_ids.shape == (count,)
+        assert predictions.probabilities.shape == (count, 10)
+        expected = alone.run(images[-1:])
+        assert predictions.class_ids[-1] == expected.class_ids[0]
+        assert np.allclose(predictions.probabilities[-1], expected.probabilities[0], atol=1e-5)
+        assert np.allclose(predictions.scores, predictions.probabilities.max(axis=1))
+        start += count
+
+
+def test_only_the_images_are_copied_in(version: Version) -> None:
+    memory = HostMemory()
+    DeviceRunner(_session(version), 64, 784, 10, memory).run(mnist_images()[:33].reshape(33, 784))
+    assert memory.bytes_in == 33 * 784
+
+
+def test_pinned_memory_is_given_back(version: Version) -> None:
+    memory = HostMemory()
+    runner = DeviceRunner(_session(version), 4, 784, 10, memory)
+    assert len(memory.pinned) == 2
+    del runner
+    gc.collect()
+    assert memory.pinned == set()
+
+
+def test_threads_share_a_runner(runner: DeviceRunner) -> None:
+    images = mnist_images()[:400].reshape(400, 784)
+    expected = [runner.run(images[row : row + 1]).class_ids[0] for row in range(400)]
+
+    def run(first: int) -> bool:
+        size = first % MAX_BATCH + 1
+        return runner.run(images[first : first + size]).class_ids.tolist() == expected[first : first + size]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, [number % 350 for number in range(2000)]))
+
+
+def test_two_threads_serve(transport: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop as it is on a GPU, on both transports: right answers, to the end of a drain."""
+
+    def on_device(
+        version: Version, precision: Precision, session: ort.InferenceSession, index: int, max_batch: int
+    ) -> LoadedModel:
+        return LoadedModel(version, precision, CPU, max_batch, DeviceRunner(session, max_batch, 784, 10, HostMemory()))
+
+    monkeypatch.setattr(loading, "_model", on_device)
+    config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport, precision="fp32", max_batch=32)
+    images = mnist_images()[:200]
+    outcomes: list[bool] = []
+    with Server(config) as server:
+        names = {thread.name for thread in threading.enumerate()}
+        assert {"batching-0", "batching-1"} <= names
+        with stub(server.address) as caller:
+            whole = list(caller.Predict(pb.PredictRequest(images=pixels(images))).class_ids)
+
+            def call(first: int) -> bool:
+                size = first % 7 + 1
+                answer = caller.Predict(pb.PredictRequest(images=pixels(images[first : first + size])), timeout=20)
+                return list(answer.class_ids) == whole[first : first + size]
+
+            with ThreadPoolExecutor(16) as pool:
+                outcomes = list(pool.map(call, [number % 190 for number in range(3000)]))
+        assert server.metrics.requests["OK"] == 3001
+        assert server.metrics.images == 200 + sum(number % 190 % 7 + 1 for number in range(3000))
+        assert server.stop()
+    assert all(outcomes)
+
+
+def test_a_reload_stays_on_its_device(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(ServerConfig(store=store, listen="127.0.0.1:0", device="auto")) as server:
+        asked: list[str] = []
+
+        def load(version: Version, *, device: str, **settings: object) -> LoadedModel:
+            asked.append(device)
+            assert server.model is not None
+            return server.model
+
+        monkeypatch.setattr(loading, "load", load)
+        server._load(Store(store).open("mnist"))
+    assert asked == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("auto", ("auto", 0)), ("cpu", ("cpu", 0)), ("cuda", ("cuda", 0)), ("cuda:3", ("cuda", 3))]
+)
+def test_devices(device: str, expected: tuple[str, int]) -> None:
+    assert split_device(device) == expected
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cpu:1", "cuda:", "cuda:x", "cuda:-1", "CUDA"])
+def test_unknown_devices(device: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected auto, cpu, cuda or cuda:N"):
+        ServerConfig(device=device)
+
+
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this ONNX Runtime has the CUDA provider")
+def test_provider_policy_without_the_provider(version: Version, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DeviceError, match=r"--device cuda:1: this ONNX Runtime has no CUDA provider"):
+        loading.choose_provider("cuda:1", version)
+    caplog.set_level(logging.INFO)
+    assert loading.choose_provider("auto", version) == CPU
+    assert "serving on the CPU: this ONNX Runtime has no CUDA provider" in caplog.text
+
+
+def test_a_provider_that_does_not_load_is_not_served(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider is listed, as onnxruntime-gpu always lists it, but has no driver or no GPU."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
+    with pytest.raises(DeviceError, match=r"--device cuda: .*Use --device cpu, or auto"):
+        loading.choose_provider("cuda", version)
+    assert loading.choose_provider("auto", version) == CPU
+
+
+def test_cuda_memory_without_a_gpu() -> None:
+    try:
+        cuda.CudaMemory(999)
+    except DeviceError as error:
+        assert "cannot be loaded" in str(error) or "cudaSetDevice on GPU 999 failed" in str(error)
+    else:
+        raise AssertionError("there are not that many GPUs anywhere")
+
+
+def test_gpu_metrics_without_a_driver(caplog: pytest.LogCaptureFixture) -> None:
+    watch = GpuWatch("0000:FF:1F.0")
+    assert (watch.sample(), watch.sample()) == ({}, {})
+    assert caplog.text.count("no metrics of GPU 0000:FF:1F.0") == 1
+
+
+def test_gpu_metrics_are_exported_and_survive_the_sum_over_workers() -> None:
+    worker, total = Metrics(), Metrics()
+    assert "gpu" not in " ".join(family.name for family in worker.collect())
+    sample: dict[str, str | int | float] = {"gpu": "0:1", "memory_used": 5, "memory_total": 9, "utilisation": 0.5}
+    worker.gpu = lambda: sample
+    total.add(worker.snapshot())
+    exported = {family.name: family.samples[0] for family in total.collect() if "gpu" in family.name}
+    assert {name: s.value for name, s in exported.items()} == {
+        "mlpserve_gpu_memory_used_bytes": 5,
+        "mlpserve_gpu_memory_bytes": 9,
+        "mlpserve_gpu_utilization_ratio": 0.5,
+    }
+    assert {s.labels["gpu"] for s in exported.values()} == {"0:1"}
