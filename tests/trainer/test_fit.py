@@ -7,8 +7,7 @@ from tests.support.mnist import write_class_folders
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.errors import ConfigError
-from mlpserve_trainer.fit import Epoch, Fit, WeightAverage, choose_device, fit, new_mlp, validate
-from mlpserve_trainer.mlp import MLP
+from mlpserve_trainer.fit import Epoch, Fit, choose_device, fit, new_mlp, validate
 
 CPU = torch.device("cpu")
 
@@ -64,22 +63,15 @@ def test_any_number_of_steps(digits: Dataset, epochs: int, batch_size: int) -> N
     assert len(result.epochs) == epochs
 
 
-def test_weight_average() -> None:
-    source, target = MLP(3, (), 2), MLP(3, (), 2)
-    average = WeightAverage(source, target, decay=0.0)
-    average.update()
-    assert torch.equal(target.linears[0].weight, source.linears[0].weight)
-    average = WeightAverage(source, target, decay=0.999)
-    before = target.linears[0].bias.clone()
-    with torch.no_grad():
-        source.linears[0].bias += 1
-    average.update()
-    # The first step's decay is 2 / 11.
-    assert torch.allclose(target.linears[0].bias, before + 9 / 11)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match="--device cuda: PyTorch finds no usable NVIDIA GPU"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
+
+
+def test_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="process 2 of this machine has no GPU of its own"):
+        choose_device("auto", 2)

@@ -2,6 +2,7 @@
 
     mlpserve-train --store store                       # MNIST, 784-256-10
     mlpserve-train --data photos --image-size 28x28    # a folder with one folder of images for each class
+    torchrun --nproc-per-node 2 -m mlpserve_trainer    # data-parallel, publishing once
 
 The last line on standard output is the published folder. Exit codes: 0 published, 1 failed (the last line on standard
 error says why), 2 wrong usage.
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
     from mlpserve_trainer.data import Dataset
     from mlpserve_trainer.evaluate import Evaluated
     from mlpserve_trainer.fit import Epoch, Fit
+    from mlpserve_trainer.mlp import Classifier
 
 
 def main() -> None:
     """Entry point of `mlpserve-train`."""
     config = _parse(sys.argv[1:])
     try:
-        print(train(config))
+        folder = train(config)
+        if folder is not None:
+            print(folder)
     except ModuleNotFoundError as error:
         _exit(2, f"{error.name} is not installed; the trainer needs: pip install 'mlpserve[trainer,cpu]'")
     except TrainerError as error:
@@ -38,21 +42,24 @@ def main() -> None:
         _exit(130, "interrupted; nothing was published")
 
 
-def train(config: TrainConfig) -> Path:
-    """Run the job and return the published folder.
+def train(config: TrainConfig) -> Path | None:
+    """Run the job and return the published folder; None in the processes beside the first one under torchrun.
 
     Raises:
         TrainerError: with a sentence for the person who started it.
     """
     # Heavy imports wait until the flags are known to be good, so that --help answers at once.
     from mlpserve.v1.artifact_pb2 import FileRole, Precision
-    from mlpserve_trainer import data, evaluate, export, publish, quantize, report, sign
+    from mlpserve_trainer import data, distributed, evaluate, export, publish, quantize, report, sign
     from mlpserve_trainer import fit as fitting
 
-    device = fitting.choose_device(config.device)
+    group = distributed.from_environment()
+    device = fitting.choose_device(config.device, group.local_rank)
     # A folder's name is checked again below, once the data has been read.
     present = publish.latest(config.store, config.model or Path(config.data).resolve().name)
     if config.if_missing and present is not None:
+        if group.rank > 0:
+            return None
         print(f"{present.parent.name} version {present.name} is in the store already; nothing to do")
         return present
     dataset = data.load(
@@ -72,10 +79,19 @@ def train(config: TrainConfig) -> Path:
 
     mlp = fitting.new_mlp(dataset, config)
     table = mlp.parameter_table()
-    print(_data_line(dataset))
-    print(f"Network {'-'.join(map(str, mlp.sizes))}, {mlp.activation}, on {device.type}\n{table}", flush=True)
+    if group.rank == 0:
+        where = f"{device.type}, {group.size} processes" if group.size > 1 else device.type
+        print(_data_line(dataset))
+        print(f"Network {'-'.join(map(str, mlp.sizes))}, {mlp.activation}, on {where}\n{table}", flush=True)
 
-    fit = fitting.fit(mlp, dataset, config, device, on_epoch=lambda epoch, _: _print_epoch(epoch))
+    def on_epoch(epoch: Epoch, _: Classifier) -> None:
+        if group.rank == 0:
+            _print_epoch(epoch)
+
+    with distributed.joined(group, device):
+        fit = fitting.fit(mlp, dataset, config, device, on_epoch, group)
+    if group.rank > 0:
+        return None
 
     networks = {
         Precision.PRECISION_FP32: quantize.fold(fit.classifier),

@@ -1,16 +1,17 @@
 """The training loop.
 
 The images lie as bytes in the device's memory, so a step gathers its batch there: no per-image Python, no copies
-between host and device. Adam follows a one-cycle schedule (Smith and Topin 2018) whose mean is the plain loop's
-constant rate, and an exponential moving average of the weights (Polyak and Juditsky 1992) is what is evaluated: it
-passes the plain loop's final accuracy in a third of its epochs. `bench/training.py` measures both.
+between host and device. Adam follows a one-cycle schedule whose mean is the plain loop's constant rate, and a moving
+average of the weights is what is evaluated: it passes the plain loop's final accuracy in a third of its epochs.
+`bench/training.py` measures both; `steps.py` has the steps themselves.
 
 Legend: N images, D pixels, C classes.
 """
 
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,11 @@ from tqdm import tqdm
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, Split
+from mlpserve_trainer.distributed import Group
 from mlpserve_trainer.errors import ConfigError
 from mlpserve_trainer.mlp import MLP, Classifier, normalise
+from mlpserve_trainer.schedule import average_shares, one_cycle
+from mlpserve_trainer.steps import GraphSteps, ParallelSteps, PlainSteps
 
 EVALUATION_BATCH = 4096  # images; bounds the memory of a forward pass over a whole split
 
@@ -63,17 +67,25 @@ class Fit:
     device: str
 
 
-def choose_device(name: str) -> torch.device:
-    """The device for "auto", "cpu" or "cuda".
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device for "auto", "cpu" or "cuda"; on a GPU, the one that the process is to take.
 
     Raises:
-        ConfigError: "cuda" without a usable GPU.
+        ConfigError: "cuda" without a usable GPU, or fewer GPUs than processes.
     """
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise ConfigError("--device cuda: PyTorch finds no usable NVIDIA GPU; use --device cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {local_rank} of this machine has no GPU of its own (there are {torch.cuda.device_count()}); "
+            "start fewer processes (torchrun --nproc-per-node)"
+        )
+    # Without it cuBLAS may choose another order of summation from one run to the next.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 def new_mlp(dataset: Dataset, config: TrainConfig) -> MLP:
@@ -91,6 +103,8 @@ def fit(
     config: TrainConfig,
     device: torch.device,
     on_epoch: Callable[[Epoch, Classifier], object] = lambda epoch, classifier: None,
+    group: Group | None = None,
+    graph: bool | None = None,
 ) -> Fit:
     """Train `mlp` and return the averaged weights of the epoch that was best on the validation split.
 
@@ -100,7 +114,10 @@ def fit(
         config: epochs, batch size, rate, average, seed.
         device: where the data and the network live during the fit.
         on_epoch: called after each epoch with its figures and the averaged classifier, which it must not keep.
+        group: the processes that train together, joined already; every one returns the same fit.
+        graph: take the steps of `GraphSteps`; None: on a GPU that is not shared with a group.
     """
+    group = group or Group()
     train, validation = dataset.train.to(device), dataset.validation.to(device)
     mlp.to(device)
     averaged = Classifier(
@@ -109,13 +126,15 @@ def fit(
     averaged.mlp.load_state_dict(mlp.state_dict())
     averaged.requires_grad_(False).to(device)
 
-    steps = -(-len(train) // config.batch_size)
-    peak = 2 * config.learning_rate
-    optimiser = torch.optim.Adam(mlp.parameters(), lr=peak, fused=True)
-    total = config.epochs * steps + 1
-    # The climb takes a tenth of the steps; OneCycleLR divides by zero when that is exactly one step.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total, pct_start=max(0.1, 1.5 / total))
-    average = WeightAverage(mlp, averaged.mlp, config.average)
+    count = config.epochs * -(-len(train) // config.batch_size)
+    schedule, shares = one_cycle(count, 2 * config.learning_rate), average_shares(count, config.average).tolist()
+    steps: PlainSteps | GraphSteps
+    if group.size > 1:
+        steps = ParallelSteps(mlp, averaged, train, schedule, shares, group.rank, group.size)
+    elif device.type == "cuda" if graph is None else graph:
+        steps = GraphSteps(mlp, averaged, train, schedule, shares)
+    else:
+        steps = PlainSteps(mlp, averaged, train, schedule, shares)
     generator = torch.Generator(device=device).manual_seed(config.seed)
 
     history: list[Epoch] = []
@@ -124,24 +143,8 @@ def fit(
     for number in range(1, config.epochs + 1):
         epoch_started = time.perf_counter()
         order = torch.randperm(len(train), generator=generator, device=device)
-        loss_sum = torch.zeros((), device=device)
-        for batch in tqdm(
-            torch.split(order, config.batch_size),
-            desc=f"Epoch {number}/{config.epochs}",
-            unit="step",
-            leave=False,
-            disable=None,
-            file=sys.stderr,
-        ):
-            x = normalise(train.images[batch], dataset.mean, dataset.deviation)
-            loss = nn.functional.cross_entropy(mlp(x), train.targets[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            average.update()
-            loss_sum += loss.detach() * len(batch)  # stays on the device: no synchronisation in the loop
-        mean_loss = loss_sum.item() / len(train)
+        progress = _progress(f"Epoch {number}/{config.epochs}", shown=group.rank == 0)
+        mean_loss = steps.epoch(order, config.batch_size, progress).item() / len(train)
         seconds = time.perf_counter() - epoch_started
         epoch = Epoch(number, mean_loss, *validate(averaged, validation), seconds)
         history.append(epoch)
@@ -154,29 +157,10 @@ def fit(
     return Fit(averaged.cpu().eval(), tuple(history), best, elapsed, device.type)
 
 
-class WeightAverage:
-    """An exponential moving average of one network's weights, kept in another network.
-
-    The decay starts low, (1 + t) / (10 + t) after t steps, so that the first weights are soon forgotten.
-
-    Args:
-        source: the network that the optimiser changes.
-        target: a network of the same form that holds the average.
-        decay: 0 copies the weights.
-    """
-
-    def __init__(self, source: MLP, target: MLP, decay: float) -> None:
-        self._source: list[Tensor] = list(source.parameters())
-        self._target: list[Tensor] = list(target.parameters())
-        self._decay = decay
-        self._steps = 0
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take the source's present weights into the average."""
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(self._target, self._source, 1 - decay)
+def _progress(title: str, *, shown: bool) -> Callable[[Iterable[Tensor | int]], Iterable[Tensor | int]]:
+    """A bar on a terminal, nothing elsewhere."""
+    disable = None if shown else True
+    return lambda steps: tqdm(steps, desc=title, unit="step", leave=False, disable=disable, file=sys.stderr)
 
 
 @torch.no_grad()

@@ -1,0 +1,111 @@
+"""Schedule and steps: held against PyTorch's own, and against each other."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.mnist import write_class_folders
+from tests.support.processes import free_port
+
+from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.data import Dataset, load
+from mlpserve_trainer.distributed import Group, from_environment
+from mlpserve_trainer.errors import ConfigError
+from mlpserve_trainer.fit import Fit, fit, new_mlp
+from mlpserve_trainer.schedule import average_shares, one_cycle
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_class_folders(tmp_path_factory.mktemp("digits"), per_class=40)
+
+
+@pytest.fixture(scope="module")
+def digits(folder: Path) -> Dataset:
+    return load(str(folder), cache=folder, validation=0.2, seed=0, image_size=None)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 400), st.floats(1e-5, 1.0))
+def test_the_schedule_is_that_of_one_cycle_lr(steps: int, peak: float) -> None:
+    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=peak)
+    total = steps + 1
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total, pct_start=max(0.1, 1.5 / total))
+    ours = one_cycle(steps, peak)
+    for rate, momentum in zip(*ours, strict=True):
+        group = optimiser.param_groups[0]
+        assert np.isclose(rate, group["lr"], rtol=1e-9)
+        assert np.isclose(momentum, group["betas"][0], rtol=1e-9)
+        optimiser.step()
+        theirs.step()
+
+
+def test_shares_of_the_average() -> None:
+    assert np.allclose(average_shares(3, 0.999), [9 / 11, 9 / 12, 9 / 13])
+    assert average_shares(2, 0.0).tolist() == [1, 1]
+    assert np.isclose(average_shares(20_000, 0.998)[-1], 0.002)
+
+
+def _fit(dataset: Dataset, *, graph: bool, batch_size: int) -> Fit:
+    config = TrainConfig(epochs=4, batch_size=batch_size)
+    return fit(new_mlp(dataset, config), dataset, config, CPU, graph=graph)
+
+
+@pytest.mark.parametrize("batch_size", [16, 50, 1000])
+def test_steps_with_everything_on_the_device_are_the_same_steps(digits: Dataset, batch_size: int) -> None:
+    """Adam written out, with full and with partial batches, against PyTorch's."""
+    plain, resident = (_fit(digits, graph=graph, batch_size=batch_size) for graph in (False, True))
+    for ours, theirs in zip(resident.classifier.mlp.parameters(), plain.classifier.mlp.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=2e-5)
+    losses = [[epoch.loss for epoch in result.epochs] for result in (plain, resident)]
+    assert np.allclose(*losses, rtol=1e-4)
+
+
+def _torchrun(store: Path, data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    command += ["-m", "mlpserve_trainer", "--store", str(store), "--data", str(data), "--model", "digits", *flags]
+    # Gloo looks for the interface of the host's name, which may have none.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": socket.if_nameindex()[0][1]}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+
+
+def test_two_processes_train_one_model(folder: Path, digits: Dataset, tmp_path: Path) -> None:
+    """Data-parallel over Gloo: the same model as one process makes, published once."""
+    flags = ["--epochs", "3", "--batch-size", "33", "--validation", "0.2"]
+    result = _torchrun(tmp_path, folder, *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Published digits version 1") == 1
+    assert "on cpu, 2 processes" in result.stdout
+    assert [path.name for path in (tmp_path / "digits").iterdir() if path.is_dir()] == ["1"]
+    config = TrainConfig(epochs=3, batch_size=33)
+    alone = fit(new_mlp(digits, config), digits, config, CPU)
+    losses = [float(line.split()[3]) for line in result.stdout.splitlines() if line.startswith("Epoch ")]
+    assert np.allclose(losses, [epoch.loss for epoch in alone.epochs], atol=2e-3)
+    manifest = json.loads((tmp_path / "digits/1/manifest.json").read_text())
+    assert manifest["training"]["validationAccuracy"] == pytest.approx(alone.best.validation_accuracy, abs=0.02)
+    again = _torchrun(tmp_path, folder, *flags, "--if-missing")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("nothing to do") == 1
+
+
+def test_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert from_environment() == Group()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match="start with: torchrun"):
+        from_environment()
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert from_environment() == Group(3, 4, 1)
