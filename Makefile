@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit format proto bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training clean
+.PHONY: help setup demo test test-all lint audit format proto bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training gpu-check gpu-wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -58,8 +58,33 @@ bench-loop: setup  ## the batching loop alone, without a transport
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training
 
+gpu-check: .venv-gpu/.installed  ## on a machine with an NVIDIA GPU: prove the GPU path and write docs/gpu/<device>.md
+	@.venv-gpu/bin/python -m bench.gpu $(GPU_CHECK)
+
+# For a GPU machine that can download nothing: `make gpu-wheels WHEELS=dir` where there is a network, then, with the
+# folder copied over, `make gpu-check WHEELS=dir` there. PyTorch, ONNX, gRPC, protobuf and NumPy are taken from its Python.
+WHEELS ?=
+GPU_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+gpu-wheels:  ## what gpu-check needs beside PyTorch, ONNX and gRPC, as wheels in WHEELS=dir for GPU_PYTHON=3.x
+	@test -n "$(WHEELS)" || { echo "give the folder: make gpu-wheels WHEELS=dir"; exit 1; }
+	@$(PYTHON) -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir $(WHEELS) .
+	@$(PYTHON) -m pip --disable-pip-version-check --quiet download --only-binary :all: --python-version $(GPU_PYTHON) --no-deps \
+	  --constraint constraints.txt --dest $(WHEELS) --requirement bench/gpu/wheels.txt
+
+.venv-gpu/.installed: pyproject.toml constraints.txt
+	@if [ -n "$(WHEELS)" ]; then \
+	  $(PYTHON) -m venv --system-site-packages .venv-gpu && \
+	  .venv-gpu/bin/python -m pip --disable-pip-version-check --quiet install --no-index --no-deps $(WHEELS)/*.whl; \
+	else \
+	  echo "Installing into .venv-gpu (with PyTorch and CUDA about 7 GB; once) ..." && \
+	  $(PYTHON) -m venv .venv-gpu && .venv-gpu/bin/python -m pip --disable-pip-version-check --quiet install \
+	    --constraint constraints.txt --editable '.[trainer,server,gpu,score,dev]'; \
+	fi
+	@touch $@
+
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-proto .venv-audit demo/out
+	rm -rf $(VENV) .venv-proto .venv-audit .venv-gpu demo/out
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }
