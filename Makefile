@@ -15,10 +15,10 @@ setup: $(VENV)/.installed  ## make .venv with everything in it
 demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 	@$(BIN)/python demo/run.py
 
-test: setup .venv-proto/.installed  ## the fast tests
+test: setup .venv-proto/.installed .venv-triton/.installed  ## the fast tests
 	@$(BIN)/python -m pytest
 
-test-all: setup .venv-proto/.installed  ## every test; those that lack something (a Docker engine) say so
+test-all: setup .venv-proto/.installed .venv-triton/.installed  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
 lint: setup  ## ruff, mypy, import-linter
@@ -84,7 +84,7 @@ gpu-wheels:  ## what gpu-check needs beside PyTorch, ONNX and gRPC, as wheels in
 	@touch $@
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-proto .venv-audit .venv-gpu demo/out
+	rm -rf $(VENV) .venv-proto .venv-triton .venv-audit .venv-gpu demo/out
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }
@@ -99,4 +99,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 .venv-proto/.installed: proto/requirements.txt
 	@$(PYTHON) -m venv .venv-proto && .venv-proto/bin/pip --disable-pip-version-check --quiet install -r proto/requirements.txt
+	@touch $@
+
+# Triton's client wants an older protobuf than the tested one.
+.venv-triton/.installed: Makefile
+	@$(PYTHON) -m venv .venv-triton && .venv-triton/bin/pip --disable-pip-version-check --quiet install 'tritonclient[grpc]>=2.60,<3'
 	@touch $@

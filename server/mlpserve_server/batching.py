@@ -18,6 +18,7 @@ from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
+from mlpserve_server.open_inference import InferDecoder
 from mlpserve_server.runners import Images
 from mlpserve_server.transports.base import Answer, Call, Transport
 
@@ -35,7 +36,7 @@ class Served(NamedTuple):
     """A model and what its requests and replies need."""
 
     model: LoadedModel
-    decoder: Decoder
+    decoders: tuple[Decoder | InferDecoder, ...]  # one for each of the transport's METHODS
     encoder: Encoder
 
 
@@ -117,7 +118,8 @@ class BatchingLoop:
     def serve(self, model: LoadedModel) -> None:
         """Let a model that has proven itself answer from the next batch on; called from any thread."""
         # Made before the model takes over, so that no request waits for it.
-        self._served = Served(model, Decoder(model, self._max_request), Encoder(model))
+        decoders = (Decoder(model, self._max_request), InferDecoder(model, self._max_request))
+        self._served = Served(model, decoders, Encoder(model))
         self.proved = time.monotonic()
         if model.concurrent and len(self._threads) == 1:
             self._start_thread()
@@ -257,7 +259,7 @@ class BatchingLoop:
         requests: list[Request] = []
         for call in taken:
             try:
-                requests.append(served.decoder.decode(call.payload))
+                requests.append(served.decoders[call.method].decode(call.payload))
                 calls.append(call)
             except CallError as error:
                 self._refuse(call, "invalid", error, answers)

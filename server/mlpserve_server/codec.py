@@ -8,7 +8,7 @@ Legend: N images, D pixels, C classes, K classes returned for each image.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,13 @@ IMAGES_TAG = b"\x1a"  # PredictRequest
 CLASS_IDS_TAG, SCORES_TAG, PROBABILITIES_TAG = b"\x1a", b"\x22", b"\x2a"  # PackedPredictResponse
 
 
+class Reply(Protocol):
+    """Encodes one answer in another protocol."""
+
+    def encode(self, predictions: Predictions, start: int, stop: int) -> bytes:
+        """The reply for rows start to stop of a batch."""
+
+
 class Request(NamedTuple):
     """A checked request.
 
@@ -33,12 +40,14 @@ class Request(NamedTuple):
         size: N.
         top_k: K, at least 1.
         probabilities: whether the whole distribution is wanted.
+        reply: how to answer in another protocol than Predict's, or None.
     """
 
     images: bytes | memoryview
     size: int
     top_k: int
     probabilities: bool
+    reply: "Reply | None" = None
 
 
 class Decoder:
@@ -138,7 +147,10 @@ class Encoder:
         replies, stop = [], 0
         for request in requests:
             start, stop = stop, stop + request.size
-            replies.append(self._encode_one(request, predictions, start, stop))
+            if request.reply is None:
+                replies.append(self._encode_one(request, predictions, start, stop))
+            else:
+                replies.append(request.reply.encode(predictions, start, stop))
         return replies
 
     def _encode_singles(self, predictions: Predictions) -> list[bytes]:
@@ -155,8 +167,8 @@ class Encoder:
         if request.top_k == 1:
             reply = (
                 self._prefix
-                + _field(CLASS_IDS_TAG, predictions.class_ids[start:stop].tobytes())
-                + _field(SCORES_TAG, predictions.scores[start:stop].tobytes())
+                + field(CLASS_IDS_TAG, predictions.class_ids[start:stop].tobytes())
+                + field(SCORES_TAG, predictions.scores[start:stop].tobytes())
             )
         else:
             # Stable, so that ties go to the lower class id as in the graph's ArgMax.
@@ -169,15 +181,15 @@ class Encoder:
                 scores=np.take_along_axis(rows, best, axis=1).tobytes(),
             ).SerializeToString()
         if request.probabilities:
-            reply += _field(PROBABILITIES_TAG, predictions.probabilities[start:stop].tobytes())
+            reply += field(PROBABILITIES_TAG, predictions.probabilities[start:stop].tobytes())
         return reply
 
 
 def _is_short(request: Request) -> bool:
-    return request.top_k == 1 and not request.probabilities
+    return request.top_k == 1 and not request.probabilities and request.reply is None
 
 
-def _field(tag: bytes, content: bytes) -> bytes:
+def field(tag: bytes, content: bytes) -> bytes:
     """A length-delimited field."""
     return tag + _varint(len(content)) + content
 

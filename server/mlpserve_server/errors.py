@@ -63,6 +63,12 @@ class UnknownModel(CallError):
     code = StatusCode.NOT_FOUND
 
 
+class Unsupported(CallError):
+    """The method exists in the protocol, and this server does it in another way."""
+
+    code = StatusCode.UNIMPLEMENTED
+
+
 class Unauthenticated(CallError):
     """The call has no token, or none that is accepted."""
 

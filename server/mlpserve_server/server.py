@@ -95,7 +95,9 @@ class Server:
         model = self._load_first(opened, refused) if self._share_port else None
         if config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
-        services = ControlServices(self._store, config.model, lambda: self.model, self._serving_info, self._refused)
+        services = ControlServices(
+            self._store, config.model, lambda: self.model, self._serving_info, self._refused, config.max_batch
+        )
         self._transport = open_transport(
             config, services, self._max_message, on_denied=self._count_denied, share_port=self._share_port
         )

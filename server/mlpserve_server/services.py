@@ -1,4 +1,4 @@
-"""Every method but Predict: GetModel, ListModels, health and reflection, on a grpc.aio server."""
+"""Every method but Predict and ModelInfer: what the server says about itself, on a grpc.aio server."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,14 +11,17 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve_server import promotion
 from mlpserve_server.codec import check_model
 from mlpserve_server.errors import CallError, NotReady, StartupError
 from mlpserve_server.model import LoadedModel
+from mlpserve_server.open_inference_service import OpenInference
 from mlpserve_server.store import Store
 
 SERVICE = "mlpserve.v1.ClassifierService"
-HEALTH_NAMES = ("", SERVICE)
+OPEN_INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+HEALTH_NAMES = ("", SERVICE, OPEN_INFERENCE)
 
 # gRPC ends calls with a bare CANCELLED once 1,000 to 3,000 of them have not reached their handlers. A burst is the
 # queue's to take or to refuse, with a status that says so.
@@ -37,6 +40,7 @@ class ControlServices:
         current: the model that answers now, or None.
         serving_info: how a model is run.
         refused: versions that did not prove themselves here, each with why.
+        max_batch: most images in one Run.
     """
 
     def __init__(
@@ -46,35 +50,47 @@ class ControlServices:
         current: Callable[[], LoadedModel | None],
         serving_info: Callable[[LoadedModel], pb.ServingInfo],
         refused: Callable[[], Mapping[int, str]],
+        max_batch: int,
     ) -> None:
         self._store = store
         self._model_name = model_name
         self._current = current
         self._serving_info = serving_info
         self._refused = refused
+        self._serving = False
+        self._open_inference = OpenInference(current, lambda: self._serving, self._list_models, max_batch)
 
-    async def register(self, server: grpc.aio.Server, predict: "grpc.RpcMethodHandler[Any, Any] | None" = None) -> None:
+    async def register(
+        self, server: grpc.aio.Server, carried: "Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None" = None
+    ) -> None:
         """Add the services to a server that has not started; health begins as NOT_SERVING.
 
         Args:
             server: from the event loop that it runs on.
-            predict: handler of Predict, where this server carries it.
+            carried: path → handler of the methods that go to the batching loop, where this server carries them.
         """
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "GetModel": _handler(self._get_model, pb.GetModelRequest),
-            "ListModels": _handler(self._list_models, pb.ListModelsRequest),
+        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
+            SERVICE: {
+                "GetModel": _handler(self._get_model, pb.GetModelRequest),
+                "ListModels": _handler(self._list_models, pb.ListModelsRequest),
+            },
+            OPEN_INFERENCE: {name: _handler(*method) for name, method in self._open_inference.methods().items()},
         }
-        if predict is not None:
-            handlers["Predict"] = predict
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        for path, handler in (carried or {}).items():
+            _, service, method = path.split("/")
+            services[service][method] = handler
+        server.add_generic_rpc_handlers(
+            tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
+        )
         self._health = health_aio.HealthServicer()
         await self.set_serving(False)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection((SERVICE, OPEN_INFERENCE, health_name, reflection.SERVICE_NAME), server)
 
     async def set_serving(self, serving: bool) -> None:
         """Set the status of every name; callers that Watch are told."""
+        self._serving = serving
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in HEALTH_NAMES:
             await self._health.set(name, status)
@@ -86,7 +102,7 @@ class ControlServices:
         check_model(request.model, request.version, model)
         return pb.GetModelResponse(model=model.ref, manifest=model.version.manifest, serving=self._serving_info(model))
 
-    def _list_models(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
+    def _list_models(self, _: pb.ListModelsRequest | None = None) -> pb.ListModelsResponse:
         current = self._current()
         refused = self._refused()
         promoted = promotion.read(self._store, self._model_name)

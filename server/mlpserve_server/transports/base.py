@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from mlpserve_server.errors import CallError
 
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+METHODS = (PREDICT, MODEL_INFER)  # what transports carry to the batching loop
 
 MAX_HEADER_BYTES = 16384  # of one call's metadata
 KEEPALIVE_SECONDS = 60  # of silence on a connection before the caller is asked whether it is there
@@ -16,9 +18,10 @@ HANDSHAKE_SECONDS = 10
 
 
 class Call:
-    """One Predict call that waits for its answer.
+    """One call that waits for its answer.
 
     Attributes:
+        method: which of METHODS it is, by its place there.
         payload: the request message's bytes.
         arrived: time.monotonic() of its arrival.
         deadline: time.monotonic() after which nobody waits for the answer; inf without one.
@@ -28,9 +31,9 @@ class Call:
         handle: the transport's own.
     """
 
-    __slots__ = ("alive", "arrived", "deadline", "handle", "images", "payload", "served")
+    __slots__ = ("alive", "arrived", "deadline", "handle", "images", "method", "payload", "served")
 
-    def __init__(self, payload: bytes, arrived: float, time_left: float | None, handle: Any) -> None:
+    def __init__(self, payload: bytes, arrived: float, time_left: float | None, handle: Any, method: int = 0) -> None:
         self.payload = payload
         self.arrived = arrived
         self.deadline = math.inf if time_left is None else arrived + time_left
@@ -38,13 +41,14 @@ class Call:
         self.images = 0
         self.served: Any = None
         self.handle = handle
+        self.method = method
 
 
 Answer = tuple[Call, bytes | CallError]
 
 
 class Transport(Protocol):
-    """Carries Predict calls. `receive` and `send` belong to one thread, the batching loop's."""
+    """Carries calls of METHODS. `receive` and `send` belong to one thread, the batching loop's."""
 
     name: str
 

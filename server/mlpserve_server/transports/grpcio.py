@@ -12,7 +12,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -21,7 +23,14 @@ from mlpserve_server.errors import CallError, Draining, ListenError
 from mlpserve_server.security import TokenInterceptor, Tokens, server_credentials
 from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.base import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, MAX_HEADER_BYTES, Answer, Call
+from mlpserve_server.transports.base import (
+    HANDSHAKE_SECONDS,
+    KEEPALIVE_SECONDS,
+    MAX_HEADER_BYTES,
+    METHODS,
+    Answer,
+    Call,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +93,10 @@ class GrpcioTransport:
             raise ListenError(
                 f"--listen {address}: the address is in use or cannot be bound; take another address"
             ) from error
-        await self._services.register(server, predict=grpc.unary_unary_rpc_method_handler(self._predict))
+        carried: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            path: grpc.unary_unary_rpc_method_handler(partial(self._carry, index)) for index, path in enumerate(METHODS)
+        }
+        await self._services.register(server, carried)
         await server.start()
         self._server, self._bound_port = server, port
         return port
@@ -135,12 +147,12 @@ class GrpcioTransport:
             options.append(("grpc.max_connection_age_grace_ms", round(config.drain_timeout * 1000)))
         return options
 
-    async def _predict(self, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+    async def _carry(self, method: int, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         self._last_call = time.monotonic()
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
         answer: asyncio.Future[bytes | CallError] = self._aio.loop.create_future()
-        call = Call(payload, self._last_call, context.time_remaining(), answer)
+        call = Call(payload, self._last_call, context.time_remaining(), answer, method)
         self._open_calls += 1
         self._arrived.put(call)
         try:

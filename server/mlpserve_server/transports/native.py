@@ -1,8 +1,8 @@
 """Transport over pygrpc-native: HTTP/2 and gRPC run in Rust, outside the GIL.
 
-Predict calls are received in batches. Every other method goes to a grpc.aio server on a Unix socket behind it. It has
-no TLS and buffers a message before its size can be checked: an exposed port belongs to the grpcio transport or behind
-a proxy.
+Predict and ModelInfer calls are received in batches. Every other method goes to a grpc.aio server on a Unix socket
+behind it. It has no TLS and buffers a message before its size can be checked: an exposed port belongs to the grpcio
+transport or behind a proxy.
 """
 
 import os
@@ -21,7 +21,7 @@ from mlpserve_server.resources import cpu_count
 from mlpserve_server.security import DENIED, TokenInterceptor, Tokens
 from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.base import KEEPALIVE_SECONDS, MAX_HEADER_BYTES, PREDICT, Answer, Call
+from mlpserve_server.transports.base import KEEPALIVE_SECONDS, MAX_HEADER_BYTES, METHODS, Answer, Call
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
 IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
@@ -76,7 +76,7 @@ class NativeTransport:
                 # Without call_details the front reports neither deadlines nor cancellations.
                 self._front = NativeGrpcFront(
                     target,
-                    [(PREDICT, False)],
+                    [(method, False) for method in METHODS],
                     io_threads=IO_THREADS,
                     call_details=True,
                     reuse_port=self._share_port,
@@ -104,7 +104,7 @@ class NativeTransport:
         calls = []
         events = self._front.recv_batch_details(MAX_EVENTS, int(timeout * 1000)) or ()
         now = time.monotonic()
-        for kind, call_id, _, payload, _, details in events:
+        for kind, call_id, method, payload, _, details in events:
             if kind == EVENT_CALL and payload is not None:
                 if self._tokens is not None and not self._tokens.accept(details[0] if details else ()):
                     self._on_denied()
@@ -113,7 +113,7 @@ class NativeTransport:
                 if len(payload) > self._max_message:
                     self._fail(call_id, _too_large(len(payload), self._max_message))
                     continue
-                call = Call(payload, now, details[2] if details else None, call_id)
+                call = Call(payload, now, details[2] if details else None, call_id, method)
                 self._calls[call_id] = call
                 calls.append(call)
             elif (cancelled := self._calls.pop(call_id, None)) is not None:
