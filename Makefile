@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit format proto bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training gpu-check gpu-wheels clean
+.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training gpu-check gpu-wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ format: setup  ## the only target that rewrites code
 
 proto: .venv-proto/.installed  ## generate the stubs beside the .proto files
 	@.venv-proto/bin/python proto/generate.py
+
+descriptors: setup  ## the contract as Envoy reads it, deploy/envoy/mlpserve.binpb
+	@$(BIN)/python deploy/envoy/descriptors.py
 
 bench: bench-serving bench-workers bench-clients  ## what serving is measured by (ten minutes)
 

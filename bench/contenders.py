@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
@@ -25,8 +25,8 @@ class Contender:
         name: in the table.
         command: with {port}, {other}, {another} (free ports), {store} and {onnx} to be filled in.
         path: of a request.
-        wire: form of a request: "mlpserve" (our contract), "oip" (the Open Inference Protocol over gRPC),
-            "raw" (HTTP/1, the pixels as they are) or "json" (HTTP/1, base64).
+        wire: form of a request: "mlpserve" (our contract), "oip" (the Open Inference Protocol over gRPC; "oip-bytes":
+            the pixels as one string), "raw" (HTTP/1, the pixels as they are) or "json" (HTTP/1, base64).
         answers: whether its answers are checked; a no-op server has none.
         environment: added to this process's.
     """
@@ -48,7 +48,11 @@ def _script(name: str, *arguments: str, answers: bool = True) -> Contender:
     return Contender(name, (PYTHON, *arguments), answers=answers)
 
 
-OURS = (_ours("mlpserve"), _ours("mlpserve, grpcio", "--transport", "grpcio"))
+OURS = (
+    _ours("mlpserve"),
+    replace(_ours("mlpserve, ModelInfer"), path="/inference.GRPCInferenceService/ModelInfer", wire="oip"),
+    _ours("mlpserve, grpcio", "--transport", "grpcio"),
+)
 NOOPS = (
     _script("no-op", str(BENCH / "baselines/noop.py"), "{store}", "{port}", "native", answers=False),
     _script("no-op, grpcio", str(BENCH / "baselines/noop.py"), "{store}", "{port}", "grpcio", answers=False),

@@ -107,6 +107,8 @@ def _ratios(results: Results, in_process: dict[str, list[float]]) -> list[str]:
     ):
         case = "256 in flight"
         add(f"{case}: mlpserve / {name}", rate(results, "mlpserve", case), rate(results, name, case), target)
+    infer = rate(results, "mlpserve, ModelInfer", "256 in flight")
+    add("256 in flight: ModelInfer / Predict", infer, rate(results, "mlpserve", "256 in flight"), "≥ 0.9")
     case = "16 in flight"
     add(
         f"{case}: mlpserve / grpcio threads",

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from bench.contenders import CORE, NOOPS, OURS, PYTHON, TUTORIALS, Contender, me
 from bench.load import Load, Measured, need_h2load, run
 from bench.report import OPEN_LOOP, Results, write
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1 import open_inference_pb2 as oip
 
 BENCH = Path(__file__).resolve().parent
 RESULTS = BENCH / "results"
@@ -103,9 +105,13 @@ def encode(contender: Contender, images: "np.ndarray[tuple[int, int], np.dtype[n
         return pixels
     if contender.wire == "json":
         return json.dumps({"images": base64.b64encode(pixels).decode()}).encode()
-    from bench.peers import oip
-
-    return oip("body", pixels)
+    as_bytes = contender.wire == "oip-bytes"
+    request = oip.ModelInferRequest(model_name="mnist")
+    request.inputs.add(
+        name="images", datatype="BYTES" if as_bytes else "UINT8", shape=[1] if as_bytes else images.shape
+    )
+    request.raw_input_contents.append(struct.pack("<I", len(pixels)) + pixels if as_bytes else pixels)
+    return request.SerializeToString()
 
 
 def wait_for_answer(
@@ -144,9 +150,12 @@ def ask(
         return np.frombuffer(payload, np.float32).reshape(len(images), -1).argmax(axis=1)
     if contender.wire == "mlpserve":
         return np.array(pb.PredictResponse.FromString(payload).class_ids)
-    from bench.peers import oip
-
-    return np.array(json.loads(oip("classes", payload)))
+    answer = oip.ModelInferResponse.FromString(payload)
+    if answer.outputs[0].name == "class_ids":
+        return np.frombuffer(answer.raw_output_contents[0], np.int32)
+    raw = answer.raw_output_contents
+    scores = np.frombuffer(raw[0], np.float32) if raw else np.array(answer.outputs[0].contents.fp32_contents)
+    return scores.reshape(answer.outputs[0].shape).argmax(axis=1)
 
 
 def send(contender: Contender, port: int, body: bytes) -> bytes:

@@ -38,14 +38,10 @@ def peers() -> list[Contender]:
     return [
         Contender("mosec", mosec, "/inference", "raw", environment=off | {"BATCH": "1"}),
         Contender("mosec, batching", mosec, "/inference", "raw", environment=off | {"BATCH": "256"}),
-        Contender("MLServer", mlserver, "/inference.GRPCInferenceService/ModelInfer", "oip", environment=off | ports),
+        Contender(
+            "MLServer", mlserver, "/inference.GRPCInferenceService/ModelInfer", "oip-bytes", environment=off | ports
+        ),
         Contender(
             "LitServe", (python("litserve"), str(HERE / "litserve_server.py")), "/predict", "json", environment=off
         ),
     ]
-
-
-def oip(command: str, content: bytes) -> bytes:
-    """Run oip.py in MLServer's environment."""
-    arguments = [python("mlserver"), str(HERE / "oip.py"), command]
-    return subprocess.run(arguments, input=content, capture_output=True, check=True).stdout

@@ -21,7 +21,8 @@ from mlpserve_client import requests
 from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
 from mlpserve_client.errors import DeadlineExceededError, InvalidRequestError, ModelChangedError, from_rpc_error
-from mlpserve_client.requests import Attempts, Images, Predictions
+from mlpserve_client.requests import Images, Predictions
+from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class AsyncClient:
         model: str = "",
         version: int = 0,
         timeout: float = requests.DEFAULT_TIMEOUT,
-        retries: int = requests.DEFAULT_RETRIES,
+        retries: int = DEFAULT_RETRIES,
         coalesce: bool = True,
         tls: Tls | None = None,
         token: str = "",
@@ -52,6 +53,7 @@ class AsyncClient:
         self._version = requests.check_version(version)
         self._timeout = timeout
         self._retries = retries
+        self._budget = RetryBudget()
         way = way_to(target, tls, token, token_over_plaintext)
         self._metadata = way.metadata
         self._channel = (
@@ -75,7 +77,7 @@ class AsyncClient:
     ) -> Predictions:
         """See `Client.predict`. Small calls that are made at the same time share a request."""
         timeout = self._timeout if timeout is None else timeout
-        attempts = Attempts(timeout, self._retries)
+        attempts = self._attempts(timeout)
         info = self._info or await self._first_info(timeout)
         array = requests.check_images(images, info)
         requests.check_top_k(top_k, info)
@@ -89,7 +91,7 @@ class AsyncClient:
     async def _first_info(self, timeout: float) -> GetModelResponse:
         """What the server says of its model; calls that need it at the same time ask once."""
         if self._asking is None:
-            self._asking = asyncio.ensure_future(self._get_model(Attempts(timeout, self._retries)))
+            self._asking = asyncio.ensure_future(self._get_model(self._attempts(timeout)))
             self._asking.add_done_callback(self._asked)
         try:
             async with asyncio.timeout(timeout):
@@ -108,7 +110,7 @@ class AsyncClient:
 
     async def _request(self, array: Images, top_k: int, probabilities: bool, timeout: float) -> Predictions:
         """Send an array in parts that the server accepts."""
-        attempts = Attempts(timeout, self._retries)
+        attempts = self._attempts(timeout)
         info = self._info or await self._get_model(attempts)
         try:
             for _ in range(requests.MODEL_CHANGES):
@@ -130,15 +132,15 @@ class AsyncClient:
 
     async def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """See `Client.get_model`."""
-        return await self._get_model(Attempts(self._timeout if timeout is None else timeout, self._retries))
+        return await self._get_model(self._attempts(timeout))
 
     async def list_models(self) -> ListModelsResponse:
         """See `Client.list_models`."""
-        return await self._call(self._stub.ListModels, ListModelsRequest(), Attempts(self._timeout, self._retries))
+        return await self._call(self._stub.ListModels, ListModelsRequest(), self._attempts(None))
 
     async def wait_ready(self, timeout: float) -> GetModelResponse:
         """See `Client.wait_ready`."""
-        return await self._get_model(Attempts(timeout, retries=2**31))
+        return await self._get_model(Attempts(timeout, 2**31, RetryBudget()))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -151,6 +153,10 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _attempts(self, timeout: float | None) -> Attempts:
+        """The clock of a call that begins now; None is the client's own timeout."""
+        return Attempts(self._timeout if timeout is None else timeout, self._retries, self._budget)
 
     async def _get_model(self, attempts: Attempts) -> GetModelResponse:
         request = GetModelRequest(model=self._model, version=self._version)

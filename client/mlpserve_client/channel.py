@@ -1,5 +1,6 @@
 """How to reach a server: channel options, TLS and the token, the same for both clients."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,15 @@ import grpc
 
 from mlpserve_client.errors import InvalidInputError
 
+# Calls go round the addresses that a target resolves to (dns:///name, or a list), without those whose health is bad.
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": "mlpserve.v1.ClassifierService"},
+}
 _OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A name is asked again when a connection ends; new replicas are found within so long of that.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     # Sizes are the server's to limit: it says in GetModel what it takes, and requests are cut to that.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),

@@ -21,7 +21,8 @@ from mlpserve.v1.classifier_pb2 import ModelState
 from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
 from mlpserve_client.errors import InvalidInputError, MlpserveError
-from mlpserve_client.requests import DEFAULT_RETRIES, DEFAULT_TIMEOUT
+from mlpserve_client.requests import DEFAULT_TIMEOUT
+from mlpserve_client.retries import DEFAULT_RETRIES
 
 SCORE_TIMEOUT = 60.0  # seconds of one of a job's requests, its retries included
 

@@ -24,7 +24,8 @@ from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
 from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.errors import InvalidInputError, InvalidRequestError, ModelChangedError, from_rpc_error
-from mlpserve_client.requests import Attempts, Predictions
+from mlpserve_client.requests import Predictions
+from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Client:
         model: str = "",
         version: int = 0,
         timeout: float = requests.DEFAULT_TIMEOUT,
-        retries: int = requests.DEFAULT_RETRIES,
+        retries: int = DEFAULT_RETRIES,
         tls: Tls | None = None,
         token: str = "",
         token_over_plaintext: bool = False,
@@ -63,6 +64,7 @@ class Client:
         self._version = requests.check_version(version)
         self._timeout = timeout
         self._retries = retries
+        self._budget = RetryBudget()
         way = way_to(target, tls, token, token_over_plaintext)
         self._metadata = way.metadata
         self._channel = (
@@ -94,7 +96,7 @@ class Client:
             ServerError: the call failed; the subclass says how.
             ModelChangedError: new versions took over between two parts, again and again.
         """
-        attempts = Attempts(self._timeout if timeout is None else timeout, self._retries)
+        attempts = self._attempts(timeout)
         if self._info is None:
             self._info = self._get_model(attempts)
         array = requests.check_images(images, self._info)
@@ -150,7 +152,7 @@ class Client:
         Raises:
             ServerError: the call failed.
         """
-        return self._get_model(Attempts(self._timeout if timeout is None else timeout, self._retries))
+        return self._get_model(self._attempts(timeout))
 
     def list_models(self) -> ListModelsResponse:
         """List the versions in the server's store.
@@ -158,7 +160,7 @@ class Client:
         Raises:
             ServerError: the call failed.
         """
-        return self._call(self._stub.ListModels, ListModelsRequest(), Attempts(self._timeout, self._retries))
+        return self._call(self._stub.ListModels, ListModelsRequest(), self._attempts(None))
 
     def wait_ready(self, timeout: float) -> GetModelResponse:
         """Wait until the server answers with a proven model.
@@ -166,7 +168,7 @@ class Client:
         Raises:
             ServerError: it does not within `timeout` seconds.
         """
-        return self._get_model(Attempts(timeout, retries=2**31))
+        return self._get_model(Attempts(timeout, 2**31, RetryBudget()))
 
     def close(self) -> None:
         """Close the connection."""
@@ -179,6 +181,10 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _attempts(self, timeout: float | None) -> Attempts:
+        """The clock of a call that begins now; None is the client's own timeout."""
+        return Attempts(self._timeout if timeout is None else timeout, self._retries, self._budget)
 
     def _get_model(self, attempts: Attempts) -> GetModelResponse:
         request = GetModelRequest(model=self._model, version=self._version)

@@ -1,12 +1,10 @@
-"""Everything about a call that does not wait: checking, splitting, building, parsing, deciding on a retry.
+"""Everything about a call that does not wait: checking, splitting, building, parsing.
 
 `Client` and `AsyncClient` share all of it, so that they cannot drift apart.
 
 Legend: N images, D pixels, C classes, K classes returned for each image.
 """
 
-import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,15 +13,13 @@ import numpy.typing as npt
 
 from mlpserve.v1.classifier_pb2 import GetModelResponse, PredictRequest
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
-from mlpserve_client.errors import InvalidInputError, ModelChangedError, OverloadedError, ServerError, UnavailableError
+from mlpserve_client.errors import InvalidInputError, ModelChangedError
 
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 
 DEFAULT_TIMEOUT = 10.0  # seconds for a whole call with its retries
-DEFAULT_RETRIES = 5
 REQUEST_OVERHEAD = 1024  # bytes of a request beside its images, at most
 MODEL_CHANGES = 3  # times that an array is sent while new versions take over between its parts
-FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0  # seconds
 
 Images = npt.NDArray[np.uint8]
 
@@ -166,40 +162,3 @@ def join(responses: list[PackedPredictResponse], count: int) -> Predictions:
         probabilities = np.frombuffer(b"".join(r.probabilities for r in responses), "<f4").reshape(count, -1)
     model = ModelId(first.model.name, first.model.version, first.model.digest)
     return Predictions(class_ids, scores, probabilities, model)
-
-
-class Attempts:
-    """The clock of one call: how long an attempt may take, and whether and when another one may follow.
-
-    Every call is pure, so repeating one is safe. Worth it are UNAVAILABLE, and RESOURCE_EXHAUSTED with the server's
-    word when to come back.
-
-    Args:
-        timeout: seconds for all attempts together.
-        retries: most attempts after the first.
-    """
-
-    def __init__(self, timeout: float, retries: int) -> None:
-        self._deadline = time.monotonic() + timeout
-        self._left = retries
-        self._delay = FIRST_DELAY
-
-    def time_left(self) -> float:
-        """Seconds for the next attempt; a little more than 0 when there is none, so that gRPC reports it."""
-        return max(self._deadline - time.monotonic(), 0.001)
-
-    def delay(self, error: ServerError) -> float:
-        """Seconds to wait before trying again.
-
-        Raises:
-            ServerError: `error`, when it must not be retried or no time or attempt is left.
-        """
-        if not isinstance(error, UnavailableError | OverloadedError) or self._left == 0:
-            raise error
-        # Jitter, so that callers that were refused together do not come back together.
-        delay = max(self._delay * random.uniform(0.5, 1.5), error.retry_after or 0.0)
-        if delay >= self._deadline - time.monotonic():
-            raise error
-        self._left -= 1
-        self._delay = min(2 * self._delay, LONGEST_DELAY)
-        return delay

@@ -101,8 +101,10 @@ class BatchingLoop:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the first thread."""
+        """Start; the transport has been started."""
         self._start_thread()
+        if self._served and self._served.model.concurrent:
+            self._start_thread()
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._loop, name=f"batching-{len(self._threads)}", daemon=True)

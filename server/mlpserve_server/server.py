@@ -91,8 +91,6 @@ class Server:
         pixels = image.rows * image.cols
         self._max_request = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
         self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
-        # Beside other workers the port leads to this one as soon as it listens, so it proves its model before that.
-        model = self._load_first(opened, refused) if self._share_port else None
         if config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
         services = ControlServices(
@@ -101,7 +99,6 @@ class Server:
         self._transport = open_transport(
             config, services, self._max_message, on_denied=self._count_denied, share_port=self._share_port
         )
-        self.address = self._transport.start()
         self._loop = BatchingLoop(
             self._transport,
             self.metrics,
@@ -109,9 +106,15 @@ class Server:
             max_request=self._max_request,
             max_queue=config.max_queue,
         )
+        # Beside other workers the port leads to this one as soon as it listens, so it must be able to answer by then.
+        if self._share_port:
+            self._hand_over(self._load_first(opened, refused))
+        self.address = self._transport.start()
         self._loop.start()
-        model = model or self._load_first(opened, refused)
-        self._hand_over(model)
+        if not self._share_port:
+            self._hand_over(self._load_first(opened, refused))
+        model = self.model
+        assert model is not None
         if config.poll and not config.version:
             self._follower = Follower(
                 self._store,

@@ -38,12 +38,16 @@ class Callers:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """No more calls; returns when the last one has ended."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
 
     def _call(self, number: int) -> None:
         images = test_images()

@@ -1,0 +1,77 @@
+"""When a call is tried again: which errors, how often, how soon, and how much of it a client may do in all."""
+
+import random
+import time
+
+from mlpserve_client.errors import OverloadedError, ServerError, UnavailableError
+
+DEFAULT_RETRIES = 5
+FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0  # seconds
+BUDGET_SHARE, BUDGET_PER_SECOND, BUDGET_MOST = 0.2, 20.0, 500.0
+
+
+class RetryBudget:
+    """What one client may spend on further attempts, so that its retries do not keep servers down that are struggling.
+
+    Each call adds a fifth of a retry, each second twenty, up to 500: one restart is bridged by every caller, while in a
+    long outage retries are at most a fifth of the calls and twenty a second. Any thread may use it.
+    """
+
+    def __init__(self) -> None:
+        self._left = BUDGET_MOST
+        self._counted = time.monotonic()
+
+    def add(self) -> None:
+        """Count a call's first attempt."""
+        now = time.monotonic()
+        self._left = min(BUDGET_MOST, self._left + BUDGET_SHARE + (now - self._counted) * BUDGET_PER_SECOND)
+        self._counted = now
+
+    def take(self) -> bool:
+        """Pay for a retry; False when nothing is left for one."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Attempts:
+    """The clock of one call: how long an attempt may take, and whether and when another one may follow.
+
+    Every call is pure, so repeating one is safe. Worth it are UNAVAILABLE, and RESOURCE_EXHAUSTED with the server's
+    word when to come back.
+
+    Args:
+        timeout: seconds for all attempts together.
+        retries: most attempts after the first.
+        budget: of the client.
+    """
+
+    def __init__(self, timeout: float, retries: int, budget: RetryBudget) -> None:
+        budget.add()
+        self._budget = budget
+        self._deadline = time.monotonic() + timeout
+        self._left = retries
+        self._delay = FIRST_DELAY
+
+    def time_left(self) -> float:
+        """Seconds for the next attempt; a little more than 0 when there is none, so that gRPC reports it."""
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def delay(self, error: ServerError) -> float:
+        """Seconds to wait before trying again.
+
+        Raises:
+            ServerError: `error`, when it must not be retried, or no time, attempt or budget is left.
+        """
+        if not isinstance(error, UnavailableError | OverloadedError) or self._left == 0:
+            raise error
+        # Jitter, so that callers that were refused together do not come back together.
+        delay = max(self._delay * random.uniform(0.5, 1.5), error.retry_after or 0.0)
+        if delay >= self._deadline - time.monotonic():
+            raise error
+        if not self._budget.take():
+            raise error
+        self._left -= 1
+        self._delay = min(2 * self._delay, LONGEST_DELAY)
+        return delay

@@ -1,0 +1,91 @@
+"""The shipped gateway configuration, run by Envoy's own binary on other ports."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from tests.support.processes import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(sys.executable).parent / "envoy"
+START_SECONDS = 60
+
+
+class Gateway:
+    """Envoy with deploy/envoy/envoy.yaml before some servers; ready when the `with` block begins.
+
+    Args:
+        folder: for its files.
+        servers: addresses.
+        tls: PEM files of a certificate chain and its key, to serve tls.yaml as well.
+    """
+
+    def __init__(self, folder: Path, servers: list[str], tls: tuple[Path, Path] | None = None) -> None:
+        port, admin = free_port(), free_port()
+        self.address, self._admin = f"127.0.0.1:{port}", f"127.0.0.1:{admin}"
+        config = yaml.safe_load((ROOT / "deploy/envoy/envoy.yaml").read_text())
+        config["admin"]["address"]["socket_address"]["port_value"] = admin
+        resources = config["static_resources"]
+        resources["listeners"][0]["address"]["socket_address"]["port_value"] = port
+        hosts = [server.split(":") for server in servers]
+        resources["clusters"][0]["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+            {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(number)}}}}
+            for host, number in hosts
+        ]
+        if tls is not None:
+            self.tls_address = f"127.0.0.1:{free_port()}"
+            self._add_tls(resources, port, *tls)
+        self._config = folder / f"envoy-{port}.json"
+        self._config.write_text(json.dumps(config))
+        self._log = folder / f"envoy-{port}.log"
+
+    def _add_tls(self, resources: dict[str, Any], port: int, certificate: Path, key: Path) -> None:
+        added = yaml.safe_load((ROOT / "deploy/envoy/tls.yaml").read_text())["static_resources"]
+        (listener,), (cluster,) = added["listeners"], added["clusters"]
+        host, number = self.tls_address.split(":")
+        listener["address"]["socket_address"] = {"address": host, "port_value": int(number)}
+        context = listener["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+        files = context["tls_certificates"][0]
+        files["certificate_chain"]["filename"], files["private_key"]["filename"] = str(certificate), str(key)
+        files["watched_directory"]["path"] = str(certificate.parent)
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        endpoint["address"]["socket_address"]["port_value"] = port
+        resources["listeners"].append(listener)
+        resources["clusters"].append(cluster)
+
+    def __enter__(self) -> "Gateway":
+        command = [str(BINARY), "-c", str(self._config), "--use-dynamic-base-id", "--log-level", "warning"]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__(None, None, None)
+                raise AssertionError(f"Envoy did not start:\n{self._log.read_text()}")
+            time.sleep(0.05)
+        return self
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.stats().get("cluster.mlpserve.membership_healthy", 0) > 0
+        except OSError:
+            return False
+
+    def stats(self) -> dict[str, int]:
+        """Envoy's counters and gauges of the servers' cluster."""
+        url = f"http://{self._admin}/stats?filter=cluster.mlpserve&format=json&histogram_buckets=none"
+        with urllib.request.urlopen(url, timeout=5) as response:
+            found = json.load(response)["stats"]
+        return {entry["name"]: entry["value"] for entry in found if "value" in entry}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
