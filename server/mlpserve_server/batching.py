@@ -14,12 +14,15 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from grpc import StatusCode
+
 from mlpserve_server.codec import Decoder, Encoder, Request, assemble
+from mlpserve_server.drift import DriftWindow
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.open_inference import InferDecoder
-from mlpserve_server.runners import Images
+from mlpserve_server.runners import Images, Predictions
 from mlpserve_server.transports.base import Answer, Call, Transport
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class Served(NamedTuple):
     model: LoadedModel
     decoders: tuple[Decoder | InferDecoder, ...]  # one for each of the transport's METHODS
     encoder: Encoder
+    drift: DriftWindow | None
 
 
 class Batch(NamedTuple):
@@ -121,7 +125,10 @@ class BatchingLoop:
         """Let a model that has proven itself answer from the next batch on; called from any thread."""
         # Made before the model takes over, so that no request waits for it.
         decoders = (Decoder(model, self._max_request), InferDecoder(model, self._max_request))
-        self._served = Served(model, decoders, Encoder(model))
+        manifest = model.version.manifest
+        window = DriftWindow(manifest.reference, model.pixels) if manifest.reference.images else None
+        self._served = Served(model, decoders, Encoder(model), window)
+        self._metrics.drift = window.snapshot if window else dict
         self.proved = time.monotonic()
         if model.concurrent and len(self._threads) == 1:
             self._start_thread()
@@ -190,10 +197,12 @@ class BatchingLoop:
         if self._refusing or served is None:
             reason = "draining" if self._refusing else "not_ready"
             for call in calls:
+                self._metrics.started[call.method] += 1
                 self._refuse(call, reason, REFUSALS[reason], answers)
             return
         pixels, waiting, now = served.model.pixels, self._queued_images, time.monotonic()
         for call in calls:
+            self._metrics.started[call.method] += 1
             # Good enough before the message is parsed: everything but the images is shorter than one image.
             call.images = len(call.payload) // pixels or 1
             call.served = served
@@ -246,11 +255,12 @@ class BatchingLoop:
             self._refuse(call, reason, expired, answers)
         else:
             self._metrics.dropped[reason] += 1
+            self._metrics.handled[call.method][StatusCode.CANCELLED.name] += 1
 
     def _refuse(self, call: Call, reason: str, error: CallError, answers: list[Answer]) -> None:
         """Answer a call that will not be run."""
         self._metrics.dropped[reason] += 1
-        self._metrics.requests[error.code.name] += 1
+        self._metrics.handled[call.method][error.code.name] += 1
         answers.append((call, error))
 
     def _decode(self, taken: list[Call], answers: list[Answer]) -> "Batch | None":
@@ -271,32 +281,44 @@ class BatchingLoop:
         """Run a batch and encode each answer."""
         _, served, calls, requests, images = batch
         try:
-            replies = served.encoder.encode(requests, served.model.predict(images))
+            predictions = served.model.predict(images)
+            replies = served.encoder.encode(requests, predictions)
         except Exception:
             log.exception("a Run of %d requests failed", len(requests))
             failure = RunFailed("the model failed on this batch; the server's log says why")
             with self._recording:
-                self._metrics.requests[failure.code.name] += len(calls)
+                for call in calls:
+                    self._metrics.handled[call.method][failure.code.name] += 1
             answers.extend((call, failure) for call in calls)
             return
         answers.extend(zip(calls, replies, strict=True))
         with self._recording:
-            self._record(calls, len(images), batch.started)
+            self._record(batch, predictions)
 
-    def _record(self, calls: list[Call], images: int, started: float) -> None:
-        seconds = time.monotonic() - started
+    def _record(self, batch: "Batch", predictions: Predictions) -> None:
+        calls, images, started, now = batch.calls, len(batch.images), batch.started, time.monotonic()
+        seconds = now - started
         if images >= self._max_batch // 2:  # smaller ones say little of how fast a long queue empties
             rate = images / max(seconds, 1e-6)
             self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
-        self._metrics.requests["OK"] += len(calls)
         self._metrics.images += images
+        self._metrics.count_classes(predictions.class_ids, batch.served.model.classes)
+        if batch.served.drift is not None:
+            batch.served.drift.observe(batch.images, predictions, now)
         self._metrics.batch_images.observe(images)
         self._metrics.run_seconds.observe(seconds)
-        if calls[0].arrived == calls[-1].arrived:  # received together, as most are
-            self._metrics.queue_seconds.observe(started - calls[0].arrived, len(calls))
+        first = calls[0]
+        infer = sum(call.method for call in calls)  # of two methods
+        if first.arrived == calls[-1].arrived and infer in (0, len(calls)):  # received together, as most are
+            self._record_calls(first.method, len(calls), first.arrived, started, now)
         else:
             for call in calls:
-                self._metrics.queue_seconds.observe(started - call.arrived)
+                self._record_calls(call.method, 1, call.arrived, started, now)
+
+    def _record_calls(self, method: int, count: int, arrived: float, started: float, now: float) -> None:
+        self._metrics.handled[method]["OK"] += count
+        self._metrics.queue_seconds.observe(started - arrived, count)
+        self._metrics.request_seconds[method].observe(now - arrived, count)
 
     def _set_queued(self, images: int) -> None:
         self._queued_images = images

@@ -206,7 +206,7 @@ class Server:
 
     def _count_denied(self) -> None:
         self.metrics.dropped["unauthenticated"] += 1
-        self.metrics.requests[StatusCode.UNAUTHENTICATED.name] += 1
+        self.metrics.handled[-1][StatusCode.UNAUTHENTICATED.name] += 1
 
     def _refused(self) -> dict[int, str]:
         return self._follower.refused if self._follower else {}

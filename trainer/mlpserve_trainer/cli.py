@@ -107,6 +107,7 @@ def train(config: TrainConfig) -> Path | None:
     golden = evaluate.golden_samples(exported, dataset.test)
 
     manifest = _manifest(config, dataset, fit, evaluated)
+    manifest.reference.CopyFrom(evaluate.reference(exported[0], dataset.validation, len(dataset.labels)))
     findings = report.Findings(
         epochs=fit.epochs,
         best=fit.best.number,

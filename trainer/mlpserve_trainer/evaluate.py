@@ -12,12 +12,13 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from mlpserve.v1.artifact_pb2 import GoldenAnswers, GoldenSamples, Precision
+from mlpserve.v1.artifact_pb2 import GoldenAnswers, GoldenSamples, Precision, Reference
 from mlpserve_trainer.data import Split
 from mlpserve_trainer.errors import GateError
 from mlpserve_trainer.mlp import Classifier
 from mlpserve_trainer.quantize import FoldedNetwork
 
+CONFIDENCE_BINS = 10
 BATCH = 4096  # images; bounds the memory of a run over a whole test set
 
 GOLDEN_SAMPLES = 32  # test images; three extreme ones are added
@@ -157,6 +158,24 @@ def golden_samples(exported: list[Exported], test: Split) -> GoldenSamples:
             )
         )
     return golden
+
+
+def reference(exported: Exported, validation: Split, classes: int) -> Reference:
+    """What a file answers to the validation images, for servers to measure drift against."""
+    session = _session(exported.model)
+    images = validation.images.numpy()
+    parts = [
+        session.run(["class_ids", "scores"], {"images": part})
+        for part in np.split(images, range(BATCH, len(images), BATCH))
+    ]
+    class_ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    confidence = np.minimum((scores * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    return Reference(
+        images=len(images),
+        class_counts=np.bincount(class_ids, minlength=classes).tolist(),
+        confidence_counts=np.bincount(confidence, minlength=CONFIDENCE_BINS).tolist(),
+        mean_ink=float(images.mean() / 255),
+    )
 
 
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:

@@ -43,7 +43,7 @@ FILE_ROLE_MODEL_CARD: FileRole
 FILE_ROLE_PICTURE: FileRole
 
 class Manifest(_message.Message):
-    __slots__ = ("format", "model", "version", "created", "image", "labels", "network", "training", "evaluations", "tools", "files")
+    __slots__ = ("format", "model", "version", "created", "image", "labels", "network", "training", "evaluations", "tools", "files", "reference")
     class ToolsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class Manifest(_message.Message):
     EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
     TOOLS_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
     format: int
     model: str
     version: int
@@ -73,7 +74,20 @@ class Manifest(_message.Message):
     evaluations: _containers.RepeatedCompositeFieldContainer[Evaluation]
     tools: _containers.ScalarMap[str, str]
     files: _containers.RepeatedCompositeFieldContainer[ArtifactFile]
-    def __init__(self, format: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., created: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., tools: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ...) -> None: ...
+    reference: Reference
+    def __init__(self, format: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., created: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., image: _Optional[_Union[ImageSpec, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., tools: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ...) -> None: ...
+
+class Reference(_message.Message):
+    __slots__ = ("images", "class_counts", "confidence_counts", "mean_ink")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CLASS_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_INK_FIELD_NUMBER: _ClassVar[int]
+    images: int
+    class_counts: _containers.RepeatedScalarFieldContainer[int]
+    confidence_counts: _containers.RepeatedScalarFieldContainer[int]
+    mean_ink: float
+    def __init__(self, images: _Optional[int] = ..., class_counts: _Optional[_Iterable[int]] = ..., confidence_counts: _Optional[_Iterable[int]] = ..., mean_ink: _Optional[float] = ...) -> None: ...
 
 class ImageSpec(_message.Message):
     __slots__ = ("rows", "cols", "preparation")

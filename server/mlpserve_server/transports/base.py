@@ -8,10 +8,6 @@ from typing import Any, Protocol
 
 from mlpserve_server.errors import CallError
 
-PREDICT = "/mlpserve.v1.ClassifierService/Predict"
-MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
-METHODS = (PREDICT, MODEL_INFER)  # what transports carry to the batching loop
-
 MAX_HEADER_BYTES = 16384  # of one call's metadata
 KEEPALIVE_SECONDS = 60  # of silence on a connection before the caller is asked whether it is there
 HANDSHAKE_SECONDS = 10

@@ -20,6 +20,7 @@ import grpc
 
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import CallError, Draining, ListenError
+from mlpserve_server.methods import METHODS
 from mlpserve_server.security import TokenInterceptor, Tokens, server_credentials
 from mlpserve_server.services import BURST_OPTIONS, ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
@@ -27,7 +28,6 @@ from mlpserve_server.transports.base import (
     HANDSHAKE_SECONDS,
     KEEPALIVE_SECONDS,
     MAX_HEADER_BYTES,
-    METHODS,
     Answer,
     Call,
 )
