@@ -23,7 +23,7 @@ class ServerConfig:
         ConfigError: a value cannot work.
     """
 
-    store: Path = _flag(Path("store"), "folder that holds the published models", metavar="DIR")
+    store: str | Path = _flag("store", "folder or URL (s3://…) that holds the published models", metavar="DIR|URL")
     model: str = _flag("mnist", "model to serve", metavar="NAME")
     version: int = _flag(0, "version to serve; 0: the promoted one, or the newest, also when that changes", metavar="N")
     poll: float = _flag(1.0, "how often to look for a new version to serve; 0: never", metavar="SECONDS")

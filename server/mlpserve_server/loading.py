@@ -56,6 +56,7 @@ def load(
         ArtifactError: a file is damaged, the signature is missing or wrong, or the answers are not the golden ones.
         DeviceError: the device cannot be used.
     """
+    version.fetch()
     version.verify()
     if public_key:
         signing.verify(version, public_key)

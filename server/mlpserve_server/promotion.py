@@ -5,19 +5,12 @@ STORE/MODEL/promoted.json   {"version": 3, "previous": [2, 1]}
 Each change is one rename, so a server that looks at any moment sees the old state or the new one.
 """
 
-import fcntl
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlpserve_server.errors import StoreError
-from mlpserve_server.store import Store
+from mlpserve_server.store import PROMOTED, Store
 
-PROMOTED = "promoted.json"
 REMEMBERED = 20  # versions that a rollback can go back over
 
 
@@ -35,18 +28,18 @@ def read(store: Store, model: str) -> Promotion | None:
     Raises:
         StoreError: promoted.json is not what `promote` writes.
     """
-    path = store.root / model / PROMOTED
     try:
-        content = json.loads(path.read_bytes())
+        written = store.read_promotion(model)
+        if written is None:
+            return None
+        content = json.loads(written)
         promotion = Promotion(content["version"], tuple(content["previous"]))
         if not all(isinstance(number, int) and number > 0 for number in (promotion.version, *promotion.previous)):
             raise TypeError
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} cannot be read as a promotion ({type(error).__name__}); "
-            f"write it again: mlpserve-store --store {store.root} promote {model} VERSION"
+            f"{store.location}/{model}/{PROMOTED} cannot be read as a promotion ({type(error).__name__}); "
+            f"write it again: mlpserve-store --store {store.location} promote {model} VERSION"
         ) from error
     return promotion
 
@@ -84,7 +77,7 @@ def candidates(store: Store, model: str, pinned: int = 0) -> list[int]:
 def _newest_first(store: Store, model: str) -> list[int]:
     published = store.versions(model)
     if not published:
-        raise StoreError(f"model {model!r} in {store.root} has no published version; train it with mlpserve-train")
+        raise StoreError(f"model {model!r} in {store.location} has no published version; train it with mlpserve-train")
     return published
 
 
@@ -98,8 +91,8 @@ def promote(store: Store, model: str, version: int) -> int:
         StoreError: it is not there, or the store cannot be written.
         ArtifactError: one of its files is damaged.
     """
-    store.open(model, version).verify()
-    with _sole_writer(store, model):
+    _verify(store, model, version)
+    with store.sole_writer(model):
         try:
             known = read(store, model)
         except StoreError:  # this is the way to mend it
@@ -122,11 +115,11 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
         StoreError: there is none, or the store cannot be written.
         ArtifactError: one of its files is damaged.
     """
-    with _sole_writer(store, model):
+    with store.sole_writer(model):
         current, *older = candidates(store, model)
         if not older:
-            raise StoreError(f"model {model!r} in {store.root} has no version before {current} to go back to")
-        store.open(model, older[0]).verify()
+            raise StoreError(f"model {model!r} in {store.location} has no version before {current} to go back to")
+        _verify(store, model, older[0])
         _write(store, model, Promotion(older[0], tuple(older[1 : 1 + REMEMBERED])))
     return current, older[0]
 
@@ -140,40 +133,17 @@ def follow_newest(store: Store, model: str) -> int:
     Raises:
         StoreError: the store cannot be written.
     """
-    with _sole_writer(store, model):
-        (store.root / model / PROMOTED).unlink(missing_ok=True)
+    with store.sole_writer(model):
+        store.write_promotion(model, None)
         return candidates(store, model)[0]
 
 
-@contextmanager
-def _sole_writer(store: Store, model: str) -> Iterator[None]:
-    """Wait for other writers; the publisher takes the same lock."""
-    store.versions(model)  # says what is wrong with the store or the name
-    folder = store.root / model
-    try:
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error.strerror}; nothing was changed") from error
-
-
 def _write(store: Store, model: str, promotion: Promotion) -> None:
-    folder = store.root / model
-    content = json.dumps({"version": promotion.version, "previous": list(promotion.previous)}).encode() + b"\n"
-    descriptor, name = tempfile.mkstemp(prefix=".promoted-", dir=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)  # servers may run as another user
-            os.fsync(file.fileno())
-        Path(name).rename(folder / PROMOTED)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    content = {"version": promotion.version, "previous": list(promotion.previous)}
+    store.write_promotion(model, json.dumps(content).encode() + b"\n")
+
+
+def _verify(store: Store, model: str, number: int) -> None:
+    version = store.open(model, number)
+    version.fetch()
+    version.verify()

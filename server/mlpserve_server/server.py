@@ -16,6 +16,7 @@ from mlpserve_server.gpu import GpuWatch
 from mlpserve_server.liveness import Liveness
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
 from mlpserve_server.model import LoadedModel
+from mlpserve_server.remote import open_store
 from mlpserve_server.resources import cpu_count
 from mlpserve_server.services import ControlServices
 from mlpserve_server.store import Store, Version
@@ -46,7 +47,7 @@ class Server:
         self._on_stuck = on_stuck
         self.metrics = Metrics()
         self.address = ""
-        self._store = Store(config.store)
+        self._store: Store
         self._transport: Transport | None = None
         self._loop: BatchingLoop | None = None
         self._follower: Follower | None = None
@@ -86,6 +87,7 @@ class Server:
             StartupError: the store, the artifact, the device or an address is not usable.
         """
         config = self.config
+        self._store = open_store(config.store)
         opened, refused = self._open_candidates()
         image = opened[0].manifest.image
         pixels = image.rows * image.cols

@@ -3,8 +3,13 @@
 STORE/MODEL/VERSION/manifest.json and the files that it lists
 """
 
+import fcntl
 import hashlib
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from google.protobuf import json_format
@@ -14,6 +19,7 @@ from mlpserve_server.errors import ArtifactError, StoreError
 
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"
+PROMOTED = "promoted.json"
 FORMAT = 1
 
 
@@ -25,11 +31,13 @@ class Version:
         folder: where its files are.
         manifest: what was recorded when it was published.
         digest: SHA-256 of manifest.json in lower-case hexadecimal; it names the whole artifact.
+        fetch: brings the files that the manifest lists into the folder, where they are not there yet.
     """
 
     folder: Path
     manifest: Manifest
     digest: str
+    fetch: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
 
     def read(self, role: FileRole) -> bytes:
         """The content of the file with a role, checked against the manifest.
@@ -57,10 +65,14 @@ class Store:
 
     Args:
         root: the folder.
+
+    Attributes:
+        location: as people name it.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.location = str(root)
 
     def versions(self, model: str) -> list[int]:
         """Numbers of a model's published versions, newest first.
@@ -72,7 +84,7 @@ class Store:
             return self._versions(model)
         except OSError as error:
             raise StoreError(
-                f"--store {self.root}: cannot be read ({error.strerror}); check its permissions"
+                f"--store {self.location}: cannot be read ({error.strerror}); check its permissions"
             ) from error
 
     def _versions(self, model: str) -> list[int]:
@@ -96,10 +108,12 @@ class Store:
         """
         published = self.versions(model)
         if not published:
-            raise StoreError(f"model {model!r} in {self.root} has no published version; train it with mlpserve-train")
+            raise StoreError(
+                f"model {model!r} in {self.location} has no published version; train it with mlpserve-train"
+            )
         if version and version not in published:
             listing = ", ".join(map(str, published))
-            raise StoreError(f"model {model!r} in {self.root} has no version {version} (published: {listing})")
+            raise StoreError(f"model {model!r} in {self.location} has no version {version} (published: {listing})")
         return self._read(model, version or published[0])
 
     def _read(self, model: str, number: int) -> Version:
@@ -129,6 +143,60 @@ class Store:
         if len(manifest.labels) < 2 or not manifest.image.rows or not manifest.image.cols:
             raise ArtifactError(f"{path}: image size or labels are missing; publish the model again")
         return Version(folder, manifest, digest)
+
+    def read_promotion(self, model: str) -> bytes | None:
+        """What promoted.json holds; None where there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            return (self.root / model / PROMOTED).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def sole_writer(self, model: str) -> Iterator[None]:
+        """Wait for other writers; the publisher takes the same lock.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        self.versions(model)  # says what is wrong with the store or the name
+        folder = self.root / model
+        try:
+            with (folder / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be written: {error.strerror}; nothing was changed") from error
+
+    def write_promotion(self, model: str, content: bytes | None) -> None:
+        """Replace promoted.json by one rename, or remove it; under `sole_writer`.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        folder = self.root / model
+        if content is None:
+            (folder / PROMOTED).unlink(missing_ok=True)
+            return
+        descriptor, name = tempfile.mkstemp(prefix=".promoted-", dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)  # servers may run as another user
+                os.fsync(file.fileno())
+            Path(name).rename(folder / PROMOTED)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _read_checked(folder: Path, name: str, sha256: str) -> bytes:

@@ -9,24 +9,31 @@ Running servers follow within their `--poll`. Exit codes: 0 done, 1 it could not
 
 import argparse
 import sys
-from pathlib import Path
 
 from mlpserve_server import promotion
 from mlpserve_server.errors import StartupError
+from mlpserve_server.remote import RemoteStore, open_store
 from mlpserve_server.store import Store
 
 
 def main() -> None:
     """Entry point of `mlpserve-store`."""
     arguments = _parser().parse_args()
-    store, model = Store(arguments.store), arguments.model
+    model = arguments.model
     try:
+        store = open_store(arguments.store)
         if arguments.do == "list":
             print("\n".join(_listing(store, model)))
         elif arguments.do == "verify":
             version = store.open(model, arguments.version)
+            version.fetch()
             version.verify()
             print(f"{model} version {version.manifest.version}: every file is as it was published ({version.digest})")
+        elif arguments.do == "push":
+            version = store.open(model, arguments.version)
+            version.verify()
+            RemoteStore(arguments.url).push(version)
+            print(f"{model} version {version.manifest.version} is in {arguments.url} ({version.digest})")
         elif arguments.do == "promote":
             before = promotion.promote(store, model, arguments.version)
             print(f"Servers of {model} follow version {arguments.version} (before: {before})")
@@ -43,11 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlpserve-store", description="What is in a store, and which version servers serve."
     )
-    parser.add_argument("--store", type=Path, default=Path("store"), metavar="DIR", help="(default: store)")
+    parser.add_argument("--store", default="store", metavar="DIR|URL", help="(default: store)")
     commands = parser.add_subparsers(dest="do", required=True, metavar="COMMAND")
     for name, help_text, version in (
         ("list", "versions of a model, newest first", None),
         ("verify", "check every file of a version against its digest", 0),
+        ("push", "copy a version into object storage", 0),
         ("promote", "make servers serve a version, and no newer one until it is promoted too", 1),
         ("rollback", "make servers serve the version that they served before", None),
         ("follow-newest", "make servers serve the newest version, as they do before anything is promoted", None),
@@ -57,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         if version is not None:
             what = "version number" if version else "version number; the newest if it is left out"
             command.add_argument("version", type=_number, help=what, nargs=None if version else "?", default=0)
+        if name == "push":
+            command.add_argument(
+                "--to", dest="url", required=True, metavar="URL", help="for example s3://bucket/models"
+            )
     return parser
 
 

@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from mlpserve_server.config import ServerConfig
@@ -25,8 +24,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
-    values = json.loads(sys.argv[1])
-    config = ServerConfig(**values | {"store": Path(values["store"])})
+    config = ServerConfig(**json.loads(sys.argv[1]))
     server = Server(config, share_port=True, on_stuck=lambda: os._exit(1))
     try:
         model = server.prepare()

@@ -1,0 +1,172 @@
+"""A store in object storage, on a real S3 server: served, followed, promoted, and refused in words."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from tests.support.artifacts import publish_rolled
+from tests.support.grpc_calls import stub
+from tests.support.processes import ServerProcess, free_port, run
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server.errors import ConfigError
+from mlpserve_server.remote import RemoteStore, open_store
+from mlpserve_server.store import Store
+
+BUCKET = "models"
+URL = f"s3://{BUCKET}/published"
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[dict[str, str]]:
+    """An S3 server with an empty bucket; the environment by which clients find it."""
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    environment = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    command = [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=2):
+                    break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        before = os.environ.copy()
+        os.environ.update(environment)
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield environment
+        os.environ.clear()
+        os.environ.update(before)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def versions(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A local store with versions 1 to 3, and 4, whose weights were tampered with."""
+    own = tmp_path_factory.mktemp("versions") / "store"
+    shutil.copytree(store, own)
+    for number in (2, 3):
+        publish_rolled(own / "mnist/1", own, number)
+    publish_rolled(own / "mnist/1", own, 4, broken="tampered")
+    return own
+
+
+def _push(versions: Path, number: int) -> None:
+    result = run("mlpserve-store", "--store", versions, "push", "mnist", number, "--to", URL)
+    assert result.returncode == 0, result.stderr
+    assert f"mnist version {number} is in {URL}" in result.stdout
+
+
+def _wait_for(caller: object, number: int) -> None:
+    deadline = time.monotonic() + 30
+    while caller.GetModel(pb.GetModelRequest(), timeout=10).model.version != number:  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("storage")
+def test_a_server_serves_and_follows(versions: Path, store: Path, transport: str, tmp_path: Path) -> None:
+    boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
+    _push(versions, 1)
+    with (
+        ServerProcess(tmp_path, URL, "--transport", transport, "--poll", 0.2) as process,  # type: ignore[arg-type]
+        stub(process.address) as caller,
+    ):
+        assert caller.GetModel(pb.GetModelRequest(), timeout=10).model.digest == Store(store).open("mnist").digest
+        _push(versions, 2)
+        _wait_for(caller, 2)
+        promoted = run("mlpserve-store", "--store", URL, "promote", "mnist", 1)
+        assert promoted.returncode == 0, promoted.stderr
+        _wait_for(caller, 1)
+        assert run("mlpserve-store", "--store", URL, "follow-newest", "mnist").returncode == 0
+        _wait_for(caller, 2)
+        # A tampered version is refused; the one after it is taken.
+        folder = versions / "mnist/4"
+        client = boto3.client("s3")
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                client.upload_file(str(path), BUCKET, f"published/mnist/4/{path.relative_to(folder)}")
+        process.wait_for_log("version 4 is refused")
+        listed = caller.ListModels(pb.ListModelsRequest(), timeout=20).models
+        assert [(m.model.version, m.state) for m in listed] == [
+            (4, pb.MODEL_STATE_REFUSED),
+            (2, pb.MODEL_STATE_SERVING),
+            (1, pb.MODEL_STATE_AVAILABLE),
+        ]
+        process.terminate()
+        assert process.wait() == 0
+        assert "Traceback" not in process.log
+
+
+@pytest.mark.usefixtures("storage")
+def test_two_workers(versions: Path, tmp_path: Path) -> None:
+    boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
+    _push(versions, 3)
+    with ServerProcess(tmp_path, URL, "--workers", 2) as process, stub(process.address) as caller:  # type: ignore[arg-type]
+        assert caller.Predict(pb.PredictRequest(images=bytes(784)), timeout=10).model.version == 3
+
+
+@pytest.mark.usefixtures("storage")
+def test_listing_verifying_and_pushing_twice(versions: Path) -> None:
+    boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
+    _push(versions, 1)
+    again = run("mlpserve-store", "--store", versions, "push", "mnist", 1, "--to", URL)
+    assert (again.returncode, "has version 1 of 'mnist' already" in again.stderr) == (1, True)
+    verified = run("mlpserve-store", "--store", URL, "verify", "mnist")
+    assert "every file is as it was published" in verified.stdout
+    assert "newest" in run("mlpserve-store", "--store", URL, "list", "mnist").stdout
+
+
+@pytest.mark.usefixtures("storage")
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://nothing-here/x", "no model 'mnist' in s3://nothing-here/x"),
+        ("s3://models/empty", "no model 'mnist' in s3://models/empty"),
+        ("nonsense://x", "Protocol not known: nonsense"),
+    ],
+)
+def test_stores_that_are_not_there(url: str, message: str) -> None:
+    result = run("mlpserve-server", "--store", url, "--listen", "127.0.0.1:0")
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_storage_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_MAX_ATTEMPTS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    result = run("mlpserve-server", "--store", "s3://models/x", "--listen", "127.0.0.1:0")
+    assert result.returncode == 1
+    assert "--store s3://models/x: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_kinds_of_stores(tmp_path: Path) -> None:
+    assert type(open_store(tmp_path)) is Store
+    assert type(open_store(f"file://{tmp_path}")) is RemoteStore
+    with pytest.raises(ConfigError, match="fsspec"):
+        open_store("nonsense://x")
