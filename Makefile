@@ -21,10 +21,11 @@ test: setup .venv-proto/.installed .venv-triton/.installed  ## the fast tests
 test-all: setup .venv-proto/.installed .venv-triton/.installed  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
-lint: setup  ## ruff, mypy, import-linter
+lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/kubernetes.py
 
 audit: setup .venv-audit/.installed  ## known vulnerabilities of what is installed
 	@$(BIN)/python .ci/audit.py $(VENV)/lib/python3*/site-packages .venv-audit/bin/pip-audit

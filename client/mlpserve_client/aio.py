@@ -23,6 +23,7 @@ from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
 from mlpserve_client.errors import DeadlineExceededError, InvalidRequestError, ModelChangedError, from_rpc_error
 from mlpserve_client.requests import Images, Predictions
 from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
+from mlpserve_client.tracing import trace_metadata
 
 T = TypeVar("T")
 
@@ -163,9 +164,10 @@ class AsyncClient:
         return await self._call(self._stub.GetModel, request, attempts)
 
     async def _call(self, method: Callable[..., Awaitable[T]], request: Any, attempts: Attempts) -> T:
+        metadata = (*self._metadata, *trace_metadata())
         while True:
             try:
-                return await method(request, timeout=attempts.time_left(), metadata=self._metadata)
+                return await method(request, timeout=attempts.time_left(), metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc_error(error, self.target)
             await asyncio.sleep(attempts.delay(failure))

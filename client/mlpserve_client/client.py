@@ -26,6 +26,7 @@ from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.errors import InvalidInputError, InvalidRequestError, ModelChangedError, from_rpc_error
 from mlpserve_client.requests import Predictions
 from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
+from mlpserve_client.tracing import trace_metadata
 
 T = TypeVar("T")
 
@@ -191,9 +192,10 @@ class Client:
         return self._call(self._stub.GetModel, request, attempts)
 
     def _call(self, method: Callable[..., T], request: Any, attempts: Attempts) -> T:
+        metadata = (*self._metadata, *trace_metadata())
         while True:
             try:
-                return method(request, timeout=attempts.time_left(), metadata=self._metadata)
+                return method(request, timeout=attempts.time_left(), metadata=metadata)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error, self.target)
             time.sleep(attempts.delay(failure))

@@ -22,7 +22,9 @@ from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overl
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.open_inference import InferDecoder
+from mlpserve_server.request_log import RequestLog
 from mlpserve_server.runners import Images, Predictions
+from mlpserve_server.tracing import Tracing
 from mlpserve_server.transports.base import Answer, Call, Transport
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,8 @@ class BatchingLoop:
         max_batch: most images in a batch, unless one request alone is larger.
         max_request: most images in one request.
         max_queue: most images waiting.
+        request_log: told of requests that failed, and of every batch.
+        tracing: told of every batch, or None.
 
     Attributes:
         proved: time.monotonic() when the model last gave its golden answers in this loop.
@@ -86,12 +90,16 @@ class BatchingLoop:
         max_batch: int,
         max_request: int,
         max_queue: int,
+        request_log: RequestLog,
+        tracing: Tracing | None,
     ) -> None:
         self._transport = transport
         self._metrics = metrics
         self._max_batch = max_batch
         self._max_request = max_request
         self._max_queue = max_queue
+        self._request_log = request_log
+        self._tracing = tracing
         self._queue: deque[Call] = deque()
         self._queued_images = 0
         self._images_per_second = 0.0  # of recent large batches, to estimate how long the queue takes
@@ -178,6 +186,12 @@ class BatchingLoop:
             self._answer(batch, answers)
         if answers:
             self._transport.send(answers)
+        if batch:
+            # After the answers, so that nobody waits for it.
+            seen = (batch.calls, len(batch.images), batch.started, time.monotonic())
+            self._request_log.answered(*seen)
+            if self._tracing is not None:
+                self._tracing.answered(*seen)
         if probe:
             self._probe()
 
@@ -261,6 +275,7 @@ class BatchingLoop:
         """Answer a call that will not be run."""
         self._metrics.dropped[reason] += 1
         self._metrics.handled[call.method][error.code.name] += 1
+        self._request_log.failed(call, error)
         answers.append((call, error))
 
     def _decode(self, taken: list[Call], answers: list[Answer]) -> "Batch | None":
@@ -289,6 +304,7 @@ class BatchingLoop:
             with self._recording:
                 for call in calls:
                     self._metrics.handled[call.method][failure.code.name] += 1
+                    self._request_log.failed(call, failure)
             answers.extend((call, failure) for call in calls)
             return
         answers.extend(zip(calls, replies, strict=True))

@@ -30,13 +30,14 @@ def main() -> None:
     # Before the imports below, so that even an early SIGTERM ends the process in order.
     stop = Stop()
     stop_or_end_on_signals(stop)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
+        from mlpserve_server import logs
         from mlpserve_server.errors import StartupError
         from mlpserve_server.resources import default_workers, freeze_heap
         from mlpserve_server.server import Server
 
         config = _parse(sys.argv[1:])
+        logs.configure(config.log_format)
     except ModuleNotFoundError as error:
         _exit(
             WRONG_USAGE, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)"

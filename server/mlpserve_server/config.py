@@ -8,6 +8,7 @@ from mlpserve_server.errors import ConfigError
 
 DEVICES = "auto, cpu, cuda or cuda:N"
 PRECISIONS = ("auto", "fp32", "int8")
+LOG_FORMATS = ("text", "json")
 TRANSPORTS = ("auto", "native", "grpcio")
 
 
@@ -68,6 +69,9 @@ class ServerConfig:
     stall_timeout: float = _flag(
         60.0, "end when no batch has run for so long; NOT_SERVING after a quarter of it", metavar="SECONDS"
     )
+    log_format: str = _flag("text", "one line an event, as text or as a JSON object", choices=LOG_FORMATS)
+    slow_request: float = _flag(1.0, "log requests that take longer, one a second at most; 0: none", metavar="SECONDS")
+    trace: str = _flag("", "OpenTelemetry spans of traced requests: otlp, or a file", metavar="otlp|FILE")
     drain_delay: float = _flag(
         0.0, "how long to go on accepting after SIGTERM, for balancers to see NOT_SERVING", metavar="SECONDS"
     )
@@ -86,6 +90,8 @@ class ServerConfig:
             "--poll must not be negative": self.poll >= 0,
             "--drain-delay and --drain-timeout must not be negative": min(self.drain_delay, self.drain_timeout) >= 0,
             "--stall-timeout must be at least 4 seconds": self.stall_timeout >= 4,
+            "--slow-request must not be negative": self.slow_request >= 0,
+            f"--log-format must be one of {', '.join(LOG_FORMATS)}": self.log_format in LOG_FORMATS,
             "--max-streams must be at least 1": self.max_streams >= 1,
             "--max-connections must not be negative": self.max_connections >= 0,
             "--max-connection-idle and --max-connection-age must not be negative": (

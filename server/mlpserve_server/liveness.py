@@ -50,7 +50,8 @@ class Liveness:
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():  # not before `start`, and a thread that starts now ends by itself
+            self._thread.join()
 
     def _watch(self) -> None:
         ready, last = True, time.monotonic()

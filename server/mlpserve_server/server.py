@@ -17,9 +17,11 @@ from mlpserve_server.liveness import Liveness
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.remote import open_store
+from mlpserve_server.request_log import RequestLog
 from mlpserve_server.resources import cpu_count
 from mlpserve_server.services import ControlServices
 from mlpserve_server.store import Store, Version
+from mlpserve_server.tracing import Tracing
 from mlpserve_server.transports import Transport, open_transport
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Server:
         self._follower: Follower | None = None
         self._liveness: Liveness | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self._tracing: Tracing | None = None
 
     def __enter__(self) -> "Server":
         try:
@@ -101,12 +104,16 @@ class Server:
         self._transport = open_transport(
             config, services, self._max_message, on_denied=self._count_denied, share_port=self._share_port
         )
+        if config.trace:
+            self._tracing = Tracing(config.trace, self._transport.metadata, {"mlpserve.model": config.model})
         self._loop = BatchingLoop(
             self._transport,
             self.metrics,
             max_batch=config.max_batch,
             max_request=self._max_request,
             max_queue=config.max_queue,
+            request_log=RequestLog(self._transport.metadata, config.slow_request),
+            tracing=self._tracing,
         )
         # Beside other workers the port leads to this one as soon as it listens, so it must be able to answer by then.
         if self._share_port:
@@ -256,6 +263,9 @@ class Server:
             transport.stop()
         if endpoint is not None:
             endpoint.close()
+        if self._tracing is not None:
+            self._tracing.close()
+            self._tracing = None
         self._transport = self._loop = self._endpoint = self._liveness = self._follower = None
         return finished
 

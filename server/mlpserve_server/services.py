@@ -21,7 +21,8 @@ from mlpserve_server.store import Store
 
 SERVICE = "mlpserve.v1.ClassifierService"
 OPEN_INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-HEALTH_NAMES = ("", SERVICE, OPEN_INFERENCE)
+READINESS, LIVENESS = "readiness", "liveness"
+HEALTH_NAMES = ("", SERVICE, OPEN_INFERENCE, READINESS)
 
 # gRPC ends calls with a bare CANCELLED once 1,000 to 3,000 of them have not reached their handlers. A burst is the
 # queue's to take or to refuse, with a status that says so.
@@ -84,6 +85,8 @@ class ControlServices:
         )
         self._health = health_aio.HealthServicer()
         await self.set_serving(False)
+        # Never withdrawn: a probe on it must not kill a server that drains, and one that is stuck ends by itself.
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection((SERVICE, OPEN_INFERENCE, health_name, reflection.SERVICE_NAME), server)

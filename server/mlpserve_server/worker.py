@@ -4,12 +4,12 @@ Does what the supervisor says over its standard input, and tells it over its sta
 """
 
 import json
-import logging
 import os
 import sys
 import threading
 from typing import Any
 
+from mlpserve_server import logs
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import StartupError
 from mlpserve_server.resources import freeze_heap
@@ -21,10 +21,8 @@ def main() -> None:
     """Entry point of a worker."""
     stop = Stop()
     stop_on_signals(stop)
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s", stream=sys.stderr
-    )
     config = ServerConfig(**json.loads(sys.argv[1]))
+    logs.configure(config.log_format, os.getpid())
     server = Server(config, share_port=True, on_stuck=lambda: os._exit(1))
     try:
         model = server.prepare()

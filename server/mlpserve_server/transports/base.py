@@ -4,6 +4,7 @@ transport.receive() ──▶ [Call] ──▶ … ──▶ transport.send([(Ca
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mlpserve_server.errors import CallError
@@ -25,11 +26,14 @@ class Call:
         images: how many images the loop has counted it as.
         served: what answers it, from its admission on; the loop's own.
         handle: the transport's own.
+        context: the transport's own, for `metadata`.
     """
 
-    __slots__ = ("alive", "arrived", "deadline", "handle", "images", "method", "payload", "served")
+    __slots__ = ("alive", "arrived", "context", "deadline", "handle", "images", "method", "payload", "served")
 
-    def __init__(self, payload: bytes, arrived: float, time_left: float | None, handle: Any, method: int = 0) -> None:
+    def __init__(
+        self, payload: bytes, arrived: float, time_left: float | None, handle: Any, method: int, context: Any
+    ) -> None:
         self.payload = payload
         self.arrived = arrived
         self.deadline = math.inf if time_left is None else arrived + time_left
@@ -38,6 +42,7 @@ class Call:
         self.served: Any = None
         self.handle = handle
         self.method = method
+        self.context = context
 
 
 Answer = tuple[Call, bytes | CallError]
@@ -60,6 +65,9 @@ class Transport(Protocol):
 
     def send(self, answers: list[Answer]) -> None:
         """Answer calls; those that nobody waits for any longer are ignored."""
+
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """What the caller sent beside the message; keys in lower case."""
 
     def set_serving(self, serving: bool) -> None:
         """Set the health status that Check answers and Watch streams are told."""

@@ -10,7 +10,7 @@ import os
 import queue
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -152,7 +152,7 @@ class GrpcioTransport:
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
         answer: asyncio.Future[bytes | CallError] = self._aio.loop.create_future()
-        call = Call(payload, self._last_call, context.time_remaining(), answer, method)
+        call = Call(payload, self._last_call, context.time_remaining(), answer, method, context)
         self._open_calls += 1
         self._arrived.put(call)
         try:
@@ -179,6 +179,10 @@ class GrpcioTransport:
         # After a drain that took too long the event loop is gone, and so are the callers.
         with suppress(RuntimeError):
             self._aio.loop.call_soon_threadsafe(_resolve, answers)
+
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: D102
+        pairs = call.context.invocation_metadata() or ()
+        return {key: value for key, value in pairs if isinstance(value, str)}
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._serving = serving

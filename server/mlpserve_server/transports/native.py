@@ -8,7 +8,7 @@ transport or behind a proxy.
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -114,7 +114,7 @@ class NativeTransport:
                 if len(payload) > self._max_message:
                     self._fail(call_id, _too_large(len(payload), self._max_message))
                     continue
-                call = Call(payload, now, details[2] if details else None, call_id, method)
+                call = Call(payload, now, details[2] if details else None, call_id, method, details)
                 self._calls[call_id] = call
                 calls.append(call)
             elif (cancelled := self._calls.pop(call_id, None)) is not None:
@@ -128,6 +128,9 @@ class NativeTransport:
                 self._front.respond(call.handle, answer)
             else:
                 self._fail(call.handle, answer)
+
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: D102
+        return {key: value for key, value in call.context[0] if isinstance(value, str)} if call.context else {}
 
     def _fail(self, call_id: int, error: CallError) -> None:
         self._front.fail(call_id, error.code.value[0], str(error), error.trailing_metadata())

@@ -1,0 +1,21 @@
+"""The caller's trace context, handed on with each call where OpenTelemetry is installed."""
+
+try:
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ModuleNotFoundError:
+
+    def trace_metadata() -> tuple[tuple[str, str], ...]:
+        """Nothing: OpenTelemetry is not installed."""
+        return ()
+
+else:
+    _propagator = TraceContextTextMapPropagator()
+
+    def trace_metadata() -> tuple[tuple[str, str], ...]:
+        """`traceparent` of the current span, and `tracestate`; nothing outside of a span."""
+        if not trace.get_current_span().get_span_context().is_valid:
+            return ()
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier)
+        return tuple(carrier.items())

@@ -1,0 +1,112 @@
+"""Logs and traces of real servers: what a person or a collector gets to see."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from tests.support.grpc_calls import PREDICT, channel, pixels, stub
+from tests.support.mnist import test_images as mnist_images
+from tests.support.processes import ServerProcess, run
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_client import Client
+
+ONE = pb.PredictRequest(images=pixels(mnist_images()[:1]))
+
+
+def _lines(process: ServerProcess) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in process.log.splitlines()]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_json_log(transport: str, workers: int, store: Path, tmp_path: Path) -> None:
+    flags = ["--transport", transport, "--workers", workers, "--log-format", "json"]
+    with ServerProcess(tmp_path, store, *flags) as process:
+        process.terminate()
+        assert process.wait() == 0
+        lines = _lines(process)
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    assert len({line["worker"] for line in lines if "proven in" in line["message"] and workers > 1}) in (0, workers)
+    assert lines[-1]["message"] == "drained; every accepted request was answered"
+
+
+def test_failed_requests_are_sampled_with_their_ids(transport: str, store: Path, tmp_path: Path) -> None:
+    flags = ["--transport", transport, "--log-format", "json"]
+    with ServerProcess(tmp_path, store, *flags) as process, channel(process.address) as opened:
+        method = opened.unary_unary(PREDICT)
+        for number in range(50):
+            with pytest.raises(grpc.RpcError):
+                method(b"\x1a\x01x", metadata=[("x-request-id", f"r{number}")], timeout=10)
+        lines = [line for line in _lines(process) if line["message"] == "failed request"]
+    assert 1 <= len(lines) <= 5
+    assert lines[0] | {"time": ""} == {
+        "time": "",
+        "level": "warning",
+        "message": "failed request",
+        "method": "Predict",
+        "request_id": "r0",
+        "images": 1,
+        "code": "INVALID_ARGUMENT",
+        "reason": "images: 1 bytes are not a whole number of 28x28 images (784 bytes each)",
+        "others_like_it": 0,
+    }
+
+
+def test_slow_requests_are_told(transport: str, slow_store: Path, tmp_path: Path) -> None:
+    flags = ["--model", "slow", "--transport", transport, "--threads", 1, "--slow-request", 0.05]
+    with ServerProcess(tmp_path, slow_store, *flags) as process, stub(process.address) as caller:
+        request = pb.PredictRequest(images=bytes(784 * 4096))
+        caller.Predict(request, metadata=[("x-request-id", "big")], timeout=60)
+        process.wait_for_log("slow request method=Predict request_id=big images=4096 queue_seconds=")
+        assert "batch_images=4096" in process.log
+
+
+def test_trace(transport: str, store: Path, tmp_path: Path) -> None:
+    """client → queue → run, with the batch's span linked to the requests in it."""
+    spans_file = tmp_path / "spans"
+    tracer = TracerProvider().get_tracer("test")
+    with (
+        ServerProcess(tmp_path, store, "--transport", transport, "--trace", spans_file) as process,
+        Client(process.address) as client,
+    ):
+        client.predict(mnist_images()[:1])  # outside of a span
+        with tracer.start_as_current_span("caller") as caller:
+            client.predict(mnist_images()[:3])
+        process.terminate()
+        assert process.wait() == 0
+    spans = {span["name"]: span for span in map(json.loads, spans_file.read_text().splitlines())}
+    request, queue, run_span, batch = (
+        spans.pop(name) for name in ("mlpserve.v1.ClassifierService/Predict", "queue", "run", "batch")
+    )
+    assert spans == {}
+    context = caller.get_span_context()
+    assert request["context"]["trace_id"] == queue["context"]["trace_id"] == f"0x{context.trace_id:032x}"
+    assert request["parent_id"] == f"0x{context.span_id:016x}"
+    assert request["kind"] == "SpanKind.SERVER"
+    assert request["attributes"]["mlpserve.images"] == 3
+    assert queue["parent_id"] == run_span["parent_id"] == request["context"]["span_id"]
+    assert [link["context"]["span_id"] for link in run_span["links"]] == [batch["context"]["span_id"]]
+    assert [link["context"]["span_id"] for link in batch["links"]] == [request["context"]["span_id"]]
+    assert batch["parent_id"] is None
+    assert request["start_time"] <= queue["end_time"] <= run_span["end_time"] == request["end_time"]
+    assert request["resource"]["attributes"]["service.name"] == "mlpserve"
+
+
+def test_calls_that_are_not_sampled_make_no_spans(store: Path, tmp_path: Path) -> None:
+    spans_file = tmp_path / "spans"
+    with ServerProcess(tmp_path, store, "--trace", spans_file) as process, stub(process.address) as caller:
+        for parent in ("00-" + "1" * 32 + "-" + "2" * 16 + "-00", "nonsense", "00-zz"):
+            caller.Predict(ONE, metadata=[("traceparent", parent)], timeout=10)
+    assert spans_file.read_text() == ""
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_a_trace_file_that_cannot_be_written(store: Path, tmp_path: Path) -> None:
+    result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", "--trace", tmp_path / "no/such")
+    assert result.returncode == 1
+    assert "No such file or directory; expected otlp, or a file that can be written" in result.stderr
+    assert "Traceback" not in result.stderr
