@@ -4,13 +4,16 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER_LIMIT = 400_000_000  # bytes
+SERVER_LIMIT, GPU_SERVER_LIMIT = 400_000_000, 2_000_000_000  # bytes
 
 
 def _docker(*arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
@@ -73,3 +76,68 @@ def test_gpu_file_is_valid(project: list[str]) -> None:
     assert result.returncode == 0, result.stderr
     assert "driver: nvidia" in result.stdout
     assert "RUNTIME: gpu" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def open_store(store: Path) -> Iterator[Path]:
+    """A copy of the store that a container's user may read."""
+    with tempfile.TemporaryDirectory(prefix="mlpserve-compose-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(shutil.copytree(store, Path(folder) / "store"))
+
+
+@pytest.mark.compose
+@pytest.mark.timeout(1800)
+def test_gpu_image_is_small_and_fails_closed(project: list[str], open_store: Path) -> None:
+    """The real GPU build of ONNX Runtime, on a machine without a GPU."""
+    arguments = ["--build-arg", "RUNTIME=gpu", "--file", "server/Dockerfile", "--tag", "mlpserve-server-gpu", "."]
+    built = _docker("build", *arguments)
+    assert built.returncode == 0, built.stderr[-3000:]
+    assert json.loads(_docker("image", "inspect", "mlpserve-server-gpu").stdout)[0]["Size"] <= GPU_SERVER_LIMIT
+    command = ["run", "--rm", "--volume", f"{open_store}:/store:ro", "mlpserve-server-gpu", "--store", "/store"]
+    refused = _docker(*command, "--device", "cuda", timeout=120)
+    if "Serving mnist" in refused.stdout:
+        pytest.skip("there is a GPU here")
+    assert refused.returncode == 1
+    last = refused.stderr.strip().splitlines()[-1]
+    assert "--device cuda:" in last, refused.stderr
+    assert "Use --device cpu, or auto to take a GPU only where there is one" in last
+    assert "Traceback" not in refused.stderr
+    # auto serves on the CPU, and says why.
+    name = "mlpserve-test-gpu-auto"
+    try:
+        started = _docker("run", "--detach", "--name", name, *command[2:], "--workers", "1")
+        assert started.returncode == 0, started.stderr
+        deadline = time.monotonic() + 60
+        while "Serving mnist" not in (log := _docker("logs", name)).stdout:
+            assert time.monotonic() < deadline, log.stderr
+            time.sleep(0.5)
+        assert "device auto: serving on the CPU: " in log.stderr
+    finally:
+        _docker("rm", "--force", name)
+
+
+@pytest.mark.compose
+@pytest.mark.timeout(1800)
+def test_gateway_profile_answers_json(project: list[str]) -> None:
+    """After the first test has filled the store."""
+    up = _docker(*project, "--profile", "gateway", "up", "--build", "--detach", "server", "gateway")
+    assert up.returncode == 0, up.stderr[-3000:]
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:8080/v1/models/mnist", timeout=5) as answer:
+                manifest = json.load(answer)["manifest"]
+                break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    assert manifest["model"] == "mnist"
+
+
+@pytest.mark.compose
+def test_observability_profile_is_valid(project: list[str]) -> None:
+    result = _docker(*project, "--profile", "observability", "config")
+    assert result.returncode == 0, result.stderr
+    assert "prom/prometheus" in result.stdout
+    assert "grafana/grafana" in result.stdout

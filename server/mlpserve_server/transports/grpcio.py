@@ -152,7 +152,8 @@ class GrpcioTransport:
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
         answer: asyncio.Future[bytes | CallError] = self._aio.loop.create_future()
-        call = Call(payload, self._last_call, context.time_remaining(), answer, method, context)
+        sent = context.invocation_metadata()  # gRPC frees it when the call ends
+        call = Call(payload, self._last_call, context.time_remaining(), answer, method, sent)
         self._open_calls += 1
         self._arrived.put(call)
         try:
@@ -181,8 +182,7 @@ class GrpcioTransport:
             self._aio.loop.call_soon_threadsafe(_resolve, answers)
 
     def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: D102
-        pairs = call.context.invocation_metadata() or ()
-        return {key: value for key, value in pairs if isinstance(value, str)}
+        return {key: value for key, value in call.context or () if isinstance(value, str)}
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._serving = serving
