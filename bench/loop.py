@@ -15,6 +15,7 @@ from mlpserve.v1.classifier_pb2 import PredictRequest
 from mlpserve_server.batching import BatchingLoop
 from mlpserve_server.loading import load
 from mlpserve_server.metrics import Metrics
+from mlpserve_server.request_log import RequestLog
 from mlpserve_server.store import Store
 from mlpserve_server.transports.base import Answer, Call
 
@@ -34,7 +35,7 @@ class EndlessTransport:
 
     def receive(self, timeout: float) -> list[Call]:
         now = time.monotonic()
-        return [Call(PAYLOAD, now, None, index) for index in range(self._calls)]
+        return [Call(PAYLOAD, now, None, index, 0, None) for index in range(self._calls)]
 
     def send(self, answers: list[Answer]) -> None:
         pass
@@ -52,7 +53,16 @@ def main() -> None:
     print("| calls in a batch | loop, µs a call | Run, µs a call | rest, µs a call |")
     print("|--:|--:|--:|--:|")
     for calls in (1, 16, 256):
-        loop = BatchingLoop(EndlessTransport(calls), Metrics(), max_batch=256, max_request=4096, max_queue=16384)
+        log = RequestLog(lambda _: {}, 1.0)
+        loop = BatchingLoop(
+            EndlessTransport(calls),
+            Metrics(),
+            max_batch=256,
+            max_request=4096,
+            max_queue=16384,
+            request_log=log,
+            tracing=None,
+        )
         loop.serve(model)
         images = np.zeros((calls, 784), np.uint8)
         whole = fastest(loop._run_once, calls)

@@ -31,6 +31,9 @@ class Reply(Protocol):
     def encode(self, predictions: Predictions, start: int, stop: int) -> bytes:
         """The reply for rows start to stop of a batch."""
 
+    def encode_singles(self, predictions: Predictions) -> list[bytes]:
+        """The replies to a batch of requests with one image each, which all want this reply."""
+
 
 class Request(NamedTuple):
     """A checked request.
@@ -144,6 +147,9 @@ class Encoder:
         """One reply for each request, whose images are the batch's next `size` rows."""
         if len(requests) > 1 and len(predictions.class_ids) == len(requests) and all(map(_is_short, requests)):
             return self._encode_singles(predictions)
+        reply = requests[0].reply
+        if reply is not None and all(request.reply is reply and request.size == 1 for request in requests):
+            return reply.encode_singles(predictions)
         replies, stop = [], 0
         for request in requests:
             start, stop = stop, stop + request.size

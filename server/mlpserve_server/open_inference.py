@@ -58,6 +58,23 @@ class Plan(NamedTuple):
             getattr(output.contents, CONTENTS[output.datatype]).extend(column.ravel().tolist())
         return response.SerializeToString()
 
+    def encode_singles(self, predictions: Predictions) -> list[bytes]:
+        """The replies to requests of one image each: rows of one array."""
+        count = len(predictions.class_ids)
+        if self.typed or count == 1:
+            return [self.encode(predictions, row, row + 1) for row in range(count)]
+        columns = [getattr(predictions, name).view(np.uint8).reshape(count, -1) for name in self.outputs]
+        template, places = bytearray(self.head), []
+        for column in columns:
+            template += field(RAW_OUTPUT_TAG, bytes(column.shape[1]))
+            places.append(len(template) - column.shape[1])
+        rows = np.empty((count, len(template)), np.uint8)
+        rows[:] = np.frombuffer(template, np.uint8)
+        for place, column in zip(places, columns, strict=True):
+            rows[:, place : place + column.shape[1]] = column
+        buffer, length = rows.tobytes(), len(template)
+        return [buffer[start : start + length] for start in range(0, count * length, length)]
+
 
 class InferDecoder:
     """Parses and checks ModelInfer requests for one model.

@@ -143,6 +143,23 @@ def test_known_headers_change_nothing(model: LoadedModel, data: st.DataObject) -
         assert said[0] == said[1]
 
 
+@pytest.mark.parametrize("outputs", [(), ("scores",), ("probabilities", "class_ids")])
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_batch_of_singles_is_encoded_as_one_by_one(model: LoadedModel, outputs: tuple[str, ...], raw: bool) -> None:
+    decoder = InferDecoder(model, 16)
+    requests = [decoder.decode(_infer(IMAGES[i : i + 1], *outputs, raw=raw).SerializeToString()) for i in range(5)]
+    predictions = model.predict(np.ascontiguousarray(IMAGES).reshape(5, 784)).copy()
+    together = Encoder(model).encode(requests, predictions)
+    assert together == [request.reply.encode(predictions, i, i + 1) for i, request in enumerate(requests)]  # type: ignore[union-attr]
+    # The second of a form is known by its header, so those that follow share their reply.
+    if raw:
+        assert requests[1].reply is requests[2].reply
+        assert Encoder(model).encode(requests[1:], predictions.first(4)) == [
+            requests[1].reply.encode(predictions, i, i + 1)  # type: ignore[union-attr]
+            for i in range(4)
+        ]
+
+
 def test_both_protocols_share_a_batch(model: LoadedModel) -> None:
     decoder = InferDecoder(model, 16)
     from mlpserve_server.codec import Decoder, assemble
