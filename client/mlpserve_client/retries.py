@@ -23,16 +23,20 @@ class RetryBudget:
 
     def add(self) -> None:
         """Count a call's first attempt."""
-        now = time.monotonic()
-        self._left = min(BUDGET_MOST, self._left + BUDGET_SHARE + (now - self._counted) * BUDGET_PER_SECOND)
-        self._counted = now
+        self._earn(BUDGET_SHARE)
 
     def take(self) -> bool:
         """Pay for a retry; False when nothing is left for one."""
+        self._earn(0.0)
         if self._left < 1:
             return False
         self._left -= 1
         return True
+
+    def _earn(self, retries: float) -> None:
+        now = time.monotonic()
+        self._left = min(BUDGET_MOST, self._left + retries + (now - self._counted) * BUDGET_PER_SECOND)
+        self._counted = now
 
 
 class Attempts:

@@ -32,7 +32,7 @@ CONTENTS = {
     **{"INT64": "int64_contents", "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents"},
 }
 RAW_OUTPUT_TAG = b"\x32"  # of ModelInferResponse: field 6, length-delimited
-MOST_HEADERS = 256  # kept; a client that varies its headers costs parsing, not memory
+MOST_HEADERS, LONGEST_HEADER = 256, 1024  # kept, bytes; clients that vary theirs cost parsing, not memory
 
 
 class Plan(NamedTuple):
@@ -117,7 +117,7 @@ class InferDecoder:
         plan = self._plan(request, count)
         raw = request.raw_input_contents[0] if request.raw_input_contents else b""
         plain = tensor.datatype == "UINT8" and raw and payload.endswith(raw) and not request.id
-        if plain and self._kept < MOST_HEADERS:
+        if plain and self._kept < MOST_HEADERS and len(payload) - len(raw) <= LONGEST_HEADER:
             self._known.setdefault(len(payload), []).append((payload[: -len(raw)], count, plan))
             self._kept += 1
         return Request(images, count, 1, False, plan)

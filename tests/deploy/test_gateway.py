@@ -245,16 +245,6 @@ def test_a_server_dies_and_comes_back_under_load(store: Path, transport: str, wa
     assert back > 0, "the one that came back takes part again"
 
 
-def test_budget_bounds_what_a_client_retries() -> None:
-    from mlpserve_client.retries import BUDGET_MOST, RetryBudget
-
-    budget = RetryBudget()
-    assert sum(budget.take() for _ in range(2000)) == BUDGET_MOST
-    for _ in range(10):
-        budget.add()
-    assert 2 <= sum(budget.take() for _ in range(2000)) <= 4
-
-
 def test_a_client_balances(store: Path, tmp_path: Path) -> None:
     """Two servers under one name: both answer about half of a single client's calls."""
     metrics = [f"127.0.0.1:{free_port()}" for _ in range(2)]

@@ -160,6 +160,17 @@ def test_a_batch_of_singles_is_encoded_as_one_by_one(model: LoadedModel, outputs
         ]
 
 
+def test_headers_that_are_kept_are_bounded(model: LoadedModel) -> None:
+    decoder = InferDecoder(model, 16)
+    for number in range(2000):
+        request = _infer(IMAGES[:1])
+        request.parameters["x"].string_param = "y" * number
+        decoder.decode(request.SerializeToString())
+    kept = [header for entries in decoder._known.values() for header, _, _ in entries]
+    assert len(kept) == 256
+    assert max(map(len, kept)) <= 1024
+
+
 def test_both_protocols_share_a_batch(model: LoadedModel) -> None:
     decoder = InferDecoder(model, 16)
     from mlpserve_server.codec import Decoder, assemble
