@@ -33,7 +33,7 @@ def main() -> None:
     try:
         from mlpserve_server import logs
         from mlpserve_server.errors import StartupError
-        from mlpserve_server.resources import default_workers, freeze_heap
+        from mlpserve_server.resources import default_workers, settle
         from mlpserve_server.server import Server
 
         config = _parse(sys.argv[1:])
@@ -53,7 +53,7 @@ def main() -> None:
     except StartupError as error:
         server.stop()
         _exit(COULD_NOT_START, str(error))
-    freeze_heap()
+    settle()
     print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
     stop.wait()
     logging.info("draining: finishing accepted requests")

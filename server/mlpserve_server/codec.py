@@ -64,12 +64,7 @@ class Decoder:
     def __init__(self, model: LoadedModel, max_request: int) -> None:
         self._model = model
         self._max_request = max_request
-        # Length of a message that holds n images and nothing else → its header and n.
-        self._plain: dict[int, tuple[bytes, int]] = {}
-        for count in range(1, max_request + 1):
-            size = count * model.pixels
-            header = IMAGES_TAG + _varint(size)
-            self._plain[len(header) + size] = header, count
+        self._plain = _plain_headers(model.pixels, max_request)
 
     def decode(self, payload: bytes) -> Request:
         """Parse and check one request.
@@ -104,6 +99,16 @@ class Decoder:
         if request.top_k > model.classes:
             raise InvalidRequest("top_k", f"{request.top_k} classes asked for; the model has {model.classes}")
         return Request(images, count, max(request.top_k, 1), request.probabilities)
+
+
+@lru_cache(maxsize=4)
+def _plain_headers(pixels: int, max_request: int) -> dict[int, tuple[bytes, int]]:
+    """Length of a message that holds n images and nothing else → its header and n; the same for every version."""
+    plain = {}
+    for count in range(1, max_request + 1):
+        header = IMAGES_TAG + _varint(count * pixels)
+        plain[len(header) + count * pixels] = header, count
+    return plain
 
 
 def check_model(name: str, version: int, model: LoadedModel) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mlpserve_server import logs
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import StartupError
-from mlpserve_server.resources import freeze_heap
+from mlpserve_server.resources import settle
 from mlpserve_server.server import Server
 from mlpserve_server.signals import Stop, stop_on_signals
 
@@ -30,7 +30,7 @@ def main() -> None:
         server.stop()
         _say({"failed": str(error)})
         sys.exit(1)
-    freeze_heap()
+    settle()
     _say({"ready": {"model": model.ref.name, "version": model.ref.version, "precision": model.precision_name}})
     threading.Thread(target=_obey, args=(server, stop), daemon=True).start()
     stop.wait()
