@@ -13,6 +13,7 @@ from mlpserve_server import promotion
 from mlpserve_server.errors import ArtifactError, StartupError
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
+from mlpserve_server.resources import yield_to_others
 from mlpserve_server.store import Store, Version
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Follower:
             self._thread.join()
 
     def _follow(self) -> None:
+        yield_to_others()
         while not self._stop.wait(self._poll):
             try:
                 self._look()
