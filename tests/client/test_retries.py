@@ -9,7 +9,7 @@ def test_budget_bounds_what_a_client_retries(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(retries.time, "monotonic", lambda: now[0])
     budget = RetryBudget()
     assert sum(budget.take() for _ in range(2000)) == BUDGET_MOST
-    for _ in range(10):
+    for _ in range(12):  # 2.4
         budget.add()
     assert sum(budget.take() for _ in range(2000)) == 2
     now[0] += 3.0
