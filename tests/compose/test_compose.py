@@ -83,7 +83,9 @@ def open_store(store: Path) -> Iterator[Path]:
     """A copy of the store that a container's user may read."""
     with tempfile.TemporaryDirectory(prefix="mlpserve-compose-") as folder:
         Path(folder).chmod(0o755)
-        yield Path(shutil.copytree(store, Path(folder) / "store"))
+        copy = Path(shutil.copytree(store, Path(folder) / "store"))
+        copy.chmod(0o755)
+        yield copy
 
 
 @pytest.mark.compose
