@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from mlpserve.v1.artifact_pb2 import FileRole, GoldenAnswers, GoldenSamples, Precision
+from mlpserve.v1.artifact_pb2 import FileRole, GoldenSamples, Precision
 from mlpserve_server import cuda, outline, signing
 from mlpserve_server.config import split_device
 from mlpserve_server.errors import ArtifactError, DeviceError
 from mlpserve_server.model import CPU, CUDA, LoadedModel
 from mlpserve_server.resources import is_installed
-from mlpserve_server.runners import BoundRunner, DeviceRunner, Predictions, batch_sizes
+from mlpserve_server.runners import BoundRunner, DeviceRunner, batch_sizes
 from mlpserve_server.store import Version
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,14 @@ CUDA_OPTIONS = {
 
 
 def load(
-    version: Version, *, device: str, precision: str, max_batch: int, threads: int, public_key: str = ""
+    version: Version,
+    *,
+    device: str,
+    precision: str,
+    max_batch: int,
+    threads: int,
+    public_key: str = "",
+    pause: float = 0.0,
 ) -> LoadedModel:
     """Load a version and prove it.
 
@@ -51,6 +58,8 @@ def load(
         max_batch: most images in one Run.
         threads: of ONNX Runtime on the CPU.
         public_key: PEM file of the key that must have signed the version; empty: no signature is asked for.
+        pause: seconds to rest after each step of the proof, so that calls which another model answers meanwhile wait
+            for one short step and not for all of them.
 
     Raises:
         ArtifactError: a file is damaged, the signature is missing or wrong, or the answers are not the golden ones.
@@ -72,8 +81,9 @@ def load(
     for name in names:
         try:
             session = _session(version, ROLES[PRECISIONS[name]], provider, threads, index)
+            time.sleep(pause)
             model = _model(version, PRECISIONS[name], session, index, max_batch)
-            _prove(model, golden)
+            _prove(model, golden, pause)
         except ArtifactError as error:
             if len(names) == 1 or name == "fp32":
                 raise
@@ -175,53 +185,74 @@ def _check_signature(version: Version, session: ort.InferenceSession) -> None:
         raise ArtifactError(f"{version.folder}: the graph has {found}, the manifest promises {expected}")
 
 
-def _prove(model: LoadedModel, golden: GoldenSamples) -> None:
+class _Golden:
+    """The answers that one file must give to the golden images.
+
+    Args:
+        golden: the artifact's golden samples.
+        model: whose file it is.
+
+    Raises:
+        ArtifactError: there are none.
+    """
+
+    def __init__(self, golden: GoldenSamples, model: LoadedModel) -> None:
+        answers = next((a for a in golden.answers if a.precision == model.precision), None)
+        if answers is None or len(golden.images) == 0 or len(golden.images) % model.pixels:
+            raise ArtifactError(f"{model.version.folder}: no golden samples for this file; publish the model again")
+        self.images = np.frombuffer(golden.images, np.uint8).reshape(-1, model.pixels)
+        self._class_ids = np.array(answers.class_ids, np.int32)
+        self._probabilities = np.array(answers.probabilities, np.float32).reshape(-1, model.classes)
+        self._tolerance = answers.tolerance
+        # Where two classes are as good as equal, as they may be for an extreme image, either may come first.
+        runner_up = np.partition(self._probabilities, -2, axis=1)[:, -2]
+        self._clear = self._probabilities.max(axis=1) - runner_up > 2 * answers.tolerance
+
+    def compare(self, model: LoadedModel, rows: npt.NDArray[np.int64]) -> None:
+        """Run some of the images, all in one batch, and hold the answers against the published ones.
+
+        Raises:
+            ArtifactError: the Run fails, or an answer is another.
+        """
+        try:
+            predictions = model.predict(self.images[rows])
+        except Exception as error:
+            raise ArtifactError(
+                f"{model.version.folder}: a Run of {len(rows)} images failed: {_first_line(error)}"
+            ) from error
+        difference = float(np.abs(predictions.probabilities - self._probabilities[rows]).max())
+        clear = self._clear[rows]
+        # Written so that NaN fails too.
+        if not (
+            difference <= self._tolerance and np.array_equal(predictions.class_ids[clear], self._class_ids[rows][clear])
+        ):
+            name = Precision.Name(model.precision)
+            raise ArtifactError(
+                f"{model.version.folder}: {name} does not give its golden answers with {model.provider} at batch size "
+                f"{len(rows)}: probabilities differ by up to {difference:.2g} (allowed {self._tolerance:.2g}). "
+                "The file or this machine's ONNX Runtime is wrong; the version is not served"
+            )
+
+
+def _prove(model: LoadedModel, samples: GoldenSamples, pause: float) -> None:
     """Run the golden samples at every warmed batch size.
 
     Raises:
         ArtifactError: an answer is not the published one.
     """
-    answers = next((a for a in golden.answers if a.precision == model.precision), None)
-    if answers is None or len(golden.images) == 0 or len(golden.images) % model.pixels:
-        raise ArtifactError(f"{model.version.folder}: no golden samples for this file; publish the model again")
-    images = np.frombuffer(golden.images, np.uint8).reshape(-1, model.pixels)
-
-    few = np.arange(min(PROOF_IMAGES, len(images)))
-    model.proof = lambda loaded: _compare(loaded, answers, few, loaded.predict(images[few]), len(few))
+    golden = _Golden(samples, model)
+    few = np.arange(min(PROOF_IMAGES, len(golden.images)))
+    model.proof = lambda loaded: golden.compare(loaded, few)
     for size in batch_sizes(model.max_batch):
-        for rows in _windows(len(images), size):
-            try:
-                predictions = model.predict(images[rows])
-            except Exception as error:
-                raise ArtifactError(
-                    f"{model.version.folder}: a Run of {size} images failed: {_first_line(error)}"
-                ) from error
-            _compare(model, answers, rows, predictions, size)
+        for rows in _windows(len(golden.images), size):
+            golden.compare(model, rows)
+            time.sleep(pause)
 
 
 def _windows(samples: int, size: int) -> Iterator[npt.NDArray[np.int64]]:
     """Row numbers in groups of `size` that cover every sample at least once, wrapping round."""
     for start in range(0, samples, size):
         yield np.arange(start, start + size) % samples
-
-
-def _compare(
-    model: LoadedModel, answers: GoldenAnswers, rows: npt.NDArray[np.int64], predictions: Predictions, size: int
-) -> None:
-    expected_ids = np.array(answers.class_ids, np.int32)[rows]
-    expected = np.array(answers.probabilities, np.float32).reshape(-1, model.classes)[rows]
-    difference = float(np.abs(predictions.probabilities - expected).max())
-    # Where two classes are as good as equal, as they may be for an extreme image, either may come first.
-    runner_up = np.partition(expected, -2, axis=1)[:, -2]
-    clear = expected.max(axis=1) - runner_up > 2 * answers.tolerance
-    # Written so that NaN fails too.
-    if not (difference <= answers.tolerance and np.array_equal(predictions.class_ids[clear], expected_ids[clear])):
-        name = Precision.Name(model.precision)
-        raise ArtifactError(
-            f"{model.version.folder}: {name} does not give its golden answers with {model.provider} at batch size "
-            f"{size}: probabilities differ by up to {difference:.2g} (allowed {answers.tolerance:.2g}). "
-            "The file or this machine's ONNX Runtime is wrong; the version is not served"
-        )
 
 
 def _faster(models: list[LoadedModel]) -> LoadedModel:

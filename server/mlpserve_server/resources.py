@@ -1,6 +1,7 @@
 """How many CPUs this process may use: the container's share, not the host's cores."""
 
 import contextlib
+import functools
 import gc
 import math
 import os
@@ -44,6 +45,7 @@ def yield_to_others() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
 
 
+@functools.cache  # it reads folders, and a reload asks it beside the calls that are answered
 def is_installed(distribution: str) -> bool:
     """Whether a distribution is in this environment."""
     try:

@@ -26,6 +26,7 @@ from mlpserve_server.transports import Transport, open_transport
 
 log = logging.getLogger(__name__)
 
+PROOF_PAUSE = 0.0005  # seconds between two steps of a proof beside the model that serves
 MESSAGE_OVERHEAD = 4096  # bytes of a request beside its images
 LARGEST_MESSAGE = 2**31 - 1  # bytes, of gRPC and protobuf
 
@@ -179,8 +180,9 @@ class Server:
         """Load a version and prove it."""
         config, started = self.config, time.monotonic()
         threads = config.threads or max(1, cpu_count() - 1)
-        device, precision = config.device, config.precision
+        device, precision, pause = config.device, config.precision, 0.0
         if self.model is not None:
+            pause = PROOF_PAUSE
             device = self.model.device  # a GPU that has become too full does not turn this server into one on the CPU
             if precision == "auto":
                 precision = self.model.precision_name  # measuring beside the model that serves would measure both
@@ -191,6 +193,7 @@ class Server:
             max_batch=config.max_batch,
             threads=threads,
             public_key=config.require_signature,
+            pause=pause,
         )
         log.info(
             "%s version %d proven in %.2f s: %s, %s, %d threads",
