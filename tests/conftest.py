@@ -7,8 +7,8 @@ import pytest
 from tests.support.mnist import write_class_folders
 from tests.support.processes import ServerProcess
 
-from mlpserve_trainer.cli import train
 from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.job import train
 
 
 @pytest.fixture(scope="session")

@@ -40,14 +40,14 @@ def test_a_folder_of_images_is_trained_and_published(tmp_path: Path) -> None:
     present = {str(path.relative_to(published)) for path in published.rglob("*") if path.is_file()}
     assert present - listed == {"manifest.json", "manifest.sha256"}
     report = (published / "report.html").read_text()
-    assert report.count("data:image/png;base64,") == 4
+    assert report.count("data:image/png;base64,") == 7
     assert "784-32-16-4" in (published / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["--data", "nowhere"], 1, "neither a folder nor one of"),
+        (["--data", "nowhere"], 1, "neither a folder or file nor one of"),
         (["--epochs", "0"], 2, "--epochs must be at least 1"),
         (["--hidden", "a,b"], 2, "argument --hidden"),
         (["--activation", "swish"], 2, "invalid choice: 'swish'"),
@@ -95,3 +95,36 @@ def test_config_checks_values() -> None:
         TrainConfig(validation=0)
     with pytest.raises(ConfigError, match="--image-size"):
         TrainConfig(image_size=(0, 3))
+
+
+def test_tensorboard_logs_can_be_read(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = write_class_folders(tmp_path / "digits", per_class=20, classes=2)
+    flags = ["--store", tmp_path / "s", "--data", folder, "--epochs", 3, "--validation", 0.2]
+    flags += ["--calibrate", "no", "--batch-size", 8]
+    teachers = ["--teachers", 1, "--teacher-epochs", 2, "--teacher-hidden", 16]
+    result = run("mlpserve-train", *flags, *teachers, "--tensorboard", tmp_path / "logs")
+    assert result.returncode == 0, result.stderr
+    (log,) = (tmp_path / "logs").iterdir()
+    assert log.name.startswith("digits-")
+    events = EventAccumulator(str(log))
+    events.Reload()
+    assert [event.step for event in events.Scalars("accuracy/validation")] == [1, 2, 3]
+    assert len(events.Scalars("teacher-1-of-1/loss/training")) == 2
+
+
+def test_the_manifest_records_recipe_teachers_and_calibration(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "digits", per_class=30, classes=4)
+    flags = ["--store", tmp_path / "s", "--data", folder, "--recipe", "accurate", "--epochs", 30, "--validation", 0.2]
+    flags += ["--batch-size", 8, "--teacher-hidden", "32,16", "--teacher-epochs", 20]
+    result = run("mlpserve-train", *flags, "--hidden", 32)
+    assert result.returncode == 0, result.stderr
+    assert "Teacher 1/1 Epoch 20 " in result.stdout
+    training = json.loads((tmp_path / "s/digits/1/manifest.json").read_text())["training"]
+    assert (training["recipe"], training["teachers"], training["teacherLayers"]) == ("accurate", 1, [784, 32, 16, 4])
+    assert training["temperature"] > 0
+    assert training["warp"] == 1
+    card = (tmp_path / "s/digits/1/MODEL_CARD.md").read_text()
+    assert "recipe accurate: 30 epochs" in card
+    assert "mean answers of 1 larger\nnetwork (784-32-16-4)" in card

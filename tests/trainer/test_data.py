@@ -10,7 +10,7 @@ from tests.support import mnist
 
 from mlpserve_client.prepare import to_grey as client_to_grey
 from mlpserve_trainer.data import Dataset, load
-from mlpserve_trainer.data import to_grey as trainer_to_grey
+from mlpserve_trainer.data.pictures import to_grey as trainer_to_grey
 from mlpserve_trainer.errors import DataError
 
 
@@ -103,7 +103,7 @@ def test_offline_download_says_what_to_do(name: str, tmp_path: Path, monkeypatch
 
 
 def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither a folder nor one of mnist, fashion-mnist"):
+    with pytest.raises(DataError, match="neither a folder or file nor one of mnist, fashion-mnist"):
         _load("nothing-here", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty.*one folder of images for each class"):

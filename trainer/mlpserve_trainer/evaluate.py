@@ -13,6 +13,7 @@ import onnxruntime as ort
 import torch
 
 from mlpserve.v1.artifact_pb2 import GoldenAnswers, GoldenSamples, Precision, Reference
+from mlpserve_trainer import calibrate
 from mlpserve_trainer.data import Split
 from mlpserve_trainer.errors import GateError
 from mlpserve_trainer.mlp import Classifier
@@ -53,6 +54,7 @@ class Evaluated:
         max_difference: largest absolute difference of a probability from PyTorch's.
         agreement: share with the same class as PyTorch's, 0 to 1.
         confusion: [C, C] counts, row = true class, column = answer.
+        calibration_error: expected calibration error, 0 to 1.
     """
 
     precision: Precision
@@ -61,6 +63,7 @@ class Evaluated:
     max_difference: float
     agreement: float
     confusion: npt.NDArray[np.int64]
+    calibration_error: float = 0.0
 
 
 def evaluate(exported: Exported, classifier: Classifier, test: Split) -> Evaluated:
@@ -84,6 +87,7 @@ def evaluate(exported: Exported, classifier: Classifier, test: Split) -> Evaluat
         max_difference=float(np.abs(probabilities - reference).max()),
         agreement=float((class_ids == reference.argmax(axis=1)).mean()),
         confusion=np.bincount(targets * classes + class_ids, minlength=classes**2).reshape(classes, classes),
+        calibration_error=calibrate.calibration_error(probabilities, targets),
     )
 
 
@@ -164,10 +168,7 @@ def reference(exported: Exported, validation: Split, classes: int) -> Reference:
     """What a file answers to the validation images, for servers to measure drift against."""
     session = _session(exported.model)
     images = validation.images.numpy()
-    parts = [
-        session.run(["class_ids", "scores"], {"images": part})
-        for part in np.split(images, range(BATCH, len(images), BATCH))
-    ]
+    parts = [session.run(["class_ids", "scores"], {"images": part}) for part in np.split(images, _starts(len(images)))]
     class_ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     confidence = np.minimum((scores * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     return Reference(
@@ -176,6 +177,18 @@ def reference(exported: Exported, validation: Split, classes: int) -> Reference:
         confidence_counts=np.bincount(confidence, minlength=CONFIDENCE_BINS).tolist(),
         mean_ink=float(images.mean() / 255),
     )
+
+
+def answers(exported: Exported, images: Images) -> npt.NDArray[np.float32]:
+    """A file's probabilities [N, C] for images [N, D]."""
+    session = _session(exported.model)
+    parts = [session.run(["probabilities"], {"images": part})[0] for part in np.split(images, _starts(len(images)))]
+    result: npt.NDArray[np.float32] = np.concatenate(parts)
+    return result
+
+
+def _starts(count: int) -> range:
+    return range(BATCH, count, BATCH)
 
 
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:

@@ -11,8 +11,9 @@ Legend: N images, D pixels, C classes.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,11 @@ from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, Split
 from mlpserve_trainer.distributed import Group
 from mlpserve_trainer.errors import ConfigError
+from mlpserve_trainer.feed import Batch, Feed
 from mlpserve_trainer.mlp import MLP, Classifier, normalise
-from mlpserve_trainer.schedule import average_shares, one_cycle
-from mlpserve_trainer.steps import GraphSteps, ParallelSteps, PlainSteps
+from mlpserve_trainer.schedule import average_shares, constant, one_cycle
+from mlpserve_trainer.steps import GraphSteps, Objective, ParallelSteps, PlainSteps
+from mlpserve_trainer.warp import Warp
 
 EVALUATION_BATCH = 4096  # images; bounds the memory of a forward pass over a whole split
 
@@ -45,6 +48,27 @@ class Epoch:
     loss: float
     validation_loss: float
     validation_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Everything that a fit needs to go on after its last epoch as if nothing had happened.
+
+    Attributes:
+        weights, averages, best_weights: state dictionaries of the network.
+        steps: of the optimiser.
+        generators: states of the random generators.
+        history: the epochs so far.
+        seconds: wall-clock time so far.
+    """
+
+    weights: dict[str, Tensor]
+    averages: dict[str, Tensor]
+    best_weights: dict[str, Tensor]
+    steps: dict[str, Any]
+    generators: dict[str, Tensor]
+    history: tuple[Epoch, ...]
     seconds: float
 
 
@@ -97,6 +121,12 @@ def new_mlp(dataset: Dataset, config: TrainConfig) -> MLP:
     return MLP(dataset.rows * dataset.cols, config.hidden, classes, config.activation)
 
 
+def compute_type(name: str, device: torch.device) -> torch.dtype | None:
+    """The type of the matrix products while training; None for float32."""
+    native = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and native) else None
+
+
 def fit(
     mlp: MLP,
     dataset: Dataset,
@@ -105,17 +135,25 @@ def fit(
     on_epoch: Callable[[Epoch, Classifier], object] = lambda epoch, classifier: None,
     group: Group | None = None,
     graph: bool | None = None,
+    teachers: Sequence[Classifier] = (),
+    resume: Saved | None = None,
+    keep: Callable[[Saved], object] = lambda saved: None,
+    publish_on_interrupt: bool = False,
 ) -> Fit:
     """Train `mlp` and return the averaged weights of the epoch that was best on the validation split.
 
     Args:
-        mlp: the network, changed in place.
-        dataset: its training split is fitted, its validation split chooses the epoch, its test split is not touched.
-        config: epochs, batch size, rate, average, seed.
-        device: where the data and the network live during the fit.
-        on_epoch: called after each epoch with its figures and the averaged classifier, which it must not keep.
+        mlp: the network, as `new_mlp` makes it; its weights are changed.
+        dataset: train and validation splits are used, the test split is not touched.
+        config: settings of the run.
+        device: where to train.
+        on_epoch: called after each epoch with its figures and the averaged classifier on the device.
         group: the processes that train together, joined already; every one returns the same fit.
         graph: take the steps of `GraphSteps`; None: on a GPU that is not shared with a group.
+        teachers: fitted classifiers on the device whose mean answers are learnt in place of the labels.
+        resume: what `keep` was given last by a run with the same arguments that was interrupted.
+        keep: called after each epoch with what `resume` takes.
+        publish_on_interrupt: a KeyboardInterrupt after the first epoch ends the fit early rather than failing it.
     """
     group = group or Group()
     train, validation = dataset.train.to(device), dataset.validation.to(device)
@@ -126,41 +164,117 @@ def fit(
     averaged.mlp.load_state_dict(mlp.state_dict())
     averaged.requires_grad_(False).to(device)
 
-    count = config.epochs * -(-len(train) // config.batch_size)
-    schedule, shares = one_cycle(count, 2 * config.learning_rate), average_shares(count, config.average).tolist()
-    steps: PlainSteps | GraphSteps
-    if group.size > 1:
-        steps = ParallelSteps(mlp, averaged, train, schedule, shares, group.rank, group.size)
-    elif device.type == "cuda" if graph is None else graph:
-        steps = GraphSteps(mlp, averaged, train, schedule, shares)
-    else:
-        steps = PlainSteps(mlp, averaged, train, schedule, shares)
-    generator = torch.Generator(device=device).manual_seed(config.seed)
+    generators = {name: torch.Generator(device=device) for name in ("order", "warp")}
+    for offset, generator in enumerate(generators.values()):
+        generator.manual_seed(config.seed + offset * 2**32)
+    steps = _steps(mlp, averaged, train, dataset, config, group, generators["warp"], teachers, device, graph)
 
     history: list[Epoch] = []
     best_weights: dict[str, Tensor] = {}
-    started = time.perf_counter()
-    for number in range(1, config.epochs + 1):
+    spent = 0.0
+    if resume is not None:
+        mlp.load_state_dict(resume.weights)
+        averaged.mlp.load_state_dict(resume.averages)
+        steps.restore(resume.steps)
+        for name, generator in generators.items():
+            generator.set_state(resume.generators[name])
+        history, best_weights, spent = list(resume.history), resume.best_weights, resume.seconds
+
+    started = time.perf_counter() - spent
+    best: tuple[Epoch, dict[str, Tensor]] | None = None
+    if history:
+        best = max(history, key=_merit), best_weights
+
+    def run_epoch(number: int) -> tuple[Epoch, dict[str, Tensor]]:
+        """One epoch; returns the best one so far with its weights."""
         epoch_started = time.perf_counter()
-        order = torch.randperm(len(train), generator=generator, device=device)
-        progress = _progress(f"Epoch {number}/{config.epochs}", shown=group.rank == 0)
+        order = torch.randperm(len(train), generator=generators["order"], device=device)
+        batches = -(-len(train) // config.batch_size)
+        progress = _progress(f"Epoch {number}/{config.epochs}", batches, shown=group.rank == 0)
         mean_loss = steps.epoch(order, config.batch_size, progress).item() / len(train)
         seconds = time.perf_counter() - epoch_started
         epoch = Epoch(number, mean_loss, *validate(averaged, validation), seconds)
         history.append(epoch)
-        if epoch.validation_accuracy >= max(e.validation_accuracy for e in history):
-            best_weights = {name: value.clone() for name, value in averaged.mlp.state_dict().items()}
-        on_epoch(epoch, averaged)
+        if best is not None and _merit(best[0]) > _merit(epoch):
+            return best
+        return epoch, {name: value.clone() for name, value in averaged.mlp.state_dict().items()}
+
+    try:
+        for number in range(len(history) + 1, config.epochs + 1):
+            best = run_epoch(number)
+            keep(
+                Saved(
+                    weights=mlp.state_dict(),
+                    averages=averaged.mlp.state_dict(),
+                    best_weights=best[1],
+                    steps=steps.state(),
+                    generators={name: generator.get_state() for name, generator in generators.items()},
+                    history=tuple(history),
+                    seconds=time.perf_counter() - started,
+                )
+            )
+            on_epoch(history[-1], averaged)
+    except KeyboardInterrupt:
+        if best is None or not publish_on_interrupt:
+            raise
     elapsed = time.perf_counter() - started
-    averaged.mlp.load_state_dict(best_weights)
-    best = max(history, key=lambda e: (e.validation_accuracy, e.number))
-    return Fit(averaged.cpu().eval(), tuple(history), best, elapsed, device.type)
+    assert best is not None
+    averaged.mlp.load_state_dict(best[1])
+    return Fit(averaged.cpu().eval(), tuple(history), best[0], elapsed, device.type)
 
 
-def _progress(title: str, *, shown: bool) -> Callable[[Iterable[Tensor | int]], Iterable[Tensor | int]]:
+def _merit(epoch: Epoch) -> tuple[float, int]:
+    """By which the best epoch is chosen; of equal ones the last."""
+    return epoch.validation_accuracy, epoch.number
+
+
+def _steps(
+    mlp: MLP,
+    averaged: Classifier,
+    train: Split,
+    dataset: Dataset,
+    config: TrainConfig,
+    group: Group,
+    generator: torch.Generator,
+    teachers: Sequence[Classifier],
+    device: torch.device,
+    graph: bool | None,
+) -> PlainSteps | GraphSteps:
+    compute = compute_type(config.compute, device)
+    beyond = "zeros" if dataset.centred_ink else "border"
+    warp = Warp(dataset.rows, dataset.cols, config.warp, beyond, device) if config.warp else None
+    feed = Feed(
+        train,
+        dataset.mean,
+        dataset.deviation,
+        generator=generator,
+        warp=warp,
+        teachers=teachers,
+        temperature=config.temperature,
+        compute=compute,
+        rank=group.rank,
+        size=group.size,
+    )
+    count = config.epochs * -(-len(train) // config.batch_size)
+    if config.schedule == "constant":
+        schedule = constant(count, config.learning_rate)
+    else:
+        schedule = one_cycle(count, 2 * config.learning_rate)
+    shares = average_shares(count, config.average).tolist()
+    objective = Objective(config.temperature, config.label_smoothing, compute)
+    if group.size > 1:
+        return ParallelSteps(mlp, averaged.mlp, feed, objective, schedule, shares, group.size)
+    if device.type == "cuda" if graph is None else graph:
+        return GraphSteps(mlp, averaged.mlp, feed, objective, schedule, shares, device)
+    return PlainSteps(mlp, averaged.mlp, feed, objective, schedule, shares)
+
+
+def _progress(title: str, count: int, *, shown: bool) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
     """A bar on a terminal, nothing elsewhere."""
     disable = None if shown else True
-    return lambda steps: tqdm(steps, desc=title, unit="step", leave=False, disable=disable, file=sys.stderr)
+    return lambda batches: tqdm(
+        batches, desc=title, total=count, unit="step", leave=False, disable=disable, file=sys.stderr
+    )
 
 
 @torch.no_grad()

@@ -61,6 +61,11 @@ class MLP(nn.Module):
         logits: Tensor = last(x)
         return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
 
+    def first_activations(self, x: Tensor) -> Tensor:
+        """What the first layer's units answer to normalised pixels [N, D], [N, H]."""
+        activations: Tensor = self._activate(self.layers[0](x))
+        return activations
+
     def parameter_count(self) -> int:
         """Trainable parameters."""
         return sum(p.numel() for p in self.parameters())

@@ -50,6 +50,11 @@ def one_cycle(steps: int, peak: float) -> Schedule:
     )
 
 
+def constant(steps: int, rate: float) -> Schedule:
+    """One step size and Adam's usual momentum throughout."""
+    return Schedule(np.full(steps, rate), np.full(steps, 0.9))
+
+
 def _cosine(start: float, end: float, share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return end + (start - end) / 2 * (1 + np.cos(math.pi * share))
 
@@ -58,7 +63,7 @@ def average_shares(steps: int, decay: float) -> npt.NDArray[np.float64]:
     """How much of the present weights each step takes into their moving average, float64 [steps].
 
     The decay after t steps is (1 + t) / (10 + t) until it reaches `decay`, so that the first weights are soon
-    forgotten.
+    forgotten. Without a decay the average is the present weights.
     """
     taken = np.arange(1, steps + 1, dtype=np.float64)
     shares: npt.NDArray[np.float64] = 1 - np.minimum(decay, (1 + taken) / (10 + taken))

@@ -1,22 +1,50 @@
 """One epoch of optimiser steps, three ways of the same arithmetic: plain, data-parallel, and as a CUDA graph.
 
-All are Adam (Kingma and Ba 2015) on the one-cycle schedule, with an exponential moving average of the weights (Polyak
-and Juditsky 1992) beside it. Images, order, schedule and sums lie on the device, so no step waits for the host.
+All are Adam (Kingma and Ba 2015) on a schedule that is known beforehand, with an exponential moving average of the
+weights (Polyak and Juditsky 1992) beside it. Images, order, schedule and sums lie on the device, so no step waits for
+the host.
 
-Legend: N images, B images in a batch.
+Legend: B images in a batch, D pixels, C classes.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlpserve_trainer.data import Split
-from mlpserve_trainer.mlp import Classifier, normalise
+from mlpserve_trainer.feed import Batch, Feed
+from mlpserve_trainer.mlp import MLP
 from mlpserve_trainer.schedule import EPSILON, SECOND_MOMENT, Schedule
 
-Progress = Callable[[Iterable[Tensor | int]], Iterable[Tensor | int]]
+Progress = Callable[[Iterable[Batch]], Iterable[Batch]]
 WARM_UP_STEPS = 3  # before a capture: libraries choose their kernels and workspaces
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the steps descend: cross-entropy with the labels, or with the teachers' answers.
+
+    Attributes:
+        temperature: divides the logits where the targets are teachers' answers; its square keeps the gradients' size
+            (Hinton, Vinyals and Dean 2015).
+        smoothing: share of each label that is spread over all classes.
+        compute: precision of the matrix products; None for float32.
+    """
+
+    temperature: float = 1.0
+    smoothing: float = 0.0
+    compute: torch.dtype | None = None
+
+    def __call__(self, mlp: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss over a batch in nats, x [B, D], targets int64 [B] or float32 [B, C]."""
+        # Casts are not kept from one product to the next: a CUDA graph must repeat them.
+        with torch.autocast(x.device.type, self.compute, enabled=self.compute is not None, cache_enabled=False):
+            logits = mlp(x).float()
+        if targets.is_floating_point():
+            return nn.functional.cross_entropy(logits / self.temperature, targets) * self.temperature**2
+        return nn.functional.cross_entropy(logits, targets, label_smoothing=self.smoothing)
 
 
 class PlainSteps:
@@ -24,36 +52,45 @@ class PlainSteps:
 
     Args:
         mlp: the network that learns, on the device.
-        averaged: holds the moving average; a classifier of the same form on the same device.
-        train: the images, on the device.
+        averaged: holds the moving average; a network of the same form on the same device.
+        feed: the batches.
+        objective: the loss.
         schedule: of the whole run.
         shares: of the whole run, see `schedule.average_shares`.
     """
 
     def __init__(
-        self, mlp: nn.Module, averaged: Classifier, train: Split, schedule: Schedule, shares: list[float]
+        self, mlp: MLP, averaged: MLP, feed: Feed, objective: Objective, schedule: Schedule, shares: list[float]
     ) -> None:
-        self._mlp = mlp
-        self._averaged = averaged
-        self._train = train
-        self._schedule = schedule
+        self._mlp: nn.Module = mlp
+        self._feed = feed
+        self._objective = objective
+        self._rates, self._momenta = schedule.rates.tolist(), schedule.momenta.tolist()
         self._shares = shares
         self._weights: list[Tensor] = list(mlp.parameters())
-        self._averages: list[Tensor] = list(averaged.mlp.parameters())
-        self._optimiser = torch.optim.Adam(self._weights, lr=schedule.rates[0], eps=EPSILON, fused=True)
+        self._averages: list[Tensor] = list(averaged.parameters())
+        self._optimiser = torch.optim.Adam(self._weights, lr=float(schedule.rates[0]), eps=EPSILON, fused=True)
         self._taken = 0
 
     def epoch(self, order: Tensor, batch_size: int, progress: Progress) -> Tensor:
         """Take a step for each batch of `order`, int64 [N]; returns the sum of the images' losses, on the device."""
         loss_sum = torch.zeros((), device=order.device)
-        for batch in progress(torch.split(order, batch_size)):
-            assert isinstance(batch, Tensor)
+        for batch in progress(self._feed.batches(order, batch_size)):
             loss_sum += self._step(batch)
         return loss_sum
 
-    def _step(self, batch: Tensor) -> Tensor:
+    def state(self) -> dict[str, Any]:
+        """What a later run needs to go on as if it were this one."""
+        return {"optimiser": self._optimiser.state_dict(), "taken": self._taken}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._taken = state["taken"]
+
+    def _step(self, batch: Batch) -> Tensor:
         group, number = self._optimiser.param_groups[0], self._taken
-        group["lr"], group["betas"] = self._schedule.rates[number], (self._schedule.momenta[number], SECOND_MOMENT)
+        group["lr"], group["betas"] = self._rates[number], (self._momenta[number], SECOND_MOMENT)
         loss, shown = self._loss(batch)
         self._optimiser.zero_grad()
         loss.backward()
@@ -63,47 +100,46 @@ class PlainSteps:
         self._taken += 1
         return shown
 
-    def _loss(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss to descend, and the sum over the images to report."""
-        x = normalise(self._train.images[batch], self._averaged.mean, self._averaged.deviation)
-        loss = nn.functional.cross_entropy(self._mlp(x), self._train.targets[batch])
-        return loss, loss.detach() * len(batch)
+        loss = self._objective(self._mlp, batch.x, batch.targets)
+        return loss, loss.detach() * batch.count
 
 
 class ParallelSteps(PlainSteps):
     """The same steps with each batch spread over the processes of a torch.distributed group.
 
     Args:
-        mlp, averaged, train, schedule, shares: as for `PlainSteps`; every process has all images.
-        rank: of this process.
+        mlp, averaged, objective, schedule, shares: as for `PlainSteps`.
+        feed: gives this process its part of every batch.
         size: processes in the group.
     """
 
     def __init__(
         self,
-        mlp: nn.Module,
-        averaged: Classifier,
-        train: Split,
+        mlp: MLP,
+        averaged: MLP,
+        feed: Feed,
+        objective: Objective,
         schedule: Schedule,
         shares: list[float],
-        rank: int,
         size: int,
     ) -> None:
-        super().__init__(mlp, averaged, train, schedule, shares)
+        super().__init__(mlp, averaged, feed, objective, schedule, shares)
         self._mlp = nn.parallel.DistributedDataParallel(mlp)
-        self._rank, self._size = rank, size
+        self._size = size
 
     def epoch(self, order: Tensor, batch_size: int, progress: Progress) -> Tensor:  # noqa: D102
         loss_sum = super().epoch(order, batch_size, progress)
         torch.distributed.all_reduce(loss_sum)
         return loss_sum
 
-    def _loss(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        part = torch.tensor_split(batch, self._size)[self._rank]
-        x = normalise(self._train.images[part], self._averaged.mean, self._averaged.deviation)
-        loss_sum = nn.functional.cross_entropy(self._mlp(x), self._train.targets[part], reduction="sum")
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        # A sum without images would be the mean of nothing; the process still takes part in the exchange of gradients.
+        mean = self._objective(self._mlp, batch.x, batch.targets) if len(batch.x) else self._mlp(batch.x).sum()
+        loss_sum = mean * len(batch.x)
         # The gradients are averaged over the processes; parts may differ by one image, so each is weighted by its own.
-        return loss_sum * (self._size / len(batch)), loss_sum.detach()
+        return loss_sum * (self._size / batch.count), loss_sum.detach()
 
 
 class GraphSteps:
@@ -113,18 +149,25 @@ class GraphSteps:
     host. On a CPU it takes the same steps without a graph.
 
     Args:
-        mlp, averaged, train, schedule, shares: as for `PlainSteps`.
+        mlp, averaged, feed, objective, schedule, shares: as for `PlainSteps`.
+        device: of the images.
     """
 
     def __init__(
-        self, mlp: nn.Module, averaged: Classifier, train: Split, schedule: Schedule, shares: list[float]
+        self,
+        mlp: MLP,
+        averaged: MLP,
+        feed: Feed,
+        objective: Objective,
+        schedule: Schedule,
+        shares: list[float],
+        device: torch.device,
     ) -> None:
-        device = train.images.device
         self._mlp = mlp
-        self._train = train
-        self._mean, self._deviation = averaged.mean, averaged.deviation
+        self._feed = feed
+        self._objective = objective
         self._weights = list(mlp.parameters())
-        self._averages = list(averaged.mlp.parameters())
+        self._averages = list(averaged.parameters())
         self._first = [torch.zeros_like(weight) for weight in self._weights]
         self._second = [torch.zeros_like(weight) for weight in self._weights]
         rates, momenta = (torch.from_numpy(column) for column in schedule)
@@ -139,62 +182,58 @@ class GraphSteps:
         ]
         self._table = torch.stack(table, dim=1).float().to(device)
         self._taken = torch.zeros(1, dtype=torch.int64, device=device)
-        self._position = torch.zeros(1, dtype=torch.int64, device=device)
         self._loss_sum = torch.zeros((), device=device)
-        self._batches = torch.empty(0)
+        self._x, self._targets = torch.empty(0), torch.empty(0)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def epoch(self, order: Tensor, batch_size: int, progress: Progress) -> Tensor:
         """Take a step for each batch of `order`, int64 [N]; returns the sum of the images' losses, on the device."""
-        full = len(order) // batch_size
-        if full and self._graph is None:
-            self._batches = torch.empty((full, batch_size), dtype=torch.int64, device=order.device)
-            if order.is_cuda:
-                self._batches.copy_(order[: full * batch_size].view(full, batch_size))
-                self._graph = self._capture()
-        self._position.zero_()
         self._loss_sum.zero_()
-        if full:
-            self._batches.copy_(order[: full * batch_size].view(full, batch_size))
-        for _ in progress(range(full)):
-            if self._graph is not None:
-                self._graph.replay()
-            else:
-                self._step_at_position()
-        if full * batch_size < len(order):
-            self._step(order[full * batch_size :])
+        for batch in progress(self._feed.batches(order, batch_size)):
+            if not order.is_cuda or len(batch.x) < batch_size:
+                self._step(batch.x, batch.targets)
+                continue
+            if self._graph is None:
+                self._x, self._targets = batch.x.clone(), batch.targets.clone()
+                self._graph = self._capture()
+            self._x.copy_(batch.x)
+            self._targets.copy_(batch.targets)
+            self._graph.replay()
         return self._loss_sum.clone()
+
+    def state(self) -> dict[str, Any]:
+        """What a later run needs to go on as if it were this one."""
+        return {"first": self._first, "second": self._second, "taken": self._taken}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        for name in ("first", "second"):
+            for tensor, value in zip(getattr(self, f"_{name}"), state[name], strict=True):
+                tensor.copy_(value)
+        self._taken.copy_(state["taken"])
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         """Record a step; the steps that warm it up are undone."""
-        changed = [*self._weights, *self._averages, *self._first, *self._second]
-        changed += [self._taken, self._position, self._loss_sum]
+        changed = [*self._weights, *self._averages, *self._first, *self._second, self._taken, self._loss_sum]
         saved = [tensor.detach().clone() for tensor in changed]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_STEPS):
-                self._position.zero_()
                 self._taken.zero_()
-                self._step_at_position()
+                self._step(self._x, self._targets)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        self._position.zero_()
         self._taken.zero_()
         with torch.cuda.graph(graph):
-            self._step_at_position()
+            self._step(self._x, self._targets)
         with torch.no_grad():
             for tensor, value in zip(changed, saved, strict=True):
                 tensor.copy_(value)
         return graph
 
-    def _step_at_position(self) -> None:
-        self._step(self._batches.index_select(0, self._position)[0])
-        self._position += 1
-
-    def _step(self, batch: Tensor) -> None:
-        x = normalise(self._train.images[batch], self._mean, self._deviation)
-        loss = nn.functional.cross_entropy(self._mlp(x), self._train.targets[batch])
+    def _step(self, x: Tensor, targets: Tensor) -> None:
+        loss = self._objective(self._mlp, x, targets)
         gradients = torch.autograd.grad(loss, self._weights)
         with torch.no_grad():
             new, rate, correction, share = self._table.index_select(0, self._taken)[0].unbind()
@@ -205,5 +244,5 @@ class GraphSteps:
                 second.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
                 weight.sub_(first * rate / (second.sqrt() * correction + EPSILON))
                 average.lerp_(weight, share)
-            self._loss_sum += loss.detach() * len(batch)
+            self._loss_sum += loss.detach() * len(x)
             self._taken += 1

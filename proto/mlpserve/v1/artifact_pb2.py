@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amlpserve/v1/artifact.proto\x12\x0bmlpserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x03\n\x08Manifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12+\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05image\x18\x05 \x01(\x0b\x32\x16.mlpserve.v1.ImageSpec\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12%\n\x07network\x18\x07 \x01(\x0b\x32\x14.mlpserve.v1.Network\x12\'\n\x08training\x18\x08 \x01(\x0b\x32\x15.mlpserve.v1.Training\x12,\n\x0b\x65valuations\x18\t \x03(\x0b\x32\x17.mlpserve.v1.Evaluation\x12/\n\x05tools\x18\n \x03(\x0b\x32 .mlpserve.v1.Manifest.ToolsEntry\x12(\n\x05\x66iles\x18\x0b \x03(\x0b\x32\x19.mlpserve.v1.ArtifactFile\x12)\n\treference\x18\x0c \x01(\x0b\x32\x16.mlpserve.v1.Reference\x1a,\n\nToolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\tReference\x12\x0e\n\x06images\x18\x01 \x01(\r\x12\x14\n\x0c\x63lass_counts\x18\x02 \x03(\r\x12\x19\n\x11\x63onfidence_counts\x18\x03 \x03(\r\x12\x10\n\x08mean_ink\x18\x04 \x01(\x01\"V\n\tImageSpec\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0c\n\x04\x63ols\x18\x02 \x01(\r\x12-\n\x0bpreparation\x18\x03 \x01(\x0e\x32\x18.mlpserve.v1.Preparation\"A\n\x07Network\x12\x0e\n\x06layers\x18\x01 \x03(\r\x12\x12\n\nactivation\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x04\"\xfd\x01\n\x08Training\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\t\x12\x14\n\x0ctrain_images\x18\x02 \x01(\r\x12\x19\n\x11validation_images\x18\x03 \x01(\r\x12\x12\n\npixel_mean\x18\x04 \x01(\x02\x12\x17\n\x0fpixel_deviation\x18\x05 \x01(\x02\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x12\n\nbatch_size\x18\x07 \x01(\r\x12\x15\n\rlearning_rate\x18\x08 \x01(\x02\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\n \x01(\t\x12\x0f\n\x07seconds\x18\x0b \x01(\x01\x12\x1b\n\x13validation_accuracy\x18\x0c \x01(\x01\"\x8e\x01\n\nEvaluation\x12)\n\tprecision\x18\x01 \x01(\x0e\x32\x16.mlpserve.v1.Precision\x12\x13\n\x0btest_images\x18\x02 \x01(\r\x12\x15\n\rtest_accuracy\x18\x03 \x01(\x01\x12\x16\n\x0emax_difference\x18\x04 \x01(\x01\x12\x11\n\tagreement\x18\x05 \x01(\x01\"e\n\x0c\x41rtifactFile\x12#\n\x04role\x18\x01 \x01(\x0e\x32\x15.mlpserve.v1.FileRole\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"L\n\rGoldenSamples\x12\x0e\n\x06images\x18\x01 \x01(\x0c\x12+\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1a.mlpserve.v1.GoldenAnswers\"w\n\rGoldenAnswers\x12)\n\tprecision\x18\x01 \x01(\x0e\x32\x16.mlpserve.v1.Precision\x12\x11\n\tclass_ids\x18\x02 \x03(\x07\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\x12\x11\n\ttolerance\x18\x04 \x01(\x02*_\n\x0bPreparation\x12\x1b\n\x17PREPARATION_UNSPECIFIED\x10\x00\x12\x16\n\x12PREPARATION_SCALED\x10\x01\x12\x1b\n\x17PREPARATION_CENTRED_INK\x10\x02*N\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_INT8\x10\x02*\xbe\x01\n\x08\x46ileRole\x12\x19\n\x15\x46ILE_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46ILE_ROLE_MODEL_FP32\x10\x01\x12\x18\n\x14\x46ILE_ROLE_MODEL_INT8\x10\x02\x12\x1c\n\x18\x46ILE_ROLE_GOLDEN_SAMPLES\x10\x03\x12\x14\n\x10\x46ILE_ROLE_REPORT\x10\x04\x12\x18\n\x14\x46ILE_ROLE_MODEL_CARD\x10\x05\x12\x15\n\x11\x46ILE_ROLE_PICTURE\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amlpserve/v1/artifact.proto\x12\x0bmlpserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x03\n\x08Manifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12+\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x05image\x18\x05 \x01(\x0b\x32\x16.mlpserve.v1.ImageSpec\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12%\n\x07network\x18\x07 \x01(\x0b\x32\x14.mlpserve.v1.Network\x12\'\n\x08training\x18\x08 \x01(\x0b\x32\x15.mlpserve.v1.Training\x12,\n\x0b\x65valuations\x18\t \x03(\x0b\x32\x17.mlpserve.v1.Evaluation\x12/\n\x05tools\x18\n \x03(\x0b\x32 .mlpserve.v1.Manifest.ToolsEntry\x12(\n\x05\x66iles\x18\x0b \x03(\x0b\x32\x19.mlpserve.v1.ArtifactFile\x12)\n\treference\x18\x0c \x01(\x0b\x32\x16.mlpserve.v1.Reference\x1a,\n\nToolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\tReference\x12\x0e\n\x06images\x18\x01 \x01(\r\x12\x14\n\x0c\x63lass_counts\x18\x02 \x03(\r\x12\x19\n\x11\x63onfidence_counts\x18\x03 \x03(\r\x12\x10\n\x08mean_ink\x18\x04 \x01(\x01\"V\n\tImageSpec\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0c\n\x04\x63ols\x18\x02 \x01(\r\x12-\n\x0bpreparation\x18\x03 \x01(\x0e\x32\x18.mlpserve.v1.Preparation\"A\n\x07Network\x12\x0e\n\x06layers\x18\x01 \x03(\r\x12\x12\n\nactivation\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x04\"\xec\x02\n\x08Training\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\t\x12\x14\n\x0ctrain_images\x18\x02 \x01(\r\x12\x19\n\x11validation_images\x18\x03 \x01(\r\x12\x12\n\npixel_mean\x18\x04 \x01(\x02\x12\x17\n\x0fpixel_deviation\x18\x05 \x01(\x02\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x12\n\nbatch_size\x18\x07 \x01(\r\x12\x15\n\rlearning_rate\x18\x08 \x01(\x02\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\x0e\n\x06\x64\x65vice\x18\n \x01(\t\x12\x0f\n\x07seconds\x18\x0b \x01(\x01\x12\x1b\n\x13validation_accuracy\x18\x0c \x01(\x01\x12\x0e\n\x06recipe\x18\r \x01(\t\x12\x13\n\x0btemperature\x18\x0e \x01(\x01\x12\x10\n\x08teachers\x18\x0f \x01(\r\x12\x16\n\x0eteacher_layers\x18\x10 \x03(\r\x12\x0c\n\x04warp\x18\x11 \x01(\x01\x12\x10\n\x08warnings\x18\x12 \x03(\t\"\xa9\x01\n\nEvaluation\x12)\n\tprecision\x18\x01 \x01(\x0e\x32\x16.mlpserve.v1.Precision\x12\x13\n\x0btest_images\x18\x02 \x01(\r\x12\x15\n\rtest_accuracy\x18\x03 \x01(\x01\x12\x16\n\x0emax_difference\x18\x04 \x01(\x01\x12\x11\n\tagreement\x18\x05 \x01(\x01\x12\x19\n\x11\x63\x61libration_error\x18\x06 \x01(\x01\"e\n\x0c\x41rtifactFile\x12#\n\x04role\x18\x01 \x01(\x0e\x32\x15.mlpserve.v1.FileRole\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"L\n\rGoldenSamples\x12\x0e\n\x06images\x18\x01 \x01(\x0c\x12+\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1a.mlpserve.v1.GoldenAnswers\"w\n\rGoldenAnswers\x12)\n\tprecision\x18\x01 \x01(\x0e\x32\x16.mlpserve.v1.Precision\x12\x11\n\tclass_ids\x18\x02 \x03(\x07\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\x12\x11\n\ttolerance\x18\x04 \x01(\x02*_\n\x0bPreparation\x12\x1b\n\x17PREPARATION_UNSPECIFIED\x10\x00\x12\x16\n\x12PREPARATION_SCALED\x10\x01\x12\x1b\n\x17PREPARATION_CENTRED_INK\x10\x02*N\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_INT8\x10\x02*\xbe\x01\n\x08\x46ileRole\x12\x19\n\x15\x46ILE_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46ILE_ROLE_MODEL_FP32\x10\x01\x12\x18\n\x14\x46ILE_ROLE_MODEL_INT8\x10\x02\x12\x1c\n\x18\x46ILE_ROLE_GOLDEN_SAMPLES\x10\x03\x12\x14\n\x10\x46ILE_ROLE_REPORT\x10\x04\x12\x18\n\x14\x46ILE_ROLE_MODEL_CARD\x10\x05\x12\x15\n\x11\x46ILE_ROLE_PICTURE\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MANIFEST_TOOLSENTRY']._loaded_options = None
   _globals['_MANIFEST_TOOLSENTRY']._serialized_options = b'8\001'
-  _globals['_PREPARATION']._serialized_start=1497
-  _globals['_PREPARATION']._serialized_end=1592
-  _globals['_PRECISION']._serialized_start=1594
-  _globals['_PRECISION']._serialized_end=1672
-  _globals['_FILEROLE']._serialized_start=1675
-  _globals['_FILEROLE']._serialized_end=1865
+  _globals['_PREPARATION']._serialized_start=1635
+  _globals['_PREPARATION']._serialized_end=1730
+  _globals['_PRECISION']._serialized_start=1732
+  _globals['_PRECISION']._serialized_end=1810
+  _globals['_FILEROLE']._serialized_start=1813
+  _globals['_FILEROLE']._serialized_end=2003
   _globals['_MANIFEST']._serialized_start=77
   _globals['_MANIFEST']._serialized_end=541
   _globals['_MANIFEST_TOOLSENTRY']._serialized_start=497
@@ -51,13 +51,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NETWORK']._serialized_start=727
   _globals['_NETWORK']._serialized_end=792
   _globals['_TRAINING']._serialized_start=795
-  _globals['_TRAINING']._serialized_end=1048
-  _globals['_EVALUATION']._serialized_start=1051
-  _globals['_EVALUATION']._serialized_end=1193
-  _globals['_ARTIFACTFILE']._serialized_start=1195
-  _globals['_ARTIFACTFILE']._serialized_end=1296
-  _globals['_GOLDENSAMPLES']._serialized_start=1298
-  _globals['_GOLDENSAMPLES']._serialized_end=1374
-  _globals['_GOLDENANSWERS']._serialized_start=1376
-  _globals['_GOLDENANSWERS']._serialized_end=1495
+  _globals['_TRAINING']._serialized_end=1159
+  _globals['_EVALUATION']._serialized_start=1162
+  _globals['_EVALUATION']._serialized_end=1331
+  _globals['_ARTIFACTFILE']._serialized_start=1333
+  _globals['_ARTIFACTFILE']._serialized_end=1434
+  _globals['_GOLDENSAMPLES']._serialized_start=1436
+  _globals['_GOLDENSAMPLES']._serialized_end=1512
+  _globals['_GOLDENANSWERS']._serialized_start=1514
+  _globals['_GOLDENANSWERS']._serialized_end=1633
 # @@protoc_insertion_point(module_scope)

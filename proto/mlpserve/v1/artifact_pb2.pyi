@@ -110,7 +110,7 @@ class Network(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[int]] = ..., activation: _Optional[str] = ..., parameters: _Optional[int] = ...) -> None: ...
 
 class Training(_message.Message):
-    __slots__ = ("data", "train_images", "validation_images", "pixel_mean", "pixel_deviation", "epochs", "batch_size", "learning_rate", "seed", "device", "seconds", "validation_accuracy")
+    __slots__ = ("data", "train_images", "validation_images", "pixel_mean", "pixel_deviation", "epochs", "batch_size", "learning_rate", "seed", "device", "seconds", "validation_accuracy", "recipe", "temperature", "teachers", "teacher_layers", "warp", "warnings")
     DATA_FIELD_NUMBER: _ClassVar[int]
     TRAIN_IMAGES_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_IMAGES_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +123,12 @@ class Training(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TEACHERS_FIELD_NUMBER: _ClassVar[int]
+    TEACHER_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    WARP_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     data: str
     train_images: int
     validation_images: int
@@ -135,21 +141,29 @@ class Training(_message.Message):
     device: str
     seconds: float
     validation_accuracy: float
-    def __init__(self, data: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., pixel_mean: _Optional[float] = ..., pixel_deviation: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., validation_accuracy: _Optional[float] = ...) -> None: ...
+    recipe: str
+    temperature: float
+    teachers: int
+    teacher_layers: _containers.RepeatedScalarFieldContainer[int]
+    warp: float
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, data: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., pixel_mean: _Optional[float] = ..., pixel_deviation: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., validation_accuracy: _Optional[float] = ..., recipe: _Optional[str] = ..., temperature: _Optional[float] = ..., teachers: _Optional[int] = ..., teacher_layers: _Optional[_Iterable[int]] = ..., warp: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("precision", "test_images", "test_accuracy", "max_difference", "agreement")
+    __slots__ = ("precision", "test_images", "test_accuracy", "max_difference", "agreement", "calibration_error")
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     TEST_IMAGES_FIELD_NUMBER: _ClassVar[int]
     TEST_ACCURACY_FIELD_NUMBER: _ClassVar[int]
     MAX_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
     precision: Precision
     test_images: int
     test_accuracy: float
     max_difference: float
     agreement: float
-    def __init__(self, precision: _Optional[_Union[Precision, str]] = ..., test_images: _Optional[int] = ..., test_accuracy: _Optional[float] = ..., max_difference: _Optional[float] = ..., agreement: _Optional[float] = ...) -> None: ...
+    calibration_error: float
+    def __init__(self, precision: _Optional[_Union[Precision, str]] = ..., test_images: _Optional[int] = ..., test_accuracy: _Optional[float] = ..., max_difference: _Optional[float] = ..., agreement: _Optional[float] = ..., calibration_error: _Optional[float] = ...) -> None: ...
 
 class ArtifactFile(_message.Message):
     __slots__ = ("role", "path", "sha256", "size_bytes")

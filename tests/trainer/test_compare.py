@@ -1,0 +1,65 @@
+from math import comb
+from pathlib import Path
+
+import pytest
+from tests.support.mnist import write_class_folders
+from tests.support.processes import run
+
+from mlpserve_trainer.compare import mcnemar
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"), [(0, 0, 1.0), (5, 5, 1.0), (0, 6, 2 / 64), (1, 9, 2 * (1 + 10) / 1024)]
+)
+def test_mcnemar_by_hand(first: int, second: int, expected: float) -> None:
+    assert mcnemar(first, second) == pytest.approx(expected)
+    assert mcnemar(second, first) == mcnemar(first, second)
+
+
+def test_mcnemar_of_many_images_does_not_overflow() -> None:
+    assert 0 < mcnemar(4000, 6000) < 1e-80
+    tail = sum(comb(2000, k) for k in range(961)) / 2**1999
+    assert mcnemar(960, 1040) == pytest.approx(tail)
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A good and a bad version on one folder of images."""
+    root = tmp_path_factory.mktemp("compared")
+    folder = write_class_folders(root / "digits", per_class=60)
+    flags = ["--store", root / "s", "--data", folder, "--validation", 0.2, "--batch-size", 16]
+    for hidden in (64, 2):
+        result = run("mlpserve-train", *flags, "--epochs", 8, "--hidden", hidden, "--calibrate", "no")
+        assert result.returncode == 0, result.stderr
+    return root / "s/digits/1", root / "s/digits/2", folder
+
+
+def test_two_versions_side_by_side(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    good, bad, folder = versions
+    result = run("mlpserve-train", "compare", good, bad, "--data", folder, "--output", tmp_path / "c.html")
+    assert result.returncode == 0, result.stderr
+    assert "60 test images of digits, fp32 files" in result.stdout
+    assert "McNemar's test (exact): p = " in result.stdout
+    assert "digits/1 is better than digits/2 beyond chance" in result.stdout
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "c.html")
+    html = (tmp_path / "c.html").read_text()
+    assert "Where they disagree" in html
+    assert "data:image/png;base64," in html
+    same = run("mlpserve-train", "compare", good, good, "--data", folder, "--precision", "int8")
+    assert "they name another class for 0 images" in same.stdout
+    assert "p = 1. The difference may well be chance" in same.stdout
+
+
+def test_what_cannot_be_compared(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    good, bad, folder = versions
+    other = write_class_folders(tmp_path / "few", per_class=20, classes=3)
+    for flags, words in (
+        ([good, tmp_path], "not a published version"),
+        ([good, bad], "say where it is: --data PATH"),
+        ([good, bad, "--data", other], "the versions know 0, 1, 2, 3"),
+        ([good, bad, "--data", folder, "--image-size", "10x10"], "images of 10x10, the versions take 28x28: --image-size"),
+    ):
+        result = run("mlpserve-train", "compare", *flags)
+        assert result.returncode == 1
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr

@@ -1,0 +1,188 @@
+"""Two published versions on the same images: `mlpserve-train compare A B`."""
+
+import base64
+import hashlib
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from google.protobuf import json_format
+
+from mlpserve.v1.artifact_pb2 import FileRole, Manifest
+from mlpserve_trainer import calibrate, data
+from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.data import torchvision_sets
+from mlpserve_trainer.errors import ConfigError, DataError
+from mlpserve_trainer.report import figures, templates
+
+ROLES = {"fp32": FileRole.FILE_ROLE_MODEL_FP32, "int8": FileRole.FILE_ROLE_MODEL_INT8}
+SHOWN = 40  # disagreements shown
+BATCH = 4096  # images in one Run
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One version's answers: manifest, probabilities [N, C], class ids [N], and which are right [N]."""
+
+    manifest: Manifest
+    probabilities: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+    right: npt.NDArray[np.bool_]
+
+    @property
+    def name(self) -> str:
+        """Model and version, as people name it."""
+        return f"{self.manifest.model}/{self.manifest.version}"
+
+
+def compare(
+    a: Path, b: Path, data: str, image_size: tuple[int, int] | None, precision: str, output: Path | None
+) -> Path | None:
+    """Print how two versions do on one test split, and write a report where one is asked for.
+
+    Args:
+        a: folder of a published version.
+        b: folder of another.
+        data: as `--data` of a training; empty: what A was trained on.
+        image_size: as `--image-size`.
+        precision: "fp32" or "int8".
+        output: HTML file; None for none.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConfigError: a folder is no version, or the two answer different questions.
+        DataError: the images cannot be read, or are not of the versions' size.
+    """
+    manifests = [_manifest(folder) for folder in (a, b)]
+    first, second = manifests
+    if (first.labels, first.image.rows, first.image.cols) != (second.labels, second.image.rows, second.image.cols):
+        raise ConfigError(f"{a} and {b} have other labels or image sizes; only versions for the same images compare")
+    dataset = _dataset(first, data, image_size)
+    images, targets = dataset.test.images.numpy(), dataset.test.targets.numpy()
+    answers = [
+        _answer(folder, manifest, precision, images, targets)
+        for folder, manifest in zip((a, b), manifests, strict=True)
+    ]
+    one, other = answers
+    only_one = int((one.right & ~other.right).sum())
+    only_other = int((other.right & ~one.right).sum())
+    chance = mcnemar(only_one, only_other)
+    differing = np.flatnonzero(one.class_ids != other.class_ids)
+    verdict = _verdict(one, other, only_one, only_other, chance)
+
+    print(f"{len(targets):,} test images of {dataset.name}, {precision} files")
+    if dataset.name not in torchvision_sets.SOURCES and first.training.seed != second.training.seed:
+        print("Their seeds differ: where the data has no test set of its own, B may have learnt from these images")
+    for item in answers:
+        error = calibrate.calibration_error(item.probabilities, targets)
+        print(f"  {item.name:<24} accuracy {item.right.mean():.2%}, calibration error {error:.2%}")
+    print(f"  right in both {int((one.right & other.right).sum()):,}, only in {one.name} {only_one:,}, ", end="")
+    print(f"only in {other.name} {only_other:,}, in neither {int((~one.right & ~other.right).sum()):,}")
+    print(f"  they name another class for {len(differing):,} images")
+    print(f"McNemar's test (exact): p = {chance:.3g}. {verdict}")
+    if output is None:
+        return None
+    # Those where one is right come first, the surest answers before the others.
+    sureness = np.maximum(one.probabilities.max(axis=1), other.probabilities.max(axis=1))
+    order = differing[np.lexsort((-sureness[differing], ~(one.right ^ other.right)[differing]))][:SHOWN]
+    titles = [
+        f"{first.labels[targets[i]]}: {first.labels[one.class_ids[i]]} | {first.labels[other.class_ids[i]]}"
+        for i in order
+    ]
+    pictures = images[order].reshape(-1, dataset.rows, dataset.cols)
+    heading = f"True class: {one.name} | {other.name}"
+    html = templates.get_template("compare.html").render(
+        answers=answers,
+        errors=[calibrate.calibration_error(item.probabilities, targets) for item in answers],
+        count=len(targets),
+        data=dataset.name,
+        precision=precision,
+        only=(only_one, only_other),
+        differing=len(differing),
+        shown=len(order),
+        chance=chance,
+        verdict=verdict,
+        picture=base64.b64encode(figures.grid(pictures, titles, heading)).decode(),
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(html)
+    return output
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact p of McNemar's test (1947): as likely as this, or less, if both were right equally often.
+
+    Args:
+        only_first: images that only the one classifies correctly.
+        only_second: images that only the other does.
+    """
+    total = only_first + only_second
+    if total == 0:
+        return 1.0
+    tail = sum(math.comb(total, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, float(Fraction(2 * tail, 2**total)))
+
+
+def _verdict(one: Answers, other: Answers, only_one: int, only_other: int, chance: float) -> str:
+    if chance >= 0.05:
+        return "The difference may well be chance."
+    better, worse = (one, other) if only_one > only_other else (other, one)
+    return f"{better.name} is better than {worse.name} beyond chance."
+
+
+def _manifest(folder: Path) -> Manifest:
+    try:
+        return json_format.Parse((folder / "manifest.json").read_bytes(), Manifest(), ignore_unknown_fields=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: not a published version ({error.strerror}: manifest.json); give its folder, for example "
+            "store/mnist/1"
+        ) from error
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{folder}/manifest.json cannot be read: {error}") from error
+
+
+def _dataset(manifest: Manifest, source: str, image_size: tuple[int, int] | None) -> data.Dataset:
+    name = source or manifest.training.data
+    if not source and name not in torchvision_sets.SOURCES:
+        raise ConfigError(f"the versions were trained on {name!r}, a person's own data; say where it is: --data PATH")
+    dataset = data.load(
+        name,
+        cache=TrainConfig.data_cache,
+        validation=TrainConfig.validation,
+        seed=manifest.training.seed,
+        image_size=image_size,
+    )
+    size, wanted = (dataset.rows, dataset.cols), (manifest.image.rows, manifest.image.cols)
+    if size != wanted:
+        raise DataError(
+            f"{name}: images of {size[0]}x{size[1]}, the versions take {wanted[0]}x{wanted[1]}: --image-size"
+        )
+    if list(dataset.labels) != list(manifest.labels):
+        raise DataError(f"{name}: labels {', '.join(dataset.labels)}; the versions know {', '.join(manifest.labels)}")
+    return dataset
+
+
+def _answer(
+    folder: Path, manifest: Manifest, precision: str, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64]
+) -> Answers:
+    entry = next((file for file in manifest.files if file.role == ROLES[precision]), None)
+    if entry is None:
+        raise ConfigError(f"{folder} has no {precision} file")
+    try:
+        content = (folder / entry.path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{folder / entry.path}: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise ConfigError(f"{folder / entry.path} is not what its manifest says; publish the version again")
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    parts = np.split(images, range(BATCH, len(images), BATCH))
+    probabilities = np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
+    class_ids = probabilities.argmax(axis=1)
+    return Answers(manifest, probabilities, class_ids, class_ids == targets)

@@ -1,0 +1,123 @@
+"""NumPy files: an .npz with images and labels, or .npy files beside one another.
+
+digits.npz           images, labels, and optionally test_images, test_labels, class_names;
+also x_train, y_train, x_test, y_test, and train_images, train_labels, …
+images.npy           with labels.npy beside it: the same name with "labels" in place of "images"
+DIR                  with images.npy and labels.npy, or train-images.npy, train-labels.npy, test-images.npy, …
+"""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from mlpserve_trainer.data import pictures
+from mlpserve_trainer.data.labelled import class_ids
+from mlpserve_trainer.data.splits import Raw, split
+from mlpserve_trainer.errors import DataError
+
+SUFFIXES = (".npz", ".npy")
+TRAIN = (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels"), ("x", "y"))
+TEST = (("test_images", "test_labels"), ("x_test", "y_test"))
+
+BAD_FILE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
+Array = npt.NDArray[Any]
+
+
+def has_files(folder: Path) -> bool:
+    """Whether a folder holds .npy files rather than folders of pictures."""
+    return any((folder / name).is_file() for name in ("images.npy", "train-images.npy"))
+
+
+def read(path: Path, image_size: tuple[int, int] | None) -> Raw:
+    """Read an .npz file, an .npy file of images, or a folder of .npy files.
+
+    Raises:
+        DataError: images or labels are missing, or not what they should be.
+    """
+    arrays = _from_folder(path) if path.is_dir() else _from_npz(path) if path.suffix == ".npz" else _from_npy(path)
+    train, test = _pair(arrays, TRAIN), _pair(arrays, TEST)
+    if train is None:
+        expected = "; ".join(f"{images} and {labels}" for images, labels in TRAIN)
+        raise DataError(f"{path}: it holds {', '.join(arrays) or 'nothing'}. Expected {expected}")
+    names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays else None
+    pairs = [train] if test is None else [train, test]
+    for images, targets in pairs:
+        if len(images) != len(targets) or len(images) == 0:
+            raise DataError(f"{path}: {len(images)} images but {len(targets)} labels; one label for each image")
+    labels, ids = class_ids([targets for _, targets in pairs], str(path), names)
+    grey = [_grey(images, image_size, path) for images, _ in pairs]
+    if grey[0].shape[1:] != grey[-1].shape[1:]:
+        raise DataError(
+            f"{path}: train images are {grey[0].shape[1:]}, test images are {grey[-1].shape[1:]}; give "
+            "--image-size ROWSxCOLS to bring them to one size"
+        )
+    splits = [split(torch.from_numpy(images), targets) for images, targets in zip(grey, ids, strict=True)]
+    return Raw(labels, (grey[0].shape[1], grey[0].shape[2]), splits[0], splits[1] if test is not None else None)
+
+
+def _pair(arrays: dict[str, Array], names: tuple[tuple[str, str], ...]) -> tuple[Array, Array] | None:
+    return next(((arrays[i], arrays[t]) for i, t in names if i in arrays and t in arrays), None)
+
+
+def _load(path: Path) -> Array:
+    try:
+        with path.open("rb") as file:
+            array: Array = np.load(file, allow_pickle=False)
+            return array
+    except BAD_FILE as error:
+        raise DataError(f"{path}: not a readable NumPy file ({error})") from error
+
+
+def _from_npz(path: Path) -> dict[str, Array]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name.lower(): archive[name] for name in archive.files}
+    except (*BAD_FILE, AttributeError, TypeError) as error:  # an array under the name of an archive has no names
+        raise DataError(f"{path}: not a readable NumPy file ({error})") from error
+
+
+def _from_npy(path: Path) -> dict[str, Array]:
+    other = path.with_name(path.name.replace("images", "labels"))
+    if other == path or not other.is_file():
+        raise DataError(
+            f'{path}: its labels are missing. Expected a name with "images" in it, and the same with "labels" '
+            "beside it, for example images.npy and labels.npy"
+        )
+    return {"images": _load(path), "labels": _load(other)}
+
+
+def _from_folder(folder: Path) -> dict[str, Array]:
+    return {path.stem.replace("-", "_"): _load(path) for path in sorted(folder.glob("*.npy"))}
+
+
+def _grey(images: Array, size: tuple[int, int] | None, path: Path) -> pictures.Pixels:
+    """Images [N, rows, cols], or with 1, 3 or 4 channels, or flat [N, D], as grey bytes [N, rows, cols]."""
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"{path}: images of type {images.dtype}; expected uint8, 0 to 255. For values from 0 to 1: "
+            "(images * 255).round().astype(numpy.uint8)"
+        )
+    if images.ndim == 2:
+        if size is None or images.shape[1] != size[0] * size[1]:
+            raise DataError(
+                f"{path}: images of {images.shape[1]} pixels in a row; say what they are: --image-size ROWSxCOLS"
+            )
+        return images.reshape(-1, *size)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (3, 4))):
+        raise DataError(f"{path}: images of shape {images.shape}; expected [N, rows, cols] or [N, rows, cols, 3]")
+    if images.ndim == 3 and (size is None or images.shape[1:] == size):
+        return np.ascontiguousarray(images)
+    return pictures.stacked(
+        len(images),
+        lambda index: pictures.resized(pictures.to_grey(Image.fromarray(images[index])), size),
+        lambda index: f"{path}, image {index}",
+    )

@@ -1,0 +1,135 @@
+"""Figures of a run and of its answers, as PNG files."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mlpserve_trainer.calibrate import BINS, calibration_error, reliability
+from mlpserve_trainer.report.findings import Findings
+
+MISTAKES = 24  # pictures of wrong answers
+COLUMNS = 8  # pictures of images in a row
+FEW_EPOCHS = 20  # each of them is marked by a dot
+
+matplotlib.use("Agg")
+
+
+def curves(findings: Findings) -> bytes:
+    """Loss and accuracy by epoch."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    numbers = [epoch.number for epoch in findings.epochs]
+    style = "o-" if len(numbers) <= FEW_EPOCHS else "-"
+    loss.plot(numbers, [epoch.loss for epoch in findings.epochs], style, label="training")
+    loss.plot(
+        numbers, [epoch.validation_loss for epoch in findings.epochs], style, label="validation (averaged weights)"
+    )
+    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss", ylim=(0, None))
+    loss.legend()
+    values = [100 * epoch.validation_accuracy for epoch in findings.epochs]
+    accuracy.plot(numbers, values, style, color="tab:orange")
+    accuracy.axvline(findings.best, color="grey", linestyle=":", label=f"published: epoch {findings.best}")
+    accuracy.set(xlabel="epoch", ylabel="%", title="Accuracy on the validation split")
+    accuracy.legend(loc="lower right")
+    for axes in (loss, accuracy):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return png(figure)
+
+
+def confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
+    """Counts [C, C] of true class by answer."""
+    classes = len(labels)
+    size = min(14.0, 3.5 + 0.42 * classes)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(counts / totals, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="answer", ylabel="true class", title="Confusion on the test set (counts)")
+    axes.set_xticks(range(classes), labels, rotation=90 if max(map(len, labels)) > 2 else 0)
+    axes.set_yticks(range(classes), labels)
+    if classes <= 30:
+        for (row, column), number in np.ndenumerate(counts):
+            if number:
+                colour = "white" if number > totals[row, 0] / 2 else "black"
+                axes.text(column, row, str(number), ha="center", va="center", color=colour, fontsize=8)
+    return png(figure)
+
+
+def calibration(findings: Findings) -> bytes:
+    """Reliability diagram: how often answers of each confidence are right, and how many there are."""
+    counts, confidence, accuracy = reliability(findings.probabilities, findings.targets)
+    edges = np.linspace(0, 1, BINS + 1)
+    used = counts > 0
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    diagram, histogram = figure.subplots(1, 2)
+    diagram.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
+    diagram.bar(
+        edges[:-1][used], accuracy[used], 1 / BINS, align="edge", color="tab:blue", alpha=0.6, edgecolor="white"
+    )
+    diagram.plot(confidence[used], accuracy[used], "o", color="tab:blue", markersize=4, label="answers")
+    error = calibration_error(findings.probabilities, findings.targets)
+    diagram.set(
+        xlabel="probability of the answer",
+        ylabel="share that is right",
+        title=f"Reliability on the test set (calibration error {error:.2%})",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    diagram.legend(loc="upper left")
+    histogram.bar(edges[:-1], counts, 1 / BINS, align="edge", color="tab:grey", edgecolor="white")
+    histogram.set(xlabel="probability of the answer", ylabel="test images", title="How sure it is", yscale="log")
+    histogram.set_xlim(0, 1)
+    return png(figure)
+
+
+def robustness(findings: Findings) -> bytes:
+    """Accuracy by amount of shift, rotation and noise."""
+    figure = Figure(figsize=(9, 3.1), layout="constrained")
+    axes_list: Sequence[Axes] = list(figure.subplots(1, len(findings.robustness)))
+    for axes, curve in zip(axes_list, findings.robustness, strict=True):
+        axes.plot(curve.amounts, [100 * value for value in curve.accuracy], "o-", color="tab:green")
+        axes.set(xlabel=curve.unit, ylabel="accuracy, %", title=curve.name.capitalize(), ylim=(0, 102))
+        axes.grid(alpha=0.3)
+    return png(figure)
+
+
+def mistakes(findings: Findings, labels: Sequence[str]) -> bytes:
+    """The wrong answers that give the true class least probability."""
+    answers = findings.probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(answers != findings.targets)
+    worst = wrong[np.argsort(findings.probabilities[wrong, findings.targets[wrong]])][:MISTAKES]
+    titles = [
+        f"{labels[findings.targets[i]]} → {labels[answers[i]]} {findings.probabilities[i, answers[i]]:.0%}"
+        for i in worst
+    ]
+    return grid(findings.images[worst], titles, "Worst mistakes: least probability given to the true class")
+
+
+def grid(images: npt.NDArray[np.uint8], titles: Sequence[str], heading: str) -> bytes:
+    """Images [N, rows, cols] with a title each."""
+    if len(images) == 0:
+        figure = Figure(figsize=(6, 1), layout="constrained")
+        figure.text(0.5, 0.5, "None on the test set", ha="center", va="center")
+        return png(figure)
+    lines = -(-len(images) // COLUMNS)
+    figure = Figure(figsize=(1.3 * COLUMNS, 1.55 * lines + 0.5), layout="constrained")
+    figure.suptitle(heading, fontsize=11)
+    for axes, image, title in zip(figure.subplots(lines, COLUMNS, squeeze=False).flat, images, titles, strict=False):
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        axes.set_title(title, fontsize=9)
+    for axes in figure.axes:
+        axes.axis("off")
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,267 @@
+"""A search for settings by validation accuracy: `mlpserve-train sweep`.
+
+The trials run in Optuna on this machine, or in Ray Tune on a cluster; there is no engine here. The test set is not
+opened: what a sweep finds is trained and evaluated by the command that it prints.
+"""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlpserve_trainer import data, stages
+from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.data import Dataset
+from mlpserve_trainer.errors import ConfigError, TrainerError
+from mlpserve_trainer.fit import choose_device
+
+FIXED = {"store", "model", "data", "data_cache", "image_size", "device", "resume", "validation", "recipe"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may be tried for one setting.
+
+    Attributes:
+        name: a field of TrainConfig.
+        values: texts to choose from; empty for a range.
+        low, high: ends of a range, searched by ratio.
+        whole: whether only whole numbers are tried.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings that were tried, as texts, and the validation accuracy that they reached; None if they failed."""
+
+    settings: dict[str, str]
+    accuracy: float | None
+    loss: float | None
+
+
+def sweep(
+    config: TrainConfig, *, vary: list[str], trials: int, sweep_store: str, ray: str | None, output: Path | None
+) -> Path | None:
+    """Run the trials, print the best ones and the command that trains with them.
+
+    Args:
+        config: holds for all trials.
+        vary: "flag=values", see `parse_choice`.
+        trials: how many.
+        sweep_store: Optuna's storage URL; empty: in memory.
+        ray: address of a Ray cluster; None for Optuna.
+        output: JSON file for all trials.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ConfigError: a choice cannot be read, or the engine is not installed.
+        TrainerError: the data cannot be read, or no trial could be run.
+    """
+    choices = [parse_choice(text) for text in vary]
+    if trials < 1:
+        raise ConfigError("--trials must be at least 1")
+    if ray is not None and sweep_store:
+        raise ConfigError("--sweep-store is Optuna's; with --ray the cluster keeps the trials")
+    dataset = data.load(
+        config.data,
+        cache=config.data_cache,
+        validation=config.validation,
+        seed=config.seed,
+        image_size=config.image_size,
+    )
+    for choice in choices:  # a value that cannot work is said now, not in every trial
+        for text in choice.values:
+            configured(config, {choice.name: text})
+    if ray is None:
+        done = _with_optuna(config, dataset, choices, trials, sweep_store)
+    else:
+        done = _with_ray(config, dataset, choices, trials, ray)
+    finished = sorted((trial for trial in done if trial.accuracy is not None), key=_rank)
+    if not finished:
+        raise TrainerError("no trial could be run; the reasons are above")
+    _print(finished, len(done), config)
+    if output is None:
+        return None
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps([dataclasses.asdict(trial) for trial in [*finished, *_failed(done)]], indent=1) + "\n")
+    return output
+
+
+def parse_choice(text: str) -> Choice:
+    """Parse "hidden=128,256", "hidden=256;512,256" or "learning-rate=1e-4..1e-2".
+
+    Raises:
+        ConfigError: it is none of them, or the flag cannot vary.
+    """
+    name, separator, values = text.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    field = next((field for field in dataclasses.fields(TrainConfig) if field.name == name), None)
+    if not separator or field is None or name in FIXED:
+        raise ConfigError(f"--vary {text}: expected FLAG=VALUES with a flag of the fit, for example hidden=128,256")
+    if ".." in values:
+        low, _, high = values.partition("..")
+        try:
+            choice = Choice(name, (), float(low), float(high), isinstance(field.default, int))
+        except ValueError as error:
+            raise ConfigError(f"--vary {text}: the ends of a range are numbers, for example 1e-4..1e-2") from error
+        if not 0 < choice.low < choice.high or not isinstance(field.default, int | float):
+            raise ConfigError(f"--vary {text}: a range goes from a number above 0 to a larger one")
+        return choice
+    parts = values.split(";") if ";" in values else values.split(",")
+    return Choice(name, tuple(part.strip() for part in parts))
+
+
+def configured(config: TrainConfig, settings: Mapping[str, str]) -> TrainConfig:
+    """The configuration of one trial, from texts as flags have them.
+
+    Raises:
+        ConfigError: a value cannot work.
+    """
+    parsed: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainConfig):
+        if field.name in settings:
+            parse = field.metadata.get("parse", type(field.default))
+            try:
+                parsed[field.name] = parse(settings[field.name])
+            except ValueError as error:
+                flag = field.name.replace("_", "-")
+                raise ConfigError(f"--vary {flag}: {settings[field.name]!r} cannot be a value of --{flag}") from error
+    return dataclasses.replace(config, **parsed)
+
+
+def _run_trial(config: TrainConfig, dataset: Dataset, settings: Mapping[str, str]) -> tuple[float, float]:
+    """Validation accuracy and loss of one trial."""
+    trial = configured(config, settings)
+    fit = stages.run(dataset, trial, choose_device(trial.device))
+    return fit.best.validation_accuracy, fit.best.validation_loss
+
+
+def _text(choice: Choice, value: float) -> str:
+    return str(round(value)) if choice.whole else f"{value:.6g}"
+
+
+def _with_optuna(
+    config: TrainConfig, dataset: Dataset, choices: list[Choice], trials: int, storage: str
+) -> list[Trial]:
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ConfigError("sweep needs: pip install 'mlpserve[sweep]' (or --ray, and mlpserve[ray])") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    done: list[Trial] = []
+
+    def suggest(trial: "optuna.Trial", choice: Choice) -> str:
+        if choice.values:
+            return str(trial.suggest_categorical(choice.name, choice.values))
+        return _text(choice, trial.suggest_float(choice.name, choice.low, choice.high, log=True))
+
+    def objective(trial: "optuna.Trial") -> float:
+        settings = {choice.name: suggest(trial, choice) for choice in choices}
+        try:
+            accuracy, loss = _run_trial(config, dataset, settings)
+        except TrainerError as error:
+            print(f"Trial {trial.number + 1}: {_shown(settings)}: {error}", flush=True)
+            raise
+        print(f"Trial {trial.number + 1}: validation {accuracy:.2%}, loss {loss:.4f}  {_shown(settings)}", flush=True)
+        trial.set_user_attr("settings", settings)
+        trial.set_user_attr("loss", loss)
+        return accuracy
+
+    try:
+        study = optuna.create_study(
+            study_name=f"mlpserve-{config.data}-{config.recipe}".replace("/", "-"),
+            storage=storage or None,
+            load_if_exists=True,
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=config.seed),
+        )
+    except Exception as error:  # of SQLAlchemy, which Optuna does not wrap
+        raise ConfigError(f"--sweep-store {storage}: {str(error).splitlines()[0]}") from error
+    study.optimize(objective, n_trials=trials, catch=(TrainerError,))
+    for trial in study.trials:
+        settings = trial.user_attrs.get("settings", {name: str(value) for name, value in trial.params.items()})
+        done.append(Trial(settings, trial.value, trial.user_attrs.get("loss")))
+    return done
+
+
+def _with_ray(config: TrainConfig, dataset: Dataset, choices: list[Choice], trials: int, address: str) -> list[Trial]:
+    try:
+        import ray
+        from ray import tune
+    except ModuleNotFoundError as error:
+        raise ConfigError("--ray needs: pip install 'mlpserve[ray]'") from error
+    try:
+        ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"--ray {address}: {str(error).splitlines()[0]}; expected host:port, auto, or local"
+        ) from error
+    try:
+        shared = ray.put(dataset)
+
+        def objective(drawn: dict[str, Any]) -> dict[str, Any]:
+            torch.set_num_threads(1)  # a trial has one of the cluster's CPUs
+            settings = {
+                choice.name: drawn[choice.name] if choice.values else _text(choice, drawn[choice.name])
+                for choice in choices
+            }
+            accuracy, loss = _run_trial(config, ray.get(shared), settings)
+            return {"accuracy": accuracy, "loss": loss, "settings": settings}
+
+        space = {
+            choice.name: tune.choice(choice.values) if choice.values else tune.loguniform(choice.low, choice.high)
+            for choice in choices
+        }
+        tuner = tune.Tuner(
+            objective,
+            param_space=space,
+            tune_config=tune.TuneConfig(metric="accuracy", mode="max", num_samples=trials),
+            run_config=tune.RunConfig(verbose=0),
+        )
+        results = tuner.fit()
+    finally:
+        ray.shutdown()
+    done = []
+    for number in range(len(results)):
+        result = results[number]
+        metrics = result.metrics or {}
+        if result.error is not None or "accuracy" not in metrics:
+            reason = str(result.error or "no result").strip().splitlines()[-1]
+            print(f"Trial {number + 1}: {reason}", flush=True)
+            done.append(Trial({}, None, None))
+            continue
+        done.append(Trial(metrics["settings"], metrics["accuracy"], metrics["loss"]))
+    return done
+
+
+def _rank(trial: Trial) -> tuple[float, float]:
+    return -(trial.accuracy or 0.0), trial.loss or 0.0
+
+
+def _failed(done: list[Trial]) -> list[Trial]:
+    return [trial for trial in done if trial.accuracy is None]
+
+
+def _shown(settings: Mapping[str, str]) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+
+
+def _print(finished: list[Trial], count: int, config: TrainConfig) -> None:
+    print(f"\n{len(finished)} of {count} trials finished; the best by validation accuracy:")
+    for trial in finished[:5]:
+        print(f"  {trial.accuracy:.2%}, loss {trial.loss:.4f}  {_shown(trial.settings)}")
+    command = ["mlpserve-train", "--recipe", config.recipe, "--data", config.data, "--store", str(config.store)]
+    print(f"Train with the best: {shlex.join(command)} {_shown(finished[0].settings)}")
