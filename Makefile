@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training gpu-check gpu-wheels clean
+.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy gpu-check gpu-wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -61,6 +61,12 @@ bench-loop: setup  ## the batching loop alone, without a transport
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training
+
+bench-recipes: setup  ## an epoch of each recipe against the DataLoader way of doing the same (five minutes)
+	@$(BIN)/python -m bench.recipes
+
+bench-accuracy: setup  ## what the recipes reach over seeds (hours): RUNS="fast:0-4 accurate:0-4 best:0"
+	@$(BIN)/python -m bench.accuracy $(RUNS)
 
 gpu-check: .venv-gpu/.installed  ## on a machine with an NVIDIA GPU: prove the GPU path and write docs/gpu/<device>.md
 	@.venv-gpu/bin/python -m bench.gpu $(GPU_CHECK)

@@ -83,7 +83,7 @@ class TrainConfig:
     teacher_hidden: tuple[int, ...] = _flag(
         (1024, 1024), "units of a teacher's hidden layers (default: 1024,1024)", metavar="SIZES", parse=_layer_sizes
     )
-    teacher_epochs: int = _flag(50, "passes over the training images for each teacher")
+    teacher_epochs: int = _flag(60, "passes over the training images for each teacher")
     temperature: float = _flag(2.0, "what the teachers' logits are divided by before they are learnt")
     compute: str = _flag(
         "float32",
