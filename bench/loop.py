@@ -60,6 +60,7 @@ def main() -> None:
             max_batch=256,
             max_request=4096,
             max_queue=16384,
+            keep=0,
             request_log=log,
             tracing=None,
         )

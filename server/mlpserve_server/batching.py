@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from grpc import StatusCode
 
-from mlpserve_server.codec import Decoder, Encoder, Request, assemble
+from mlpserve_server.codec import IMAGES_TAG, Decoder, Encoder, Request, assemble, named_version
 from mlpserve_server.drift import DriftWindow
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
 from mlpserve_server.metrics import Metrics
@@ -67,7 +67,8 @@ class Batch(NamedTuple):
 class BatchingLoop:
     """Receives from a transport, answers to it.
 
-    A call is answered by the model that served when it was admitted, so a new model takes over between two batches.
+    A call is answered by the model that served when it was admitted, so a new model takes over between two batches. The
+    models before it answer calls that name their version, so that a job which has begun with one can end with it.
 
     Args:
         transport: started already.
@@ -75,6 +76,7 @@ class BatchingLoop:
         max_batch: most images in a batch, unless one request alone is larger.
         max_request: most images in one request.
         max_queue: most images waiting.
+        keep: how many replaced models go on answering calls that name them.
         request_log: told of requests that failed, and of every batch.
         tracing: told of every batch, or None.
 
@@ -90,6 +92,7 @@ class BatchingLoop:
         max_batch: int,
         max_request: int,
         max_queue: int,
+        keep: int,
         request_log: RequestLog,
         tracing: Tracing | None,
     ) -> None:
@@ -104,6 +107,8 @@ class BatchingLoop:
         self._queued_images = 0
         self._images_per_second = 0.0  # of recent large batches, to estimate how long the queue takes
         self._served: Served | None = None
+        self._keep = keep
+        self._kept: dict[int, Served] = {}  # by version, latest first; replaced as a whole
         self._next_probe = 0.0
         self.proved = 0.0
         self._draining = threading.Event()
@@ -129,12 +134,21 @@ class BatchingLoop:
         served = self._served
         return served.model if served else None
 
+    def find(self, version: int) -> LoadedModel | None:
+        """What answers calls that name a version now; for 0 and unknown versions what answers the others."""
+        kept = self._kept.get(version)
+        return kept.model if kept else self.model
+
     def serve(self, model: LoadedModel) -> None:
         """Let a model that has proven itself answer from the next batch on; called from any thread."""
         # Made before the model takes over, so that no request waits for it.
         decoders = (Decoder(model, self._max_request), InferDecoder(model, self._max_request))
         manifest = model.version.manifest
         window = DriftWindow(manifest.reference, model.pixels) if manifest.reference.images else None
+        replaced, number = self._served, model.ref.version
+        if replaced is not None:
+            kept = {replaced.model.ref.version: replaced} | self._kept
+            self._kept = {v: kept[v] for v in [v for v in kept if v != number][: self._keep]}
         self._served = Served(model, decoders, Encoder(model), window)
         self._metrics.drift = window.snapshot if window else dict
         self.proved = time.monotonic()
@@ -214,12 +228,14 @@ class BatchingLoop:
                 self._metrics.started[call.method] += 1
                 self._refuse(call, reason, REFUSALS[reason], answers)
             return
-        pixels, waiting, now = served.model.pixels, self._queued_images, time.monotonic()
+        waiting, now, kept = self._queued_images, time.monotonic(), self._kept
         for call in calls:
             self._metrics.started[call.method] += 1
             # Good enough before the message is parsed: everything but the images is shorter than one image.
-            call.images = len(call.payload) // pixels or 1
             call.served = served
+            if kept and not call.payload.startswith(IMAGES_TAG):
+                call.served = kept.get(named_version(call.payload), served)
+            call.images = len(call.payload) // call.served.model.pixels or 1
             if waiting + call.images > self._max_queue:
                 self._refuse(call, "overload", self._overloaded(waiting), answers)
             elif waiting > 2 * self._max_batch and call.deadline < now + self._wait(waiting):

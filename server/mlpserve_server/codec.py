@@ -22,6 +22,7 @@ from mlpserve_server.runners import Predictions
 
 # Tags of length-delimited fields: number × 8 + 2.
 IMAGES_TAG = b"\x1a"  # PredictRequest
+NAMES_LENGTH = 160  # bytes that hold a model's name and a version
 CLASS_IDS_TAG, SCORES_TAG, PROBABILITIES_TAG = b"\x1a", b"\x22", b"\x2a"  # PackedPredictResponse
 
 
@@ -109,6 +110,26 @@ def _plain_headers(pixels: int, max_request: int) -> dict[int, tuple[bytes, int]
         header = IMAGES_TAG + _varint(count * pixels)
         plain[len(header) + count * pixels] = header, count
     return plain
+
+
+def named_version(payload: bytes) -> int:
+    """The version that a request of either protocol names; 0 if it names none, or not where serializers put it.
+
+    In both protocols field 1 is the model's name and field 2 its version: a number in Predict, text in ModelInfer.
+    """
+    head = payload[:NAMES_LENGTH]
+    position = 2 + head[1] if head[:1] == b"\n" and len(head) > 1 and head[1] < 0x80 else 0
+    tag, rest = head[position : position + 1], head[position + 1 :]
+    if tag == b"\x10":
+        value = 0
+        for place, byte in enumerate(rest[:5]):
+            value |= (byte & 0x7F) << (7 * place)
+            if byte < 0x80:
+                return value
+    elif tag == b"\x12" and rest[:1]:
+        text = rest[1 : 1 + rest[0]]
+        return int(text) if text.isdigit() and len(text) < 10 else 0
+    return 0
 
 
 def check_model(name: str, version: int, model: LoadedModel) -> None:

@@ -27,6 +27,9 @@ class ServerConfig:
     store: str | Path = _flag("store", "folder or URL (s3://…) that holds the published models", metavar="DIR|URL")
     model: str = _flag("mnist", "model to serve", metavar="NAME")
     version: int = _flag(0, "version to serve; 0: the promoted one, or the newest, also when that changes", metavar="N")
+    keep_versions: int = _flag(
+        1, "replaced versions that go on answering calls which name them, as long as the server runs", metavar="N"
+    )
     poll: float = _flag(1.0, "how often to look for a new version to serve; 0: never", metavar="SECONDS")
     require_signature: str = _flag("", "serve only versions signed with this key's other half", metavar="PUBLIC_KEY")
     listen: str = _flag("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one", metavar="HOST:PORT")
@@ -87,6 +90,7 @@ class ServerConfig:
             ),
             "--threads must not be negative": self.threads >= 0,
             "--workers must not be negative": self.workers >= 0,
+            "--keep-versions must not be negative": self.keep_versions >= 0,
             "--poll must not be negative": self.poll >= 0,
             "--drain-delay and --drain-timeout must not be negative": min(self.drain_delay, self.drain_timeout) >= 0,
             "--stall-timeout must be at least 4 seconds": self.stall_timeout >= 4,

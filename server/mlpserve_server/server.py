@@ -74,6 +74,10 @@ class Server:
         """The model that answers now; None while none is proven."""
         return self._loop.model if self._loop else None
 
+    def _find(self, version: int = 0) -> LoadedModel | None:
+        """What answers calls that name a version, see `BatchingLoop.find`."""
+        return self._loop.find(version) if self._loop else None
+
     def start(self) -> LoadedModel:
         """Listen with health NOT_SERVING, prove the model, then serve it.
 
@@ -100,7 +104,7 @@ class Server:
         if config.metrics_listen:
             self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
         services = ControlServices(
-            self._store, config.model, lambda: self.model, self._serving_info, self._refused, config.max_batch
+            self._store, config.model, self._find, self._serving_info, self._refused, config.max_batch
         )
         self._transport = open_transport(
             config, services, self._max_message, on_denied=self._count_denied, share_port=self._share_port
@@ -113,6 +117,7 @@ class Server:
             max_batch=config.max_batch,
             max_request=self._max_request,
             max_queue=config.max_queue,
+            keep=config.keep_versions,
             request_log=RequestLog(self._transport.metadata, config.slow_request),
             tracing=self._tracing,
         )

@@ -38,7 +38,7 @@ class ControlServices:
     Args:
         store: for ListModels.
         model_name: whose versions are listed.
-        current: the model that answers now, or None.
+        find: the model that answers calls which name a version, or, for 0, none; None while none is ready.
         serving_info: how a model is run.
         refused: versions that did not prove themselves here, each with why.
         max_batch: most images in one Run.
@@ -48,18 +48,18 @@ class ControlServices:
         self,
         store: Store,
         model_name: str,
-        current: Callable[[], LoadedModel | None],
+        find: Callable[[int], LoadedModel | None],
         serving_info: Callable[[LoadedModel], pb.ServingInfo],
         refused: Callable[[], Mapping[int, str]],
         max_batch: int,
     ) -> None:
         self._store = store
         self._model_name = model_name
-        self._current = current
+        self._find = find
         self._serving_info = serving_info
         self._refused = refused
         self._serving = False
-        self._open_inference = OpenInference(current, lambda: self._serving, self._list_models, max_batch)
+        self._open_inference = OpenInference(lambda: find(0), lambda: self._serving, self._list_models, max_batch)
 
     async def register(
         self, server: grpc.aio.Server, carried: "Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None" = None
@@ -99,14 +99,14 @@ class ControlServices:
             await self._health.set(name, status)
 
     def _get_model(self, request: pb.GetModelRequest) -> pb.GetModelResponse:
-        model = self._current()
+        model = self._find(request.version)
         if model is None:
             raise NotReady("the model is still being loaded; try again in a moment")
         check_model(request.model, request.version, model)
         return pb.GetModelResponse(model=model.ref, manifest=model.version.manifest, serving=self._serving_info(model))
 
     def _list_models(self, _: pb.ListModelsRequest | None = None) -> pb.ListModelsResponse:
-        current = self._current()
+        current = self._find(0)
         refused = self._refused()
         promoted = promotion.read(self._store, self._model_name)
         response = pb.ListModelsResponse()

@@ -184,3 +184,63 @@ def test_another_image_size_must_be_promoted(own: Path, slow_store: Path, tmp_pa
         with pytest.raises(grpc.RpcError):
             caller.Predict(pb.PredictRequest(images=bytes(10)), timeout=10)
         assert _predict(caller).model.version == 2
+
+
+def test_a_replaced_version_answers_calls_that_name_it(
+    following: tuple[ServerProcess, ClassifierServiceStub], own: Path
+) -> None:
+    """So that a job which began with a version can end with it; one version is kept."""
+    _, caller = following
+    first = _predict(caller)
+    publish_rolled(own / "mnist/1", own, 2)
+    _wait_until(lambda: _serves(caller) == 2)
+
+    def pinned(version: int, count: int = 20, model: str = "") -> pb.PredictResponse:
+        images = pixels(mnist_images()[:count])
+        return caller.Predict(pb.PredictRequest(images=images, version=version, model=model), timeout=10)
+
+    assert pinned(1).SerializeToString() == first.SerializeToString()
+    assert pinned(1, model="mnist").class_ids == first.class_ids
+    assert pinned(1, count=1).class_ids[0] == first.class_ids[0]
+    assert pinned(2).class_ids == [(class_id + 2) % 10 for class_id in first.class_ids]
+    assert caller.GetModel(pb.GetModelRequest(version=1), timeout=10).model == first.model
+    assert _predict(caller).model.version == 2
+    publish_rolled(own / "mnist/1", own, 3)
+    _wait_until(lambda: _serves(caller) == 3)
+    assert pinned(2).model.version == 2
+    with pytest.raises(grpc.RpcError) as error:
+        pinned(1)
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "version 1 of 'mnist' is not served here; version 3 is" in error.value.details()
+
+
+def test_versions_in_flight_at_once_get_their_own_answers(
+    following: tuple[ServerProcess, ClassifierServiceStub], own: Path
+) -> None:
+    _, caller = following
+    first = list(_predict(caller).class_ids)
+    publish_rolled(own / "mnist/1", own, 2)
+    _wait_until(lambda: _serves(caller) == 2)
+    images = pixels(mnist_images()[:20])
+    futures = [
+        (version, caller.Predict.future(pb.PredictRequest(images=images, version=version), timeout=20))
+        for version in [1, 2, 0] * 100
+    ]
+    for version, future in futures:
+        answer = future.result()
+        shift = 0 if version == 1 else 2
+        assert answer.model.version == shift or (version == 1 and answer.model.version == 1)
+        assert list(answer.class_ids) == [(class_id + shift) % 10 for class_id in first]
+
+
+@pytest.mark.parametrize(
+    ("model", "version"), [("", 0), ("", 1), ("", 300), ("mnist", 0), ("mnist", 7), ("m" * 127, 2**20), ("", 2**28)]
+)
+def test_the_version_is_found_in_a_request_s_first_bytes(model: str, version: int) -> None:
+    from mlpserve.v1.open_inference_pb2 import ModelInferRequest
+    from mlpserve_server.codec import named_version
+
+    request = pb.PredictRequest(model=model, version=version, images=b"\x10\x05" * 400)
+    assert named_version(request.SerializeToString()) == version
+    infer = ModelInferRequest(model_name=model, model_version=str(version) if version else "", id="5")
+    assert named_version(infer.SerializeToString()) == version

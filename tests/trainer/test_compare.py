@@ -57,7 +57,10 @@ def test_what_cannot_be_compared(versions: tuple[Path, Path, Path], tmp_path: Pa
         ([good, tmp_path], "not a published version"),
         ([good, bad], "say where it is: --data PATH"),
         ([good, bad, "--data", other], "the versions know 0, 1, 2, 3"),
-        ([good, bad, "--data", folder, "--image-size", "10x10"], "images of 10x10, the versions take 28x28: --image-size"),
+        (
+            [good, bad, "--data", folder, "--image-size", "10x10"],
+            "images of 10x10, the versions take 28x28: --image-size",
+        ),
     ):
         result = run("mlpserve-train", "compare", *flags)
         assert result.returncode == 1
