@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy gpu-check gpu-wheels clean
+.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring gpu-check gpu-wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ bench-loop: setup  ## the batching loop alone, without a transport
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training
+
+bench-scoring: setup  ## two million images through a server and without one
+	@$(BIN)/python -m bench.scoring
 
 bench-recipes: setup  ## an epoch of each recipe against the DataLoader way of doing the same (five minutes)
 	@$(BIN)/python -m bench.recipes

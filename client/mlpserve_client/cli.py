@@ -2,9 +2,10 @@
 
     mlpserve info                                  what the server serves
     mlpserve predict digit.png photo.jpg           classify pictures
-    mlpserve score images.npy answers.parquet      classify a whole file or folder
+    mlpserve score images.npy answers              classify files and folders, millions of rows
 
-Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files.
+Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,29 +15,32 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mlpserve.v1.artifact_pb2 import Precision, Preparation
 from mlpserve.v1.classifier_pb2 import ModelState
+from mlpserve_client import score_command
 from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
 from mlpserve_client.errors import InvalidInputError, MlpserveError
 from mlpserve_client.requests import DEFAULT_TIMEOUT
-from mlpserve_client.retries import DEFAULT_RETRIES
+from mlpserve_client.score_command import SCORE_TIMEOUT
 
-SCORE_TIMEOUT = 60.0  # seconds of one of a job's requests, its retries included
+if TYPE_CHECKING:
+    from mlpserve_client.scoring import Endpoint
 
 
 def main() -> None:
     """Entry point of `mlpserve`."""
     arguments = _parser().parse_args()
     try:
+        if "job" in arguments:
+            sys.exit(arguments.job(_endpoint(arguments), arguments))
         with Client(
             arguments.server,
             model=arguments.model,
             version=arguments.version,
-            timeout=arguments.timeout or arguments.default_timeout,
-            retries=arguments.retries,
+            timeout=arguments.timeout or DEFAULT_TIMEOUT,
             tls=_tls(arguments),
             token=_token(arguments.token_file),
             token_over_plaintext=arguments.token_over_plaintext,
@@ -47,8 +51,11 @@ def main() -> None:
         _exit(2, f"{error.name} is not installed; this command needs: pip install 'mlpserve[{extra}]'")
     except MlpserveError as error:
         _exit(1, str(error))
+    except BrokenPipeError:  # of `mlpserve … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
-        _exit(130, "interrupted")
+        _exit(130, "interrupted" + ("; the same command goes on" if "job" in arguments else ""))
     sys.exit(code)
 
 
@@ -86,7 +93,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--token-over-plaintext", action="store_true", help="show it without TLS too; something between must encrypt"
     )
-    parser.set_defaults(default_timeout=DEFAULT_TIMEOUT, retries=DEFAULT_RETRIES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     info = commands.add_parser("info", help="what the server serves")
@@ -101,18 +107,24 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(run=_predict)
 
-    score = commands.add_parser("score", help="classify a whole file or folder into a Parquet file")
-    score.add_argument("input", type=Path, help="IDX (.gz or not), .npy, .parquet, or a folder of images")
-    score.add_argument("output", type=Path, help="Parquet file to write")
-    score.add_argument("--labels", type=Path, metavar="FILE", help="IDX or .npy with the true classes: prints accuracy")
-    score.add_argument("--column", default="", metavar="NAME", help="image column of a Parquet file")
+    score = score_command.add(commands)
     _add_preparation(score)
-    score.add_argument("--batch", type=_positive, default=1024, metavar="ROWS", help="rows in one request")
-    score.add_argument("--in-flight", type=_positive, default=4, metavar="N", help="most requests at a time")
-    score.add_argument("--json", action="store_true", help="the summary as JSON")
-    # A job may wait out a server's restart: it tries again until its timeout.
-    score.set_defaults(run=_score, default_timeout=SCORE_TIMEOUT, retries=2**31)
+    score.set_defaults(job=score_command.run)
     return parser
+
+
+def _endpoint(arguments: argparse.Namespace) -> Endpoint:
+    from mlpserve_client.scoring import Endpoint
+
+    return Endpoint(
+        arguments.server,
+        model=arguments.model,
+        version=arguments.version,
+        timeout=arguments.timeout or SCORE_TIMEOUT,
+        tls=_tls(arguments),
+        token=_token(arguments.token_file),
+        token_over_plaintext=arguments.token_over_plaintext,
+    )
 
 
 def _tls(arguments: argparse.Namespace) -> Tls | None:
@@ -198,45 +210,6 @@ def _predict(client: Client, arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _score(client: Client, arguments: argparse.Namespace) -> int:
-    from mlpserve_client.scoring import score
-
-    summary = score(
-        client,
-        arguments.input,
-        arguments.output,
-        labels=arguments.labels,
-        column=arguments.column,
-        raw=arguments.raw,
-        batch=arguments.batch,
-        in_flight=arguments.in_flight,
-        timeout=arguments.timeout or SCORE_TIMEOUT,
-    )
-    rate = summary.rows / summary.seconds
-    if arguments.json:
-        values: dict[str, Any] = {
-            "rows": summary.rows,
-            "bad_rows": summary.bad_rows,
-            "seconds": summary.seconds,
-            "rows_per_second": rate,
-            "accuracy": summary.accuracy,
-            "model": vars(summary.model),
-            "output": str(arguments.output),
-        }
-        print(json.dumps(values))
-    else:
-        print(f"Scored {summary.rows:,} rows in {summary.seconds:.2f} s ({rate:,.0f} images/s) into {arguments.output}")
-        print(f"Model {summary.model.name} version {summary.model.version}, {summary.model.digest[:12]}")
-        if summary.accuracy is not None:
-            print(f"Accuracy {summary.accuracy:.2%}")
-    if summary.bad_rows:
-        print(
-            f"mlpserve: {summary.bad_rows:,} bad rows, see column error; first: {summary.first_error}", file=sys.stderr
-        )
-        return 2
-    return 0
-
-
 def _precision(value: Precision) -> str:
     return Precision.Name(value).removeprefix("PRECISION_").lower()
 
@@ -245,13 +218,6 @@ def _positive_float(text: str) -> float:
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} must be above 0")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
     return value
 
 

@@ -19,7 +19,7 @@ from tests.support.mnist import test_labels as mnist_labels
 from tests.support.processes import ServerProcess, run
 
 from mlpserve_client import Client, UnavailableError
-from mlpserve_client.scoring import ScoringError, score
+from mlpserve_client.scoring import Endpoint, Options, ScoringError, score
 
 COUNT = 100
 
@@ -119,7 +119,7 @@ FORMATS: dict[str, Callable[[Path], tuple[Path, list[int]]]] = {
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_row_has_an_answer_or_an_error(server: ServerProcess, tmp_path: Path, name: str) -> None:
     source, bad = FORMATS[name](tmp_path / "input")
-    output = tmp_path / "out.parquet"
+    output = tmp_path / "out"
     result = run("mlpserve", "--server", server.address, "score", source, output, "--batch", 32, "--json")
     assert result.returncode == (2 if bad else 0), result.stderr
     assert "Traceback" not in result.stderr
@@ -139,14 +139,19 @@ def test_every_row_has_an_answer_or_an_error(server: ServerProcess, tmp_path: Pa
         assert row["label"] == str(row["class_id"])
         assert row["score"] == pytest.approx(expected.scores[index], abs=1e-5)
         assert (row["model_version"], row["model_digest"]) == (1, expected.model.digest)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, "out.parquet"])
+    assert sorted(path.name for path in output.iterdir()) == [
+        "_SUCCESS",
+        "_job.json",
+        "_part-00000.json",
+        "part-00000.parquet",
+    ]
 
 
 def test_accuracy_from_labels(server: ServerProcess, tmp_path: Path) -> None:
-    flags = [mnist.IMAGES, tmp_path / "o.parquet", "--labels", mnist.LABELS]
+    flags = [mnist.IMAGES, tmp_path / "o", "--labels", mnist.LABELS]
     result = run("mlpserve", "--server", server.address, "score", *flags)
     assert result.returncode == 0, result.stderr
-    answers = np.array(pq.read_table(tmp_path / "o.parquet")["class_id"])
+    answers = np.array(pq.read_table(tmp_path / "o")["class_id"])
     assert f"Accuracy {(answers == mnist_labels()).mean():.2%}" in result.stdout
     assert "Scored 10,000 rows" in result.stdout
 
@@ -195,7 +200,7 @@ WRONG_INPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "float array": (_float_npy, "images have type float64; expected uint8"),
     "no array": (_broken("x.npy", b"hello"), "not a readable .npy array"),
     "no parquet": (_broken("x.parquet", b"hello"), "not a readable Parquet file"),
-    "archive": (_npz, "an archive of arrays"),
+    "archive": (_npz, "not a readable .npy array"),
     "damaged parquet": (_damaged_parquet, "cannot be read"),
     "unknown": (_broken("x.doc", b"hello, this is no format at all"), "not an input that is known"),
     "cut gzip": (_broken("x.gz", gzip.compress(b"\0" * 100)[:12]), "not an input that is known"),
@@ -205,49 +210,51 @@ WRONG_INPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
 @pytest.mark.parametrize("name", WRONG_INPUTS)
 def test_wrong_inputs_end_in_a_sentence(server: ServerProcess, tmp_path: Path, name: str) -> None:
     write, words = WRONG_INPUTS[name]
-    output = tmp_path / "out.parquet"
+    output = tmp_path / "out"
     result = run("mlpserve", "--server", server.address, "score", write(tmp_path / "input"), output)
     assert result.returncode == 1
     assert words in result.stderr
     assert "Traceback" not in result.stderr
-    assert not output.exists()
+    assert not list(output.glob("part-*"))
 
 
 def test_wrong_columns_labels_and_outputs(server: ServerProcess, tmp_path: Path) -> None:
     source = _write_parquet(tmp_path / "x", [b"0" * 784], pa.binary(), name="scan")
-    with Client(server.address) as client:
-        with pytest.raises(ScoringError, match=r"no column 'image' .*\(columns: id, scan\); give --column NAME"):
-            score(client, source, tmp_path / "o.parquet")
-        assert score(client, source, tmp_path / "o.parquet", column="scan").rows == 1
-        with pytest.raises(ScoringError, match="10000 labels for 1 rows"):
-            score(client, source, tmp_path / "o.parquet", column="scan", labels=mnist.LABELS)
-        with pytest.raises(ScoringError, match="not an IDX label file"):
-            score(client, source, tmp_path / "o.parquet", column="scan", labels=mnist.IMAGES)
-        with pytest.raises(ScoringError, match="is a folder; expected the name of a Parquet file"):
-            score(client, source, tmp_path, column="scan")
-        with pytest.raises(ScoringError, match="cannot be written"):
-            score(client, source, tmp_path / "none" / "o.parquet", column="scan")
+
+    def job(output: str = "o", **options: Any) -> int:
+        summary = score(Endpoint(server.address), [str(source)], str(tmp_path / output), Options(**options))
+        return summary.tally.rows
+
+    with pytest.raises(ScoringError, match=r"no column 'image' .*\(columns: id, scan\); give --column NAME"):
+        job()
+    with pytest.raises(ScoringError, match=r"no column 'kind' .*give --label-column NAME"):
+        job(column="scan", label_column="kind")
+    assert job(column="scan") == 1
+    with pytest.raises(ScoringError, match="10000 labels for 1 rows"):
+        job("p", column="scan", labels=str(mnist.LABELS))
+    with pytest.raises(ScoringError, match="not an IDX label file"):
+        job("p", column="scan", labels=str(mnist.IMAGES))
+    with pytest.raises(ScoringError, match="not empty and no scoring job's"):
+        job(".", column="scan")
+    with pytest.raises(ScoringError, match=r"is a file|cannot be written"):
+        job("x.parquet", column="scan")
+    with pytest.raises(ScoringError, match="cannot be written"):
+        score(Endpoint(server.address), [str(source)], "/proc/none/o", Options(column="scan"))
 
 
-def test_a_server_that_goes_away_leaves_no_output(store: Path, tmp_path: Path) -> None:
+def test_a_server_that_goes_away_for_good_fails_the_job(store: Path, tmp_path: Path) -> None:
     source = tmp_path / "x.npy"
     np.save(source, np.tile(mnist_images(), (10, 1, 1)))
-    with ServerProcess(tmp_path, store) as process, Client(process.address) as client:
-        client.wait_ready(10)
-
-        def predict_then_kill(*arguments: Any, **keywords: Any) -> Any:
-            answer = Client.predict(client, *arguments, **keywords)
-            process.process.kill()
-            return answer
-
-        client.predict = predict_then_kill  # type: ignore[method-assign]
+    with ServerProcess(tmp_path, store) as process:
+        endpoint = Endpoint(process.address, timeout=1)
+        Client(process.address).wait_ready(10)
+        process.process.kill()
         with pytest.raises(UnavailableError):
-            score(client, source, tmp_path / "o.parquet", timeout=1)
-    assert not list(tmp_path.glob("*o.parquet*"))
+            score(endpoint, [str(source)], str(tmp_path / "o"))
+    assert not list(tmp_path.glob("o/*SUCCESS*"))
 
 
-def test_empty_inputs_give_an_empty_file(server: ServerProcess, tmp_path: Path) -> None:
+def test_empty_inputs_give_no_rows(server: ServerProcess, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((0, 28, 28), np.uint8))
-    with Client(server.address) as client:
-        assert score(client, tmp_path / "x.npy", tmp_path / "o.parquet").rows == 0
-    assert pq.read_table(tmp_path / "o.parquet").num_rows == 0
+    assert score(Endpoint(server.address), [str(tmp_path / "x.npy")], str(tmp_path / "o")).tally.rows == 0
+    assert (tmp_path / "o/_SUCCESS").exists()

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import struct
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
@@ -22,7 +23,9 @@ from tests.support.mutate import mutated
 
 from mlpserve_client.errors import InvalidInputError
 from mlpserve_client.prepare import read_image
-from mlpserve_client.scoring.sources import ScoringError, open_source, read_labels
+from mlpserve_client.scoring import ScoringError
+from mlpserve_client.scoring.inputs import Form, open_inputs
+from mlpserve_client.scoring.inputs.labels import read_labels
 from mlpserve_server.errors import ArtifactError, StoreError
 from mlpserve_server.loading import load
 from mlpserve_server.store import Store
@@ -139,7 +142,13 @@ def _arrays() -> dict[str, bytes]:
     """Name → content of a small input of each kind."""
     images = mnist_images()[:6]
     idx = struct.pack(">IIII", 2051, *images.shape) + images.tobytes()
-    npy, parquet, listed = BytesIO(), BytesIO(), BytesIO()
+    npy, npz, parquet, listed, tar = (BytesIO() for _ in range(5))
+    np.savez_compressed(npz, images=images)
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for number, content in enumerate(_pictures()[:3]):
+            entry = tarfile.TarInfo(f"{number}.png")
+            entry.size = len(content)
+            archive.addfile(entry, BytesIO(content))
     np.save(npy, images)
     values = [image.tobytes() for image in images[:4]] + _pictures()[:1] + [None]
     pq.write_table(pa.table({"image": values}), parquet)
@@ -148,19 +157,25 @@ def _arrays() -> dict[str, bytes]:
         "a.idx": idx,
         "b.idx.gz": gzip.compress(idx),
         "c.npy": npy.getvalue(),
+        "b.npz": npz.getvalue(),
+        "f.tar": tar.getvalue(),
         "d.parquet": parquet.getvalue(),
         "e.parquet": listed.getvalue(),
     }
 
 
 def _scoring_input(path: Path) -> bool:
-    source = open_source(path, 28, 28, chunk_rows=4, column="", raw=False)
-    rows = 0
-    for chunk in source.chunks:
-        assert len(chunk.images) + len(chunk.errors) == chunk.count
-        assert chunk.start == rows
-        rows += chunk.count
-    assert rows == source.rows
+    (source,) = open_inputs([str(path)], Form(28, 28, raw=False))
+    try:
+        rows = 0
+        for chunk in source.read(0, source.rows, 4):
+            decoded = chunk.decode()
+            assert len(decoded.images) + len(decoded.errors) == chunk.count
+            assert chunk.start == rows
+            rows += chunk.count
+        assert rows == source.rows
+    finally:
+        source.close()
     return True
 
 
@@ -178,7 +193,7 @@ def test_scoring_inputs(tmp_path: Path, figures: dict[str, Any]) -> None:
     for index in range(ARRAYS):
         name, content, read = readers[index % len(readers)]
         # The beginning holds what is parsed; what follows is mostly pixels.
-        head = len(content) if name.endswith(("gz", "parquet")) else min(200, len(content))
+        head = len(content) if name.endswith(("gz", "parquet", "npz", "tar")) else min(200, len(content))
         path = tmp_path / name
         path.write_bytes(mutated(random_, content[:head]) + content[head:])
         try:

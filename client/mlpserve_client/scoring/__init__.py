@@ -1,6 +1,17 @@
-"""Batch scoring: read rows, send them in bounded requests, write one Parquet row for each."""
+"""Batch scoring: millions of rows over gRPC into Parquet, every row once, whatever dies in between.
 
-from mlpserve_client.scoring.job import Summary, score
-from mlpserve_client.scoring.sources import ScoringError
+job.py          the whole job: plan, go on or begin, sum up
+plan.py         what a job is, and whether an output is of this one
+inputs/         files, folders and globs as rows
+pipeline.py     read, decode, ask and write at the same time
+window.py       how many requests are in flight
+parts.py        Parquet files and their sidecars
+evaluation.py   accuracy, confusion, calibration, disagreements
+on_ray.py       the same parts as tasks of a Ray cluster
+"""
 
-__all__ = ["ScoringError", "Summary", "score"]
+from mlpserve_client.scoring.endpoint import Endpoint
+from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
+from mlpserve_client.scoring.job import Options, Summary, score
+
+__all__ = ["Endpoint", "Options", "ScoringError", "Summary", "TooManyErrors", "score"]

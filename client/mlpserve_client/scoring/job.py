@@ -1,21 +1,66 @@
-"""The scoring job: read, send with a bounded number of requests in flight, write in order."""
+"""The scoring job: plan, go on or begin, run the missing parts, sum up.
 
-import sys
+Computed at least once, written exactly once: a part appears whole by a rename, its sidecar says that it is finished,
+and `_SUCCESS` comes last. A job that is killed at any moment is run again with the same command.
+"""
+
+import json
 import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-from tqdm import tqdm
+from typing import Any
 
 from mlpserve.v1.artifact_pb2 import Preparation
-from mlpserve_client.client import Client
-from mlpserve_client.requests import ModelId, Predictions
-from mlpserve_client.scoring.sinks import ParquetSink
-from mlpserve_client.scoring.sources import Chunk, ScoringError, open_source, read_labels
+from mlpserve.v1.classifier_pb2 import GetModelResponse
+from mlpserve_client.errors import ModelNotFoundError, ServerError
+from mlpserve_client.requests import ModelId
+from mlpserve_client.scoring import on_ray, parts, plan
+from mlpserve_client.scoring.endpoint import Endpoint
+from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
+from mlpserve_client.scoring.evaluation import Ids, Tally
+from mlpserve_client.scoring.files import File, Folder
+from mlpserve_client.scoring.inputs import Form, Input, open_inputs
+from mlpserve_client.scoring.inputs.labels import read_labels
+from mlpserve_client.scoring.pipeline import Busy, Pipeline
+from mlpserve_client.scoring.plan import PLAN, SUCCESS, Part, Plan
+from mlpserve_client.scoring.progress import Progress
+
+PART_ROWS = 131_072
+FOLDERS = "folders"  # in place of a file with labels: a picture's folder is its label
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job is run.
+
+    Attributes:
+        labels: IDX or .npy file with the true class ids of all rows, "folders", or "".
+        column, label_column, slice_column: of Parquet files; "" to find it, for none, for none.
+        raw: do not look for ink in pictures; None: as the model's training images were made.
+        batch: rows in one request.
+        in_flight: most requests at a time.
+        part_rows: most rows in a part.
+        max_errors: bad rows at which to give up; None: never.
+        overwrite: remove what an earlier job left in the output.
+        compare: a second version that is asked the same; 0 for none.
+        compare_server: where it answers; "": the same server.
+        ray: address of a Ray cluster; "" for none.
+    """
+
+    labels: str = ""
+    column: str = ""
+    label_column: str = ""
+    slice_column: str = ""
+    raw: bool | None = None
+    batch: int = 1024
+    in_flight: int = 16
+    part_rows: int = PART_ROWS
+    max_errors: int | None = None
+    overwrite: bool = False
+    compare: int = 0
+    compare_server: str = ""
+    ray: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,113 +68,223 @@ class Summary:
     """What a job came to.
 
     Attributes:
-        rows: rows written.
-        bad_rows: those with an error.
-        seconds: wall-clock time of reading, sending and writing.
+        tally: of all rows, those of earlier runs included.
+        labels: class labels by class id.
         model: what answered.
-        accuracy: share of the good rows whose class is the labelled one, 0 to 1; None without labels.
-        first_error: the first bad row and what is wrong with it; "" if there is none.
+        compared: the second version; None for none.
+        parts: of the whole job.
+        parts_before: of them, finished by earlier runs.
+        rows_now: rows scored by this run.
+        seconds: wall-clock time of this run.
+        busy: what this run was busy with; None on a cluster.
+        in_flight: most requests that were in flight.
+        refusals: times that the server was full or away.
     """
 
-    rows: int
-    bad_rows: int
-    seconds: float
+    tally: Tally
+    labels: tuple[str, ...]
     model: ModelId
-    accuracy: float | None
-    first_error: str
+    compared: ModelId | None
+    parts: int
+    parts_before: int
+    rows_now: int
+    seconds: float
+    busy: Busy | None
+    in_flight: int
+    refusals: int
 
 
-def score(
-    client: Client,
-    source: Path,
-    output: Path,
-    *,
-    labels: Path | None = None,
-    column: str = "",
-    raw: bool | None = None,
-    batch: int = 1024,
-    in_flight: int = 4,
-    timeout: float = 60.0,
-) -> Summary:
-    """Score every row of an input into a Parquet file with one row for each.
+def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options | None = None) -> Summary:
+    """Score every row of the inputs into a folder of Parquet files with one row for each.
 
     Args:
-        client: of the server that answers.
-        source: IDX (.gz or not), .npy, .parquet, or a folder of images.
-        output: the Parquet file; it appears when it is complete.
-        labels: IDX or .npy file with the true class ids, for the accuracy.
-        column: of the images in a Parquet file; "" to find it.
-        raw: only scale pictures, do not look for ink; None: as the model's training images were made.
-        batch: rows in one request.
-        in_flight: most requests at a time.
-        timeout: seconds for one request with its retries.
+        endpoint: of the server that answers.
+        inputs: files, folders and globs, local or URLs.
+        output: the folder; new, or an earlier run's of the same job.
+        options: how.
 
     Raises:
-        ScoringError: the input, the labels or the output as a whole is wrong.
-        ServerError: the server failed and kept failing; no output has appeared.
+        ScoringError: an input, the labels or the output as a whole is wrong, or the output is another job's.
+        TooManyErrors: more rows are bad than allowed.
+        ServerError: the server failed and kept failing; finished parts are kept.
     """
-    info = client.wait_ready(timeout)
-    manifest = info.manifest
-    if raw is None:
-        raw = manifest.image.preparation != Preparation.PREPARATION_CENTRED_INK
-    opened = open_source(source, manifest.image.rows, manifest.image.cols, chunk_rows=batch, column=column, raw=raw)
-    truth = None if labels is None else read_labels(labels)
-    if truth is not None and len(truth) != opened.rows:
-        raise ScoringError(f"{labels} has {len(truth)} labels for {opened.rows} rows of {source}")
-    model = ModelId(info.model.name, info.model.version, info.model.digest)
-    tally = _Tally(truth)
+    options = options or Options()
+    folder = Folder(output)
+    with ExitStack() as open_files, folder.alone():
+        if options.overwrite:
+            _remove(folder)
+        old = plan.begun(folder)
+        info = _describe(endpoint, None if old is None else old["model"])
+        form = _form(info, options)
+        opened = open_inputs(inputs, form)
+        for item in opened:
+            open_files.callback(item.close)
+        truth = _truth(options, opened)
+        whole, compared = _plan(endpoint, info, opened, form, options)
+        if old is None:
+            folder.write(PLAN, json.dumps(whole.to_json(), indent=1).encode() + b"\n")
+        else:
+            plan.check_same(folder, old, whole)
+        pinned = replace(endpoint, version=whole.model.version)
+        return _run(pinned, compared, whole, opened, truth, folder, inputs, options)
+
+
+def _run(
+    endpoint: Endpoint,
+    compared: Endpoint | None,
+    whole: Plan,
+    opened: list[Input],
+    truth: Ids | None,
+    folder: Folder,
+    paths: list[str],
+    options: Options,
+) -> Summary:
+    names = folder.names()
+    tallies: dict[int, Tally] = {}
+    for part in whole.parts:
+        tally = parts.finished(whole, part, folder, names)
+        if tally is not None:
+            tallies[part.number] = tally
+    before = len(tallies)
+    missing = [part for part in whole.parts if part.number not in tallies]
+    rows_before = sum(tally.rows for tally in tallies.values())
+    bad = sum(tally.bad_rows for tally in tallies.values())
+    pipeline = Pipeline(whole, opened, folder, endpoint, compared, truth, options.batch, options.in_flight)
     started = time.perf_counter()
-    with (
-        ParquetSink(output, manifest.labels, with_files=source.is_dir()) as sink,
-        ThreadPoolExecutor(in_flight) as pool,
-        tqdm(total=opened.rows, unit="row", disable=None, file=sys.stderr) as progress,
-    ):
-        waiting: deque[tuple[Chunk, Future[Predictions] | None]] = deque()
+    with Progress(whole.rows, rows_before) as progress:
 
-        def finish_first() -> None:
-            chunk, future = waiting.popleft()
-            predictions = None if future is None else future.result()
-            if predictions is not None and predictions.model != model:
-                raise ScoringError(
-                    f"the server changed from version {model.version} to {predictions.model.version} during the job; "
-                    "nothing was written. Run it again, with --version to pin one"
+        def on_part(part: Part, tally: Tally) -> None:
+            nonlocal bad
+            tallies[part.number] = tally
+            bad += tally.bad_rows
+            if options.max_errors is not None and bad > options.max_errors:
+                first = next(t.first_error for _, t in sorted(tallies.items()) if t.first_error)
+                raise TooManyErrors(
+                    f"{bad:,} bad rows, more than --max-errors {options.max_errors:,}; {first}. Finished parts are kept"
                 )
-            sink.write(chunk, predictions)
-            tally.add(chunk, predictions)
-            progress.update(chunk.count)
 
-        for chunk in opened.chunks:
-            future = pool.submit(client.predict, chunk.images, timeout=timeout) if len(chunk.images) else None
-            waiting.append((chunk, future))
-            # One chunk beyond what is in flight is read ahead, so that senders do not wait for the reader.
-            if len(waiting) > in_flight + 1:
-                finish_first()
-        while waiting:
-            finish_first()
+        if options.ray:
+
+            def on_remote_part(part: Part, tally: Tally) -> None:
+                progress.add(tally.rows)
+                on_part(part, tally)
+
+            task = on_ray.Task(whole, paths, folder.path, endpoint, compared, options.batch, options.in_flight)
+            on_ray.run(options.ray, task, missing, truth, on_remote_part)
+        elif missing:
+            pipeline.run(missing, progress.add, on_part)
     seconds = time.perf_counter() - started
-    return Summary(tally.rows, tally.bad_rows, seconds, model, tally.accuracy(), tally.first_error)
+    total = Tally()
+    for _, tally in sorted(tallies.items()):
+        total.merge(tally)
+    if SUCCESS not in names:
+        facts = {"rows": total.rows, "bad_rows": total.bad_rows, "parts": len(whole.parts)}
+        folder.write(SUCCESS, json.dumps(facts).encode() + b"\n")
+    return Summary(
+        tally=total,
+        labels=whole.labels,
+        model=whole.model,
+        compared=whole.compared,
+        parts=len(whole.parts),
+        parts_before=before,
+        rows_now=total.rows - rows_before,
+        seconds=seconds,
+        busy=None if options.ray else pipeline.busy,
+        in_flight=pipeline.window.largest,
+        refusals=pipeline.window.refusals,
+    )
 
 
-class _Tally:
-    """Counts over the job's rows."""
+def _describe(endpoint: Endpoint, began_with: dict[str, Any] | None) -> GetModelResponse:
+    """The model that is to answer: of a job that goes on, the one that it began with, while the server still has it."""
+    version = endpoint.version
+    if began_with is not None and not version:
+        version = int(began_with["version"])
+    with endpoint.client(version) as client:
+        try:
+            return client.wait_ready(endpoint.timeout)
+        except ModelNotFoundError:
+            if began_with is None or endpoint.version:
+                raise
+    with endpoint.client() as client:
+        return client.wait_ready(endpoint.timeout)
 
-    def __init__(self, truth: npt.NDArray[np.int64] | None) -> None:
-        self._truth = truth
-        self._right = 0
-        self.rows = 0
-        self.bad_rows = 0
-        self.first_error = ""
 
-    def add(self, chunk: Chunk, predictions: Predictions | None) -> None:
-        if chunk.errors and not self.bad_rows:
-            offset = min(chunk.errors)
-            self.first_error = f"row {chunk.start + offset}: {chunk.errors[offset]}"
-        self.rows += chunk.count
-        self.bad_rows += len(chunk.errors)
-        if self._truth is not None and predictions is not None:
-            good = [chunk.start + offset for offset in range(chunk.count) if offset not in chunk.errors]
-            self._right += int((self._truth[good] == predictions.class_ids).sum())
+def _form(info: GetModelResponse, options: Options) -> Form:
+    image = info.manifest.image
+    raw = options.raw
+    if raw is None:
+        raw = image.preparation != Preparation.PREPARATION_CENTRED_INK
+    return Form(
+        image.rows,
+        image.cols,
+        raw,
+        options.column,
+        options.label_column,
+        options.slice_column,
+        folders_are_labels=options.labels == FOLDERS,
+    )
 
-    def accuracy(self) -> float | None:
-        good = self.rows - self.bad_rows
-        return self._right / good if self._truth is not None and good else None
+
+def _truth(options: Options, opened: list[Input]) -> Ids | None:
+    if not options.labels or options.labels == FOLDERS:
+        return None
+    truth = read_labels(Path(options.labels))
+    rows = sum(item.rows for item in opened)
+    if len(truth) != rows:
+        raise ScoringError(f"{options.labels} has {len(truth)} labels for {rows} rows of the input")
+    return truth
+
+
+def _plan(
+    endpoint: Endpoint, info: GetModelResponse, opened: list[Input], form: Form, options: Options
+) -> tuple[Plan, Endpoint | None]:
+    compared: Endpoint | None = None
+    other: ModelId | None = None
+    if options.compare:
+        compared = replace(endpoint, server=options.compare_server or endpoint.server, version=options.compare)
+        other = _second(compared, info)
+    has_file = bool(options.labels) and options.labels != FOLDERS
+    whole = Plan(
+        inputs=tuple((item.path, item.rows, item.fingerprint) for item in opened),
+        parts=plan.cut(opened, options.part_rows),
+        model=_id(info),
+        compared=other,
+        labels=tuple(info.manifest.labels),
+        form=form,
+        named=any(item.named for item in opened),
+        part_rows=options.part_rows,
+        truth=File(options.labels).fingerprint if has_file else "",
+    )
+    return whole, compared
+
+
+def _second(endpoint: Endpoint, first: GetModelResponse) -> ModelId:
+    with endpoint.client() as client:
+        try:
+            info = client.get_model()
+        except ModelNotFoundError as error:
+            raise ScoringError(
+                f"--compare {endpoint.version}: {error}. Start a server for it (mlpserve-server --version "
+                f"{endpoint.version} --listen 127.0.0.1:50052) and give --compare-server"
+            ) from error
+        except ServerError as error:
+            raise ScoringError(f"--compare {endpoint.version}: {error}") from error
+    if list(info.manifest.labels) != list(first.manifest.labels) or info.manifest.image != first.manifest.image:
+        raise ScoringError(f"--compare {endpoint.version}: it has other labels or takes other images")
+    return _id(info)
+
+
+def _id(info: GetModelResponse) -> ModelId:
+    return ModelId(info.model.name, info.model.version, info.model.digest)
+
+
+def _remove(folder: Folder) -> None:
+    """What a job has written, the plan last: until then a job that is killed here can be told apart."""
+    names = folder.names()
+    if PLAN not in names:
+        return
+    for name in sorted(names):
+        if name == SUCCESS or name.startswith(("part-", "_part-", ".part-", "._part-")):
+            folder.remove(name)
+    folder.remove(PLAN)

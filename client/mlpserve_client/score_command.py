@@ -1,0 +1,194 @@
+"""`mlpserve score`: flags of a scoring job, and its summary for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlpserve_client.scoring import Endpoint, Summary
+
+SCORE_TIMEOUT = 60.0  # seconds of one of a job's requests, with what is tried again
+SHOWN_CLASSES = 20  # most classes of a confusion matrix that is printed
+SHOWN = 10  # reasons, slices and disagreements printed
+
+EPILOG = """OUTPUT is a folder of Parquet files, with one row for each row of the inputs; a bad row has an error in
+place of an answer. Run the same command again after whatever has stopped it: finished parts are kept, and it ends with
+the same bytes.
+Exit codes: 0 done, 2 done with bad rows, 1 failed."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the command and its flags."""
+    score = commands.add_parser(
+        "score",
+        help="classify files and folders into a folder of Parquet files",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    score.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="IDX (.gz or not), .npy, .npz, .parquet, .tar, or a folder of them or of pictures; globs and URLs too",
+    )
+    score.add_argument("output", metavar="OUTPUT", help="folder to write, or URL")
+    score.add_argument(
+        "--labels",
+        default="",
+        metavar="FILE|folders",
+        help="true classes: IDX or .npy, or the pictures' folders",
+    )
+    score.add_argument("--column", default="", metavar="NAME", help="image column of Parquet files")
+    score.add_argument("--label-column", default="", metavar="NAME", help="their column with the true classes")
+    score.add_argument("--slice-column", default="", metavar="NAME", help="tell accuracy apart by this column's values")
+    score.add_argument("--compare", type=_positive, default=0, metavar="N", help="ask version N as well, and compare")
+    score.add_argument("--compare-server", default="", metavar="HOST:PORT", help="where it answers, if not there too")
+    score.add_argument("--batch", type=_positive, default=1024, metavar="ROWS", help="rows in one request")
+    score.add_argument("--in-flight", type=_positive, default=16, metavar="N", help="most requests at a time")
+    score.add_argument("--part-rows", type=_positive, default=131_072, metavar="ROWS", help="most rows in a part")
+    score.add_argument("--max-errors", type=int, metavar="N", help="give up when more rows are bad")
+    score.add_argument("--overwrite", action="store_true", help="remove an earlier job's parts first")
+    score.add_argument("--ray", default="", metavar="ADDRESS", help="score on a Ray cluster: address, auto, or local")
+    score.add_argument("--json", action="store_true", help="the summary as JSON")
+    return score
+
+
+def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
+    """Run the job, print what it came to, and return the exit code."""
+    from mlpserve_client.scoring import Options, score
+
+    options = Options(
+        labels=arguments.labels,
+        column=arguments.column,
+        label_column=arguments.label_column,
+        slice_column=arguments.slice_column,
+        raw=arguments.raw,
+        batch=arguments.batch,
+        in_flight=arguments.in_flight,
+        part_rows=arguments.part_rows,
+        max_errors=arguments.max_errors,
+        overwrite=arguments.overwrite,
+        compare=arguments.compare,
+        compare_server=arguments.compare_server,
+        ray=arguments.ray,
+    )
+    summary = score(endpoint, arguments.inputs, arguments.output, options)
+    if arguments.json:
+        print(json.dumps(_values(summary, arguments.output)))
+    else:
+        _print(summary, arguments.output)
+    tally = summary.tally
+    if tally.bad_rows:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.reasons.most_common(SHOWN))
+        print(f"mlpserve: {tally.bad_rows:,} bad rows ({reasons}); first: {tally.first_error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _values(summary: Summary, output: str) -> dict[str, Any]:
+    tally = summary.tally
+    return {
+        "rows": tally.rows,
+        "bad_rows": tally.bad_rows,
+        "bad_rows_by_reason": dict(tally.reasons),
+        "first_error": tally.first_error,
+        "parts": summary.parts,
+        "parts_before": summary.parts_before,
+        "rows_now": summary.rows_now,
+        "seconds": summary.seconds,
+        "rows_per_second": summary.rows_now / summary.seconds if summary.seconds else 0.0,
+        "busy_seconds": _busy(summary),
+        "in_flight": summary.in_flight,
+        "refusals": summary.refusals,
+        "model": vars(summary.model),
+        "answers": {label: tally.classes.get(str(number), 0) for number, label in enumerate(summary.labels)},
+        "accuracy": tally.accuracy(),
+        "calibration_error": tally.calibration_error(),
+        "confusion": tally.matrix(len(summary.labels)).tolist() if tally.labelled else None,
+        "slices": {value: {"rows": rows, "accuracy": right / rows} for value, (rows, right) in tally.slices.items()},
+        "compared": None
+        if summary.compared is None
+        else {
+            "model": vars(summary.compared),
+            "disagreements": sum(tally.disagreements.values()),
+            "by_classes": _pairs(summary),
+            "accuracy": tally.other_right / tally.labelled if tally.labelled else None,
+        },
+        "output": output,
+    }
+
+
+def _busy(summary: Summary) -> dict[str, float]:
+    busy = summary.busy
+    if busy is None:
+        return {}
+    return {name: getattr(busy, name) for name in ("reading", "decoding", "asking", "waiting", "writing")}
+
+
+def _pairs(summary: Summary) -> dict[str, int]:
+    """Disagreements as "3 → 5", the most frequent first."""
+    labels = summary.labels
+    pairs = {}
+    for pair, count in summary.tally.disagreements.most_common():
+        one, other = map(int, pair.split(">"))
+        pairs[f"{labels[one]} → {labels[other]}"] = count
+    return pairs
+
+
+def _print(summary: Summary, output: str) -> None:
+    tally = summary.tally
+    if summary.rows_now or not summary.parts_before:
+        rate = summary.rows_now / summary.seconds if summary.seconds else 0.0
+        print(f"Scored {summary.rows_now:,} rows in {summary.seconds:.2f} s ({rate:,.0f} images/s) into {output}")
+    if summary.parts_before:
+        print(f"{summary.parts_before:,} of {summary.parts:,} parts were finished already; {tally.rows:,} rows in all")
+    busy = _busy(summary)
+    if summary.rows_now and summary.seconds and busy:
+        shares = ", ".join(
+            f"{name} {busy[stage] / summary.seconds:.0%}"
+            for name, stage in (
+                ("reading", "reading"),
+                ("decoding", "decoding"),
+                ("waiting for answers", "waiting"),
+                ("writing", "writing"),
+            )
+        )
+        print(f"Busy {shares} of the time; at most {summary.in_flight} requests in flight, {summary.refusals} refused")
+    print(f"Model {summary.model.name} version {summary.model.version}, {summary.model.digest[:12]}")
+    if tally.labelled:
+        print(
+            f"Accuracy {tally.accuracy():.2%} of {tally.labelled:,}, calibration error {tally.calibration_error():.2%}"
+        )
+        if len(summary.labels) <= SHOWN_CLASSES:
+            _print_confusion(summary)
+    for value, (rows, right) in sorted(tally.slices.items(), key=lambda item: item[1][1] / item[1][0])[:SHOWN]:
+        print(f"  {value}: {right / rows:.2%} of {rows:,}")
+    if summary.compared is not None:
+        count, other = sum(tally.disagreements.values()), summary.compared
+        print(
+            f"Version {other.version} answers {count:,} rows otherwise "
+            f"({count / max(tally.rows - tally.bad_rows, 1):.2%})"
+        )
+        for pair, number in list(_pairs(summary).items())[:SHOWN]:
+            print(f"  {pair}: {number:,}")
+        if tally.labelled:
+            print(f"  its accuracy is {tally.other_right / tally.labelled:.2%}")
+
+
+def _print_confusion(summary: Summary) -> None:
+    matrix = summary.tally.matrix(len(summary.labels)).tolist()
+    width = max(5, *(len(f"{count}") for row in matrix for count in row), *map(len, summary.labels)) + 1
+    print("True class by row, answer by column:")
+    print(" " * width + "".join(f"{label:>{width}}" for label in summary.labels))
+    for label, row in zip(summary.labels, matrix, strict=True):
+        print(f"{label:>{width}}" + "".join(f"{count or '·':>{width}}" for count in row))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value

@@ -1,0 +1,23 @@
+"""What can be wrong with a job as a whole, and with one row."""
+
+from mlpserve_client.errors import MlpserveError
+
+
+class ScoringError(MlpserveError):
+    """The job cannot go on: the input or the output as a whole is wrong, or is not what the job began with."""
+
+
+class TooManyErrors(ScoringError):
+    """More rows are bad than `--max-errors` allows."""
+
+
+class BadRow(Exception):
+    """One row cannot be scored.
+
+    Attributes:
+        reason: a few words that are the same for all rows with the same problem, for counting.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,0 +1,148 @@
+"""Folders of picture files, and tar archives of them.
+
+A tar archive may be compressed; then it is read from the front only. Members that are no pictures are passed over, so
+the shards of WebDataset (a picture and its notes under one name) can be read.
+"""
+
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+
+from mlpserve_client.scoring.errors import BadRow, ScoringError
+from mlpserve_client.scoring.files import File, digest, walk
+from mlpserve_client.scoring.inputs.rows import Chunk, Collector, Decoded, Form, Images
+from mlpserve_client.scoring.inputs.tables import picture
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+UNLABELLED = ("", ".")  # a picture beside its folder's others has no folder to be named by
+
+
+class FolderInput:
+    """Every picture below a folder, in the order of their paths.
+
+    Args:
+        path: the folder.
+        form: what images must become.
+
+    Raises:
+        ScoringError: there are none.
+    """
+
+    named = True
+
+    def __init__(self, path: str, form: Form) -> None:
+        self.path = path
+        self._form = form
+        self._names = [name for name in walk(path) if name.lower().endswith(SUFFIXES)]
+        if not self._names:
+            raise ScoringError(f"{path}: no images in this folder (looked for {' '.join(SUFFIXES)})")
+        _refuse_columns(path, form)
+        self.rows = len(self._names)
+        self.fingerprint = digest([[name, self._file(name).fingerprint] for name in self._names])
+
+    def close(self) -> None:
+        """Nothing is open between two chunks."""
+
+    def _file(self, name: str) -> File:
+        return File(f"{self.path.rstrip('/')}/{name}")
+
+    def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
+        """Rows start to stop in chunks of at most `size`; the files are opened when a chunk is decoded."""
+        for first in range(start, stop, size):
+            names = self._names[first : min(first + size, stop)]
+            contents = [lambda name=name: self._content(name) for name in names]
+            yield _chunk(first, names, contents, self._form)
+
+    def _content(self, name: str) -> bytes:
+        try:
+            with self._file(name).open() as file:
+                return file.read()
+        except (OSError, ScoringError) as error:
+            raise BadRow("unreadable file", f"{name}: {error}") from error
+
+
+class TarInput:
+    """Every picture in a tar archive, in its order.
+
+    Args:
+        file: the archive.
+        form: what images must become.
+
+    Raises:
+        ScoringError: it is no archive, or has no pictures.
+    """
+
+    named = True
+
+    def __init__(self, file: File, form: Form) -> None:
+        self.path, self.fingerprint = file.path, file.fingerprint
+        self._file = file
+        self._form = form
+        _refuse_columns(file.path, form)
+        self._names = [member.name for member, _ in self._members(read=False)]
+        if not self._names:
+            raise ScoringError(f"{file.path}: no images in this archive (looked for {' '.join(SUFFIXES)})")
+        self.rows = len(self._names)
+
+    def close(self) -> None:
+        """Nothing is open between two readings."""
+
+    def _members(self, *, read: bool, start: int = 0) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+        """Pictures from number `start` on, with their content where it is wanted."""
+        try:
+            with self._file.open() as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
+                number = -1
+                for member in archive:
+                    if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
+                        continue
+                    number += 1
+                    if number < start:
+                        continue
+                    content = archive.extractfile(member) if read else None
+                    yield member, content.read() if content else b""
+        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+            raise ScoringError(f"{self.path}: not a readable tar archive ({error})") from error
+
+    def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
+        """Rows start to stop in chunks of at most `size`."""
+        names: list[str] = []
+        contents: list[Callable[[], bytes]] = []
+        first = start
+        members = self._members(read=True, start=start)
+        for number, (member, content) in enumerate(members, start):
+            names.append(member.name)
+            contents.append(lambda content=content: content)  # type: ignore[misc]
+            if len(names) == size or number + 1 == stop:
+                yield _chunk(first, names, contents, self._form)
+                first, names, contents = number + 1, [], []
+            if number + 1 == stop:
+                return
+        if first < stop:
+            raise ScoringError(f"{self.path}: changed while it was read; it had {self.rows} pictures")
+
+
+def _refuse_columns(path: str, form: Form) -> None:
+    if form.label_column or form.slice_column:
+        raise ScoringError(f"{path}: pictures have no columns; labels for them come from --labels FILE or folders")
+
+
+def _chunk(start: int, names: Sequence[str], contents: Sequence[Callable[[], bytes]], form: Form) -> Chunk:
+    def decode_one(name: str, content: Callable[[], bytes]) -> Callable[[], Images]:
+        def decode() -> Images:
+            try:
+                return picture(content(), form)
+            except BadRow as error:
+                raise BadRow(error.reason, f"{name}: {error}") from error
+
+        return decode
+
+    def decode() -> Decoded:
+        collector = Collector(form.pixels)
+        for offset, (name, content) in enumerate(zip(names, contents, strict=True)):
+            collector.add(offset, decode_one(name, content))
+        return collector.decoded()
+
+    targets = None
+    if form.folders_are_labels:
+        folders = [name.rsplit("/", 2)[-2] if "/" in name else "" for name in names]
+        targets = [folder if folder not in UNLABELLED else None for folder in folders]
+    return Chunk(start, len(names), decode, names=list(names), targets=targets)

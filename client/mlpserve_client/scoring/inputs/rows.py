@@ -1,0 +1,118 @@
+"""What every kind of input gives: rows in chunks, whose decoding can wait for another thread."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mlpserve_client.scoring.errors import BadRow
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Decoded:
+    """Images and what is wrong with the rows that have none.
+
+    Attributes:
+        images: uint8 [G, D], the good rows' images, in order.
+        errors: offset in the chunk → reason and message.
+    """
+
+    images: Images
+    errors: dict[int, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of one input.
+
+    Attributes:
+        start: number of the first row in its input, from 0.
+        count: rows.
+        decode: makes images of them; any thread may call it.
+        names: the rows' files, where they have any.
+        targets: true labels, where they were asked for: class ids or label texts.
+        slices: values of the slice column, where it was asked for.
+    """
+
+    start: int
+    count: int
+    decode: Callable[[], Decoded]
+    names: Sequence[str] | None = None
+    targets: Sequence[Any] | None = None
+    slices: Sequence[Any] | None = None
+
+
+class Input(Protocol):
+    """An opened input.
+
+    Attributes:
+        path: as it was given.
+        rows: how many it has.
+        fingerprint: changes when its content does.
+        named: whether its rows have files.
+    """
+
+    path: str
+    rows: int
+    fingerprint: str
+    named: bool
+
+    def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
+        """Rows start to stop in chunks of at most `size`. Going on where the last reading ended costs least."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+@dataclass(frozen=True)
+class Form:
+    """What images must become, and what is read beside them.
+
+    Attributes:
+        rows, cols: of the model's images.
+        raw: do not look for ink in pictures.
+        column: of the images in a table; "" to find it.
+        label_column: of the true labels; "" for none.
+        slice_column: by whose values accuracy is told apart; "" for none.
+        folders_are_labels: a picture's folder is its true label.
+    """
+
+    rows: int
+    cols: int
+    raw: bool
+    column: str = ""
+    label_column: str = ""
+    slice_column: str = ""
+    folders_are_labels: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """D."""
+        return self.rows * self.cols
+
+
+@dataclass
+class Collector:
+    """Gathers a chunk's good images and bad rows one by one."""
+
+    pixels: int
+    images: list[Images] = field(default_factory=list)
+    errors: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def add(self, offset: int, decode: Callable[[], Images]) -> None:
+        """Decode one row; a BadRow is noted."""
+        try:
+            self.images.append(decode())
+        except BadRow as error:
+            self.errors[offset] = (error.reason, str(error))
+
+    def decoded(self) -> Decoded:
+        """What was gathered."""
+        stacked = np.stack(self.images) if self.images else np.empty((0, self.pixels), np.uint8)
+        return Decoded(stacked, self.errors)

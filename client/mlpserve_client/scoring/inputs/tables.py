@@ -1,0 +1,191 @@
+"""Parquet files with a column of images, and perhaps of labels."""
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from mlpserve_client.errors import InvalidInputError
+from mlpserve_client.prepare import UNREADABLE, from_image
+from mlpserve_client.scoring.errors import BadRow, ScoringError
+from mlpserve_client.scoring.files import File
+from mlpserve_client.scoring.inputs.arrays import DAMAGE
+from mlpserve_client.scoring.inputs.rows import Chunk, Collector, Decoded, Form, Images
+
+IMAGE_COLUMNS = ("image", "images", "pixels", "img")
+PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+BAD_FILE = (*DAMAGE, pa.ArrowException)
+
+
+class TableInput:
+    """One Parquet file.
+
+    Args:
+        file: the file.
+        form: what images must be, and the columns.
+
+    Raises:
+        ScoringError: it is no Parquet file, or a column is missing.
+    """
+
+    named = False
+
+    def __init__(self, file: File, form: Form) -> None:
+        self.path, self.fingerprint = file.path, file.fingerprint
+        self._form = form
+        self._stream = file.open()
+        try:
+            self._table = pq.ParquetFile(self._stream)
+        except BAD_FILE as error:
+            self._stream.close()
+            raise ScoringError(f"{file.path}: not a readable Parquet file ({error})") from error
+        try:
+            self._image = self._find(IMAGE_COLUMNS if not form.column else (form.column,), "--column")
+            self._columns = [self._image]
+            for name, flag in ((form.label_column, "--label-column"), (form.slice_column, "--slice-column")):
+                if name:
+                    self._columns.append(self._find((name,), flag))
+        except BaseException:
+            self.close()
+            raise
+        self.rows = int(self._table.metadata.num_rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._table.close()
+        self._stream.close()
+
+    def _find(self, names: Sequence[str], flag: str) -> str:
+        present = list(self._table.schema_arrow.names)
+        for name in names:
+            if name in present:
+                return name
+        raise ScoringError(
+            f"{self.path}: no column {' or '.join(map(repr, names))} (columns: {', '.join(present)}); give {flag} NAME"
+        )
+
+    def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
+        """Rows start to stop in chunks of at most `size`; what lies before them in their row group is read over."""
+        first, groups = 0, []
+        begin: int | None = None
+        for group in range(self._table.metadata.num_row_groups):
+            count = self._table.metadata.row_group(group).num_rows
+            if first + count > start and first < stop:
+                groups.append(group)
+                begin = first if begin is None else begin
+            first += count
+        row = begin if begin is not None else start
+        pending: list[pa.RecordBatch] = []
+        try:
+            for batch in self._table.iter_batches(batch_size=size, row_groups=groups, columns=self._columns):
+                low, high = max(start - row, 0), min(stop - row, len(batch))
+                if low < high:
+                    pending.append(batch.slice(low, high - low))
+                    yield from self._chunks(pending, row + high - sum(map(len, pending)), size, last=False)
+                row += len(batch)
+            yield from self._chunks(pending, stop - sum(map(len, pending)), size, last=True)
+        except BAD_FILE as error:
+            raise ScoringError(f"{self.path}: cannot be read ({' '.join(str(error).split())})") from error
+        if row < stop:
+            raise ScoringError(f"{self.path}: damaged, it says that it has {self.rows} rows but gives {row}")
+
+    def _chunks(self, pending: list[pa.RecordBatch], start: int, size: int, *, last: bool) -> Iterator[Chunk]:
+        """Cut what has been read into chunks of `size`, so that they do not depend on the file's own pages."""
+        while pending and (last or sum(map(len, pending)) >= size):
+            table = pa.Table.from_batches(pending)
+            part, rest = table.slice(0, size), table.slice(size)
+            pending[:] = rest.to_batches()
+            yield self._chunk(part.combine_chunks(), start)
+            start += len(part)
+
+    def _chunk(self, table: pa.Table, start: int) -> Chunk:
+        form = self._form
+        column = table.column(self._image)
+        values: Any = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        return Chunk(
+            start,
+            len(table),
+            lambda: self._decode(values),
+            targets=table.column(form.label_column).to_pylist() if form.label_column else None,
+            slices=table.column(form.slice_column).to_pylist() if form.slice_column else None,
+        )
+
+    def _decode(self, values: Any) -> Decoded:
+        plain = _plain_pixels(values, self._form.pixels)
+        if plain is not None:
+            return Decoded(plain, {})
+        collector = Collector(self._form.pixels)
+        for offset, value in enumerate(values.to_pylist()):
+            collector.add(offset, lambda value=value: from_value(value, self._form))  # type: ignore[misc]
+        return collector.decoded()
+
+
+def _plain_pixels(values: Any, pixels: int) -> Images | None:
+    """A column whose every value is raw pixels, without a copy; None if it is anything else."""
+    if values.null_count or len(values) == 0:
+        return None
+    if pa.types.is_fixed_size_binary(values.type) and values.type.byte_width == pixels:
+        data = np.frombuffer(values.buffers()[1], np.uint8, len(values) * pixels, values.offset * pixels)
+    elif pa.types.is_fixed_size_list(values.type) and values.type.list_size == pixels:
+        flat = values.flatten()
+        if flat.type != pa.uint8() or flat.null_count:
+            return None
+        data = flat.to_numpy()
+    elif pa.types.is_binary(values.type):
+        offsets = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, values.offset * 4)
+        if not (np.diff(offsets) == pixels).all():
+            return None
+        data = np.frombuffer(values.buffers()[2], np.uint8, len(values) * pixels, int(offsets[0]))
+    else:
+        return None
+    images: Images = data.reshape(len(values), pixels)
+    # A picture file may happen to be as long as an image.
+    signs = [np.frombuffer(sign, np.uint8) for sign in PICTURE_SIGNATURES]
+    if pixels >= 8 and any((images[:, : len(sign)] == sign).all(axis=1).any() for sign in signs):
+        return None
+    return images
+
+
+def from_value(value: Any, form: Form) -> Images:
+    """One value: raw pixels as bytes or a list of numbers (nested or not), or an encoded picture.
+
+    Raises:
+        BadRow: it is none of them.
+    """
+    if isinstance(value, dict):  # {"bytes": …, "path": …}, as the datasets library writes pictures
+        value = value.get("bytes")
+    if value is None:
+        raise BadRow("no image", "the image is null")
+    if isinstance(value, bytes):
+        if len(value) == form.pixels and not value.startswith(PICTURE_SIGNATURES):
+            return np.frombuffer(value, np.uint8)
+        return picture(value, form)
+    try:
+        numbers = np.asarray(value, np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise BadRow("not an image", f"a {type(value).__name__} is not an image") from error
+    if len(numbers) != form.pixels:
+        raise BadRow("wrong size", f"{len(numbers)} pixels; the model takes {form.rows}x{form.cols}")
+    if not np.all((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers))):
+        raise BadRow("wrong values", "pixels are not all whole numbers from 0 to 255")
+    return numbers.astype(np.uint8)
+
+
+def picture(content: bytes, form: Form) -> Images:
+    """An encoded picture as pixels [D].
+
+    Raises:
+        BadRow: it is no readable picture.
+    """
+    try:
+        with Image.open(BytesIO(content)) as image:
+            return from_image(image, form.rows, form.cols, raw=form.raw).ravel()
+    except InvalidInputError as error:
+        raise BadRow("nothing to see", str(error)) from error
+    except UNREADABLE as error:
+        message = f"{len(content)} bytes are neither {form.pixels} pixels nor a readable picture"
+        raise BadRow("not a picture", message) from error

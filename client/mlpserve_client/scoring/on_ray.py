@@ -1,0 +1,143 @@
+"""The same parts as tasks of a Ray cluster. A task that is lost with its machine is run again, by Ray.
+
+A part's file and sidecar appear by the same renames, so two tasks that run the same part write the same bytes.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlpserve_client.scoring.endpoint import Endpoint
+from mlpserve_client.scoring.errors import ScoringError
+from mlpserve_client.scoring.evaluation import Ids, Tally
+from mlpserve_client.scoring.files import Folder
+from mlpserve_client.scoring.inputs import Input, open_inputs
+from mlpserve_client.scoring.pipeline import Pipeline
+from mlpserve_client.scoring.plan import Part, Plan
+
+RETRIES = 10  # times that a task's machine may be lost
+AHEAD = 2  # tasks waiting for each CPU
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every task needs to know."""
+
+    plan: Plan
+    paths: list[str]
+    output: str
+    endpoint: Endpoint
+    compared: Endpoint | None
+    batch: int
+    in_flight: int
+
+
+_opened: dict[tuple[str, ...], list[Input]] = {}  # in a worker, which runs many parts
+
+
+def run(
+    address: str,
+    task: Task,
+    parts: list[Part],
+    truth: Ids | None,
+    on_part: Callable[[Part, Tally], object],
+) -> None:
+    """Score parts on a cluster.
+
+    Args:
+        address: of the cluster, "auto", or "local" for one on this machine.
+        task: what every task needs to know; inputs and output must be reachable from every machine.
+        parts: which ones.
+        truth: true class ids of all rows; None for none.
+        on_part: told of each part that is written.
+
+    Raises:
+        ScoringError: Ray is not installed or not reachable, or a part failed.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ScoringError("--ray needs: pip install 'mlpserve[ray]'") from error
+    # Ray says on standard output what has happened to its workers; there our own summary goes.
+    with contextlib.redirect_stdout(sys.stderr):
+        _run(ray, address, task, parts, truth, on_part)
+
+
+def _run(
+    ray: Any,
+    address: str,
+    task: Task,
+    parts: list[Part],
+    truth: Ids | None,
+    on_part: Callable[[Part, Tally], object],
+) -> None:
+    try:
+        ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ScoringError(f"--ray {address}: {reason}; expected host:port, auto, or local") from error
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_score_part)
+        shared = ray.put(task)
+        cpus: float = ray.cluster_resources().get("CPU", 1)
+        most = max(1, int(cpus)) * AHEAD
+        waiting: dict[Any, Part] = {}
+        left = list(reversed(parts))
+        while left or waiting:
+            while left and len(waiting) < most:
+                part = left.pop()
+                rows = part.stop - part.start
+                own = None if truth is None else truth[part.first_row : part.first_row + rows]
+                waiting[remote.remote(shared, part, own)] = part
+            done, _ = ray.wait(list(waiting), num_returns=1)
+            part = waiting.pop(done[0])
+            try:
+                on_part(part, Tally.from_json(ray.get(done[0])))
+            except ray.exceptions.RayTaskError as error:
+                raise ScoringError(
+                    f"part {part.number} on the cluster: {str(error.cause or error).splitlines()[-1]}"
+                ) from error
+            except ray.exceptions.RayError as error:
+                raise ScoringError(f"part {part.number} on the cluster: {str(error).splitlines()[0]}") from error
+    finally:
+        ray.shutdown()
+
+
+def _score_part(task: Task, part: Part, truth: Ids | None) -> dict[str, Any]:
+    """Score one part in a worker of the cluster."""
+    key = (*task.paths, *(mark for _, _, mark in task.plan.inputs))
+    if key not in _opened:
+        _opened.clear()
+        _opened[key] = open_inputs(task.paths, task.plan.form)
+    inputs = _opened[key]
+    seen = tuple((item.path, item.rows, item.fingerprint) for item in inputs)
+    if seen != task.plan.inputs:
+        raise ScoringError("the inputs on this machine are not those that the job began with")
+    tallies: list[Tally] = []
+    whole = None
+    if truth is not None:
+        whole = _Offset(truth, part.first_row)
+    pipeline = Pipeline(
+        task.plan,
+        inputs,
+        Folder(task.output),
+        task.endpoint,
+        task.compared,
+        whole,  # type: ignore[arg-type]
+        task.batch,
+        task.in_flight,
+    )
+    pipeline.run([part], lambda rows: None, lambda part, tally: tallies.append(tally))
+    return tallies[0].to_json()
+
+
+class _Offset:
+    """A part's true labels under the numbers that their rows have in the whole job."""
+
+    def __init__(self, truth: Ids, first_row: int) -> None:
+        self._truth, self._first_row = truth, first_row
+
+    def __getitem__(self, rows: slice) -> Ids:
+        return self._truth[rows.start - self._first_row : rows.stop - self._first_row]

@@ -1,0 +1,190 @@
+"""Parts of the output: a Parquet file each, and beside it what says that it is finished.
+
+Columns: row int64 (in the whole job), input string (of several), file string (of pictures), class_id int32, label
+string, score float32, error string, model_version int32, model_digest string; with true labels target int32; with a
+second version other_class_id int32, other_score float32. A bad row has an error and nulls.
+
+Nothing in a part or its sidecar depends on when or how often it was written, so a job that was interrupted ends with
+the same bytes as one that was not.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlpserve_client.requests import Predictions
+from mlpserve_client.scoring.errors import ScoringError
+from mlpserve_client.scoring.evaluation import Ids, Tally
+from mlpserve_client.scoring.files import Folder
+from mlpserve_client.scoring.inputs import Chunk, Decoded
+from mlpserve_client.scoring.plan import Part, Plan
+
+
+class PartWriter:
+    """Gathers one part's rows, and writes it.
+
+    Args:
+        plan: of the job.
+        part: which one.
+        folder: the output.
+    """
+
+    def __init__(self, plan: Plan, part: Part, folder: Folder) -> None:
+        self._plan = plan
+        self._part = part
+        self._folder = folder
+        count = part.stop - part.start
+        self._class_ids = np.full(count, -1, np.int32)
+        self._scores = np.zeros(count, np.float32)
+        self._others = np.full(count, -1, np.int32)
+        self._other_scores = np.zeros(count, np.float32)
+        self._targets = np.full(count, -1, np.int32)
+        self._has_targets = False
+        self._errors: dict[int, str] = {}
+        self._names: list[str] = []
+        self._done = 0
+        self.tally = Tally()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is there."""
+        return self._done == len(self._class_ids)
+
+    def add(
+        self,
+        chunk: Chunk,
+        decoded: Decoded,
+        answers: Predictions | None,
+        others: Predictions | None,
+        targets: Ids | None,
+    ) -> None:
+        """Add the next rows.
+
+        Args:
+            chunk: the rows.
+            decoded: their images and errors.
+            answers: one for each good row; None if there are none.
+            others: the second version's.
+            targets: true class ids of all rows, -1 where there is none; None without labels.
+        """
+        start = chunk.start - self._part.start
+        rows = np.arange(start, start + chunk.count)
+        good = np.ones(chunk.count, bool)
+        good[list(decoded.errors)] = False
+        if chunk.names is not None:
+            self._names.extend(chunk.names)
+        for offset in sorted(decoded.errors):
+            reason, message = decoded.errors[offset]
+            self._errors[start + offset] = message
+            self.tally.reasons[reason] += 1
+            row = self._part.first_row + start + offset
+            self.tally.first_error = self.tally.first_error or f"row {row}: {message}"
+        if targets is not None:
+            self._has_targets = True
+            self._targets[rows] = targets
+        if answers is not None:
+            self._class_ids[rows[good]] = answers.class_ids
+            self._scores[rows[good]] = answers.scores
+            if others is not None:
+                self._others[rows[good]] = others.class_ids
+                self._other_scores[rows[good]] = others.scores
+            self.tally.add(
+                answers.class_ids,
+                answers.scores,
+                None if targets is None else targets[good],
+                None if chunk.slices is None else [value for value, ok in zip(chunk.slices, good, strict=True) if ok],
+                None if others is None else others.class_ids,
+            )
+        self.tally.rows += chunk.count
+        self.tally.bad_rows += len(decoded.errors)
+        self._done += chunk.count
+
+    def write(self) -> None:
+        """Let the part appear, then its sidecar.
+
+        Raises:
+            ScoringError: the output cannot be written.
+        """
+        sink = pa.BufferOutputStream()
+        table = self._table()
+        pq.write_table(table, sink, compression="zstd")
+        content = sink.getvalue().to_pybytes()
+        path, _, fingerprint = self._plan.inputs[self._part.input]
+        sidecar = {
+            "part": asdict(self._part),
+            "input": path,
+            "input_fingerprint": fingerprint,
+            "model": asdict(self._plan.model),
+            "compared": None if self._plan.compared is None else asdict(self._plan.compared),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "tally": self.tally.to_json(),
+        }
+        self._folder.write(self._part.name, content)
+        self._folder.write(self._part.sidecar, json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n")
+
+    def _table(self) -> pa.Table:
+        plan, part, count = self._plan, self._part, len(self._class_ids)
+        bad = self._class_ids < 0
+        columns: dict[str, Any] = {"row": pa.array(np.arange(part.first_row, part.first_row + count, dtype=np.int64))}
+        if len(plan.inputs) > 1:
+            columns["input"] = pa.repeat(pa.scalar(_text(plan.inputs[part.input][0])), count)
+        if plan.named:
+            names = [_text(name) for name in self._names]
+            columns["file"] = pa.array(names, pa.string()) if names else pa.nulls(count, pa.string())
+        columns["class_id"] = pa.array(self._class_ids, mask=bad)
+        columns["label"] = self._labels(self._class_ids, bad)
+        columns["score"] = pa.array(self._scores, mask=bad)
+        errors: list[str | None] = [None] * count
+        for offset, message in self._errors.items():
+            errors[offset] = _text(message)
+        columns["error"] = pa.array(errors, pa.string())
+        columns["model_version"] = pa.array(np.full(count, plan.model.version, np.int32), mask=bad)
+        digests = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8), mask=bad), [plan.model.digest])
+        columns["model_digest"] = digests.cast(pa.string())
+        if self._has_targets:
+            columns["target"] = pa.array(self._targets, mask=self._targets < 0)
+        if plan.compared is not None:
+            columns["other_class_id"] = pa.array(self._others, mask=bad)
+            columns["other_score"] = pa.array(self._other_scores, mask=bad)
+        return pa.table(columns)
+
+    def _labels(self, class_ids: npt.NDArray[np.int32], bad: npt.NDArray[np.bool_]) -> Any:
+        indices = pa.array(np.maximum(class_ids, 0), mask=bad)
+        return pa.DictionaryArray.from_arrays(indices, pa.array(self._plan.labels, pa.string())).cast(pa.string())
+
+
+def finished(plan: Plan, part: Part, folder: Folder, names: set[str]) -> Tally | None:
+    """What a part came to, if it is finished and whole; None if it must be scored.
+
+    Raises:
+        ScoringError: it is of another job.
+    """
+    if part.name not in names or part.sidecar not in names:
+        return None
+    try:
+        sidecar = json.loads(folder.read(part.sidecar) or b"")
+        same = (
+            sidecar["part"] == asdict(part)
+            and sidecar["input_fingerprint"] == plan.inputs[part.input][2]
+            and sidecar["model"] == asdict(plan.model)
+        )
+        tally = Tally.from_json(sidecar["tally"])
+        digest = sidecar["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if not same:
+        raise ScoringError(f"{folder.path}/{part.sidecar} is of another job; name another folder, or give --overwrite")
+    content = folder.read(part.name)
+    return tally if content is not None and hashlib.sha256(content).hexdigest() == digest else None
+
+
+def _text(name: str) -> str:
+    """A file's name need not be text."""
+    return name.encode(errors="replace").decode()

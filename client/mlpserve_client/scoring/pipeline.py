@@ -1,0 +1,235 @@
+"""Reading, decoding, asking and writing at the same time, in order, with bounded memory.
+
+reader thread ──chunks──▶ workers: decode, then ask within the window ──in order──▶ this thread: write parts
+"""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlpserve_client.client import Client
+from mlpserve_client.errors import DeadlineExceededError, ModelNotFoundError, OverloadedError, UnavailableError
+from mlpserve_client.requests import ModelId, Predictions
+from mlpserve_client.retries import FIRST_DELAY, LONGEST_DELAY
+from mlpserve_client.scoring.endpoint import Endpoint
+from mlpserve_client.scoring.errors import ScoringError
+from mlpserve_client.scoring.evaluation import Ids, Tally, class_ids_of
+from mlpserve_client.scoring.files import Folder
+from mlpserve_client.scoring.inputs import Chunk, Decoded, Input
+from mlpserve_client.scoring.parts import PartWriter
+from mlpserve_client.scoring.plan import Part, Plan
+from mlpserve_client.scoring.window import Window
+
+AHEAD = 2  # chunks read beyond what the workers have
+
+
+@dataclass
+class Busy:
+    """Seconds that each stage was busy; decoding and asking are summed over threads."""
+
+    reading: float = 0.0
+    decoding: float = 0.0
+    asking: float = 0.0
+    waiting: float = 0.0
+    writing: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, stage: str, since: float) -> float:
+        """Count a stage from a time until now, which is returned."""
+        now = time.perf_counter()
+        with self._lock:
+            setattr(self, stage, getattr(self, stage) + now - since)
+        return now
+
+
+Scored = tuple[Decoded, Predictions | None, Predictions | None]
+Item = tuple[Part, Chunk, "Future[Scored]"]
+
+
+class Pipeline:
+    """Scores parts of a plan.
+
+    Args:
+        plan: of the job.
+        inputs: opened, as the plan lists them.
+        folder: the output.
+        endpoint: of the server that answers.
+        compared: of the server that answers for the second version; None for none.
+        truth: true class ids of all rows; None for none, or where the inputs have their own.
+        batch: rows in one request.
+        in_flight: most requests at a time.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: list[Input],
+        folder: Folder,
+        endpoint: Endpoint,
+        compared: Endpoint | None,
+        truth: Ids | None,
+        batch: int,
+        in_flight: int,
+    ) -> None:
+        self._plan = plan
+        self._inputs = inputs
+        self._folder = folder
+        self._endpoint = endpoint
+        self._compared = compared
+        self._truth = truth
+        self._batch = batch
+        self._in_flight = in_flight
+        self._stop = threading.Event()
+        self.window = Window(in_flight)
+        self.busy = Busy()
+
+    def run(
+        self, parts: Iterable[Part], on_rows: Callable[[int], object], on_part: Callable[[Part, Tally], object]
+    ) -> None:
+        """Score parts, one after another.
+
+        Args:
+            parts: which ones.
+            on_rows: told of rows that have been answered.
+            on_part: told of each part that is written.
+
+        Raises:
+            ScoringError: an input is damaged, or the model that answers is another one.
+            ServerError: the server failed and kept failing.
+        """
+        waiting: queue.Queue[Item | BaseException | None] = queue.Queue(self._in_flight + AHEAD)
+        client = self._endpoint.client(self._plan.model.version)
+        other = self._compared.client(self._plan.compared.version) if self._compared and self._plan.compared else None
+        with client, ThreadPoolExecutor(self._in_flight, "scoring") as pool:
+            reader = threading.Thread(target=self._read, args=(parts, pool, client, other, waiting), daemon=True)
+            reader.start()
+            try:
+                self._write(waiting, on_rows, on_part)
+            finally:
+                self._stop.set()
+                while reader.is_alive():  # it may wait for a place in the queue
+                    _drain(waiting)
+                    reader.join(0.05)
+                _drain(waiting)
+                if other is not None:
+                    other.close()
+
+    def _read(
+        self,
+        parts: Iterable[Part],
+        pool: ThreadPoolExecutor,
+        client: Client,
+        other: Client | None,
+        waiting: "queue.Queue[Item | BaseException | None]",
+    ) -> None:
+        try:
+            for part in parts:
+                since = time.perf_counter()
+                for chunk in self._inputs[part.input].read(part.start, part.stop, self._batch):
+                    self.busy.add("reading", since)
+                    if self._stop.is_set():
+                        return
+                    waiting.put((part, chunk, pool.submit(self._score, chunk, client, other)))
+                    since = time.perf_counter()
+            waiting.put(None)
+        except BaseException as error:
+            waiting.put(error)
+
+    def _score(self, chunk: Chunk, client: Client, other: Client | None) -> Scored:
+        since = time.perf_counter()
+        decoded = chunk.decode()
+        since = self.busy.add("decoding", since)
+        if len(decoded.images) == 0:
+            return decoded, None, None
+        answers = self._ask(client, decoded, self._plan.model)
+        others = None
+        if other is not None and self._plan.compared is not None:
+            others = self._ask(other, decoded, self._plan.compared)
+        self.busy.add("asking", since)
+        return decoded, answers, others
+
+    def _ask(self, client: Client, decoded: Decoded, model: ModelId) -> Predictions:
+        """Answers to a chunk's images; tried again while the server is away or full."""
+        deadline = time.monotonic() + self._endpoint.timeout
+        pause = FIRST_DELAY
+        while True:
+            with self.window.slot():
+                if self._stop.is_set():
+                    raise ScoringError("the job has stopped")
+                since = time.perf_counter()
+                try:
+                    answers = client.predict(decoded.images, timeout=max(deadline - time.monotonic(), 0.001))
+                except ModelNotFoundError as error:
+                    raise ScoringError(
+                        f"{error}. The job began with version {model.version}: serve it again (mlpserve-server "
+                        f"--version {model.version}) and run the same command; finished parts are kept"
+                    ) from error
+                except (OverloadedError, UnavailableError, DeadlineExceededError) as error:
+                    self.window.refused()
+                    delay = max(pause * random.uniform(0.5, 1.5), error.retry_after or 0.0)
+                    if isinstance(error, DeadlineExceededError) or delay > deadline - time.monotonic():
+                        raise
+                else:
+                    self.window.answered(time.perf_counter() - since, len(decoded.images))
+                    break
+            time.sleep(delay)
+            pause = min(2 * pause, LONGEST_DELAY)
+        if answers.model != model:
+            raise ScoringError(
+                f"version {model.version} answered with digest {answers.model.digest[:12]}, the job began with "
+                f"{model.digest[:12]}: the server reads another store now. Serve the old one and run the same command"
+            )
+        return answers
+
+    def _write(
+        self,
+        waiting: "queue.Queue[Item | BaseException | None]",
+        on_rows: Callable[[int], object],
+        on_part: Callable[[Part, Tally], object],
+    ) -> None:
+        writer: PartWriter | None = None
+        current: Part | None = None
+        while True:
+            since = time.perf_counter()
+            item = waiting.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            part, chunk, future = item
+            decoded, answers, others = future.result()
+            since = self.busy.add("waiting", since)
+            if writer is None or part is not current:
+                writer, current = PartWriter(self._plan, part, self._folder), part
+            writer.add(chunk, decoded, answers, others, self._targets(part, chunk))
+            if writer.complete:
+                writer.write()
+            self.busy.add("writing", since)
+            on_rows(chunk.count)
+            if writer.complete:
+                on_part(part, writer.tally)
+
+    def _targets(self, part: Part, chunk: Chunk) -> Ids | None:
+        if chunk.targets is not None:
+            return class_ids_of(chunk.targets, self._plan.labels, self._plan.inputs[part.input][0])
+        if self._truth is None:
+            return None
+        first = part.first_row + chunk.start - part.start
+        return np.asarray(self._truth[first : first + chunk.count])
+
+
+def _drain(waiting: "queue.Queue[Item | BaseException | None]") -> None:
+    """Forget what nobody will write."""
+    while True:
+        try:
+            item = waiting.get_nowait()
+        except queue.Empty:
+            return
+        if isinstance(item, tuple):
+            item[2].cancel()
