@@ -9,7 +9,6 @@ resident memory.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.contenders import published_model
+from bench.serving import published_model
 from bench.training import cpu_name
 from mlpserve_trainer.data import load
 
@@ -72,12 +71,15 @@ def in_process(images: Path, version: Path, precision: str, output: Path | None)
 def through_server(images: Path, address: str, output: Path) -> tuple[dict[str, Any], float]:
     """The job's summary, and its peak resident memory in MB."""
     command = [str(BIN / "mlpserve"), "--server", address, "score", str(images), str(output), "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    peak = 0.0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            lines = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+            peak = max([peak, *(int(line.split()[1]) / 1024 for line in lines)])
+            time.sleep(0.05)
         assert process.stdout is not None
-        summary = json.loads(process.stdout.read())
-        _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
-    return summary, usage.ru_maxrss / 1024
+        return json.loads(process.stdout.read()), peak
 
 
 def main() -> None:

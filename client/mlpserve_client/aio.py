@@ -13,7 +13,6 @@ from mlpserve.v1.classifier_pb2 import (
     GetModelResponse,
     ListModelsRequest,
     ListModelsResponse,
-    PredictRequest,
 )
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
@@ -65,7 +64,6 @@ class AsyncClient:
         self._stub: Any = ClassifierServiceStub(self._channel)
         self._predict: Callable[..., Awaitable[PackedPredictResponse]] = self._channel.unary_unary(
             requests.PREDICT,
-            request_serializer=PredictRequest.SerializeToString,
             response_deserializer=PackedPredictResponse.FromString,
         )
         self._info: GetModelResponse | None = None

@@ -17,7 +17,6 @@ from mlpserve.v1.classifier_pb2 import (
     GetModelResponse,
     ListModelsRequest,
     ListModelsResponse,
-    PredictRequest,
 )
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
@@ -76,7 +75,6 @@ class Client:
         self._stub = ClassifierServiceStub(self._channel)
         self._predict: Callable[..., PackedPredictResponse] = self._channel.unary_unary(
             requests.PREDICT,
-            request_serializer=PredictRequest.SerializeToString,
             response_deserializer=PackedPredictResponse.FromString,
         )
         self._info: GetModelResponse | None = None

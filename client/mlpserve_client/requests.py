@@ -18,6 +18,7 @@ from mlpserve_client.errors import InvalidInputError, ModelChangedError
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 
 DEFAULT_TIMEOUT = 10.0  # seconds for a whole call with its retries
+IMAGES_TAG = b"\x1a"  # of PredictRequest.images, field 3: number × 8 + 2
 REQUEST_OVERHEAD = 1024  # bytes of a request beside its images, at most
 MODEL_CHANGES = 3  # times that an array is sent while new versions take over between its parts
 
@@ -116,18 +117,28 @@ def check_top_k(top_k: int, info: GetModelResponse) -> None:
         raise InvalidInputError(f"top_k is {top_k}; expected 1 to {classes}, the model's number of classes")
 
 
-def build(
-    images: Images, size: int, *, model: str, version: int, top_k: int, probabilities: bool
-) -> Iterator[PredictRequest]:
-    """Requests of at most `size` images each, in order."""
+def build(images: Images, size: int, *, model: str, version: int, top_k: int, probabilities: bool) -> Iterator[bytes]:
+    """Serialised PredictRequests of at most `size` images each, in order.
+
+    Fields that follow one another as bytes are one message, so the pixels are copied once, and a request that names no
+    model and no class count is the pixels behind a constant header, which the server knows without parsing.
+    """
+    names = PredictRequest(model=model, version=version).SerializeToString()
+    # A default is not sent.
+    wishes = PredictRequest(top_k=0 if top_k == 1 else top_k, probabilities=probabilities).SerializeToString()
     for start in range(0, len(images), size):
-        yield PredictRequest(
-            model=model,
-            version=version,
-            images=images[start : start + size].tobytes(),
-            top_k=0 if top_k == 1 else top_k,  # a default is not sent: the server knows such requests by their length
-            probabilities=probabilities,
-        )
+        part = images[start : start + size]
+        yield b"".join((names, IMAGES_TAG, _varint(part.nbytes), part.data, wishes))
+
+
+def _varint(value: int) -> bytes:
+    """Protobuf's variable-length form of a number."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
 
 
 def same_model(responses: list[PackedPredictResponse]) -> bool:

@@ -46,7 +46,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     score.add_argument("--slice-column", default="", metavar="NAME", help="tell accuracy apart by this column's values")
     score.add_argument("--compare", type=_positive, default=0, metavar="N", help="ask version N as well, and compare")
     score.add_argument("--compare-server", default="", metavar="HOST:PORT", help="where it answers, if not there too")
-    score.add_argument("--batch", type=_positive, default=1024, metavar="ROWS", help="rows in one request")
+    score.add_argument("--batch", type=_positive, default=2048, metavar="ROWS", help="rows in one request")
     score.add_argument("--in-flight", type=_positive, default=16, metavar="N", help="most requests at a time")
     score.add_argument("--part-rows", type=_positive, default=131_072, metavar="ROWS", help="most rows in a part")
     score.add_argument("--max-errors", type=int, metavar="N", help="give up when more rows are bad")

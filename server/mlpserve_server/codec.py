@@ -66,6 +66,7 @@ class Decoder:
         self._model = model
         self._max_request = max_request
         self._plain = _plain_headers(model.pixels, max_request)
+        self._pinned = PredictRequest(version=model.ref.version).SerializeToString()
 
     def decode(self, payload: bytes) -> Request:
         """Parse and check one request.
@@ -77,6 +78,11 @@ class Decoder:
         plain = self._plain.get(len(payload))
         if plain is not None and payload.startswith(plain[0]):
             return Request(memoryview(payload)[len(plain[0]) :], plain[1], 1, False)
+        if payload.startswith(self._pinned):
+            names = len(self._pinned)
+            plain = self._plain.get(len(payload) - names)
+            if plain is not None and payload.startswith(plain[0], names):
+                return Request(memoryview(payload)[names + len(plain[0]) :], plain[1], 1, False)
         return self._decode_message(payload)
 
     def _decode_message(self, payload: bytes) -> Request:

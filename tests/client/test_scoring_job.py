@@ -174,7 +174,7 @@ def test_a_server_that_restarts_is_waited_for(store: Path, many: Path, tmp_path:
     address = f"127.0.0.1:{free_port()}"
     flags = ["--part-rows", 2000, "--batch", 128]
     with _start(address, many, tmp_path / "o", *flags, "--json") as job:
-        for number in (2, 8, None):
+        for number in (2, 8, 14, None):
             with ServerProcess(tmp_path, store, "--listen", address) as server:
                 if number is None:
                     output, errors = job.communicate(timeout=120)
@@ -317,7 +317,7 @@ def test_labels_from_folders(server: ServerProcess, tmp_path: Path) -> None:
 
 def test_the_window_grows_by_one_a_round_and_halves_at_a_refusal() -> None:
     window = Window(16)
-    for _ in range(4 + 5 + 6 + 7):
+    for _ in range(2 + 3 + 4 + 5 + 6 + 7):
         window.answered(0.01, 100)
     assert window.largest in (7, 8)
     window.refused()

@@ -154,7 +154,7 @@ def test_ctrl_c(folder: Path, tmp_path: Path, wish: str) -> None:
 
 
 def test_resume_without_an_interrupted_run_just_starts(folder: Path, tmp_path: Path) -> None:
-    flags = ["--store", tmp_path, "--data", folder, "--model", "m", "--epochs", 1, "--validation", 0.2]
+    flags = ["--store", tmp_path, "--data", folder, "--model", "m", "--epochs", 2, "--validation", 0.2]
     result = run("mlpserve-train", *flags, "--resume")
     assert result.returncode == 0, result.stderr
     assert "Epoch 1" in result.stdout

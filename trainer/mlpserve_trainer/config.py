@@ -84,6 +84,10 @@ class TrainConfig:
         (1024, 1024), "units of a teacher's hidden layers (default: 1024,1024)", metavar="SIZES", parse=_layer_sizes
     )
     teacher_epochs: int = _flag(60, "passes over the training images for each teacher")
+    teacher_view: float = _flag(
+        0.0,
+        "strength of the further warps under which each teacher sees an image: their answers are averaged over them",
+    )
     temperature: float = _flag(2.0, "what the teachers' logits are divided by before they are learnt")
     compute: str = _flag(
         "float32",
@@ -121,6 +125,7 @@ class TrainConfig:
             "--teachers must be at least 0": self.teachers >= 0,
             "--teacher-hidden needs sizes of at least 1": all(size >= 1 for size in self.teacher_hidden),
             "--teacher-epochs must be at least 1": self.teacher_epochs >= 1,
+            "--teacher-view must be at least 0 and at most --warp": 0 <= self.teacher_view <= max(self.warp, 0),
             "--temperature must be above 0": self.temperature > 0,
             "--average must be at least 0 and below 1": 0 <= self.average < 1,
             "--validation must be above 0 and below 1": 0 < self.validation < 1,

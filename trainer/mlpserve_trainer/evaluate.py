@@ -25,7 +25,7 @@ BATCH = 4096  # images; bounds the memory of a run over a whole test set
 GOLDEN_SAMPLES = 32  # test images; three extreme ones are added
 GOLDEN_CANDIDATES = 512  # test images that they are chosen from
 GOLDEN_TOLERANCE = 1e-3  # of a probability: above float32 noise on any provider, far below a wrong sum
-GOLDEN_MARGIN = 0.05  # least lead of a chosen image's class
+GOLDEN_MARGIN = 0.01  # least lead of a chosen image's class
 
 # The float32 file must be PyTorch to float32 noise; the int8 file may round, but must not change what users see.
 MAX_DIFFERENCE = {Precision.PRECISION_FP32: 1e-4}

@@ -38,6 +38,7 @@ class Feed:
         train: the images, on the device.
         mean, deviation: of the pixels, scaled to 0..1.
         warp: how images are warped; None for not at all.
+        further: how each teacher's view of an image is warped beside that; None for the same view.
         teachers: networks whose mean answers are the targets; empty: the labels are.
         temperature: divides the teachers' logits.
         generator: of the warps, on the device.
@@ -53,6 +54,7 @@ class Feed:
         *,
         generator: torch.Generator,
         warp: Warp | None = None,
+        further: Warp | None = None,
         teachers: Sequence[Classifier] = (),
         temperature: float = 1.0,
         compute: torch.dtype | None = None,
@@ -62,6 +64,7 @@ class Feed:
         self._train = train
         self._mean, self._deviation = mean, deviation
         self._warp = warp
+        self._further = further
         self._teachers = teachers
         self._temperature = temperature
         self._generator = generator
@@ -73,29 +76,53 @@ class Feed:
         together = max(1, PREPARED // batch_size)
         for chunk in order.split(batch_size * together):
             whole = chunk.split(batch_size)
-            # Every process draws the same warps and learns its own part of each batch.
-            warps = self._warp.draw(len(chunk), self._generator) if self._warp is not None else None
             parts = [self._part(batch) for batch in whole]
-            mine = None if warps is None else torch.cat([self._part(part) for part in warps.split(batch_size)])
-            x, targets = self._prepare(torch.cat(parts), mine)
+            # Every process draws the same warps and learns its own part of each batch.
+            warps, views = self._draw(len(chunk))
+            x, targets = self._prepare(
+                torch.cat(parts),
+                None if warps is None else self._mine(warps, batch_size),
+                [self._mine(view, batch_size) for view in views],
+            )
             lengths = [len(part) for part in parts]
             yield from map(Batch, x.split(lengths), targets.split(lengths), map(len, whole))
+
+    def _draw(self, count: int) -> tuple[Tensor | None, list[Tensor]]:
+        """The images' warps, and how each teacher's view of them differs."""
+        warps = self._warp.draw(count, self._generator) if self._warp is not None else None
+        if self._further is None:
+            return warps, []
+        return warps, [self._further.draw_further(count, self._generator) for _ in self._teachers]
 
     def _part(self, batch: Tensor) -> Tensor:
         return batch if self._size == 1 else batch.tensor_split(self._size)[self._rank]
 
-    def _prepare(self, numbers: Tensor, warps: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _mine(self, rows: Tensor, batch_size: int) -> Tensor:
+        """This process's parts of the batches that rows belong to."""
+        return rows if self._size == 1 else torch.cat([self._part(batch) for batch in rows.split(batch_size)])
+
+    def _prepare(self, numbers: Tensor, warps: Tensor | None, views: list[Tensor]) -> tuple[Tensor, Tensor]:
         pixels = self._train.images[numbers]
-        if self._warp is not None and warps is not None:
-            pixels = self._warp.apply(pixels, warps)
-        x = normalise(pixels, self._mean, self._deviation)
+        x = self._seen(pixels, self._warp, warps)
         if not self._teachers:
             return x, self._train.targets[numbers]
-        return x, self._ask_teachers(x)
+        if not views or warps is None:
+            return x, self._ask_teachers([x] * len(self._teachers))
+        return x, self._ask_teachers([self._seen(pixels, self._further, warps + view) for view in views])
+
+    def _seen(self, pixels: Tensor, warp: Warp | None, warps: Tensor | None) -> Tensor:
+        """Pixels as a network sees them, [N, D]."""
+        if warp is not None and warps is not None:
+            pixels = warp.apply(pixels, warps)
+        return normalise(pixels, self._mean, self._deviation)
 
     @torch.no_grad()
-    def _ask_teachers(self, x: Tensor) -> Tensor:
-        """Mean of the teachers' softened answers, [N, C]."""
-        with torch.autocast(x.device.type, self._compute, enabled=self._compute is not None):
-            answers = [(teacher.mlp(x).float() / self._temperature).softmax(dim=1) for teacher in self._teachers]
+    def _ask_teachers(self, views: list[Tensor]) -> Tensor:
+        """Mean of the teachers' softened answers, each to its own view of the images, [N, C]."""
+        device = views[0].device.type
+        with torch.autocast(device, self._compute, enabled=self._compute is not None):
+            answers = [
+                (teacher.mlp(view).float() / self._temperature).softmax(dim=1)
+                for teacher, view in zip(self._teachers, views, strict=True)
+            ]
         return torch.stack(answers).mean(dim=0)

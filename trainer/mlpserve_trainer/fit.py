@@ -243,12 +243,16 @@ def _steps(
     compute = compute_type(config.compute, device)
     beyond = "zeros" if dataset.centred_ink else "border"
     warp = Warp(dataset.rows, dataset.cols, config.warp, beyond, device) if config.warp else None
+    further = None
+    if config.warp and config.teacher_view:
+        further = Warp(dataset.rows, dataset.cols, config.teacher_view, beyond, device)
     feed = Feed(
         train,
         dataset.mean,
         dataset.deviation,
         generator=generator,
         warp=warp,
+        further=further,
         teachers=teachers,
         temperature=config.temperature,
         compute=compute,

@@ -67,6 +67,13 @@ class Warp:
         numbers[:, size + 2] = shift_x * (SHIFT * self._cols)
         return numbers
 
+    def draw_further(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random small changes to add to warps that were drawn, float32 [N, 2 K]."""
+        numbers = self.draw(count, generator)
+        numbers[:, 0] -= 1
+        numbers[:, self._numbers + 1] -= 1
+        return numbers
+
     def fixed(self, count: int, *, degrees: float = 0.0, down: float = 0.0, right: float = 0.0) -> Tensor:
         """The same rotation and shift, in pixels, for `count` images, float32 [N, 2 K]."""
         numbers = torch.zeros((count, 2 * self._numbers), device=self._basis.device)

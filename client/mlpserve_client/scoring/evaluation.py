@@ -169,8 +169,11 @@ def class_ids_of(targets: Sequence[Any], labels: Sequence[str], where: str) -> I
 
 
 def _counted(*columns: Ids) -> dict[str, int]:
-    """How often each combination occurs, by its text "a>b"."""
+    """How often each combination of class ids occurs, by its text "a>b"."""
     if len(columns[0]) == 0:
         return {}
-    values, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
-    return {">".join(map(str, row)): count for row, count in zip(values.tolist(), counts.tolist(), strict=True)}
+    classes = int(max(column.max() for column in columns)) + 1
+    codes = columns[0] if len(columns) == 1 else columns[0] * classes + columns[1]
+    values, counts = np.unique(codes, return_counts=True)
+    texts = [str(code) if len(columns) == 1 else f"{code // classes}>{code % classes}" for code in values.tolist()]
+    return dict(zip(texts, counts.tolist(), strict=True))

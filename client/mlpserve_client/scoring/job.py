@@ -53,7 +53,7 @@ class Options:
     label_column: str = ""
     slice_column: str = ""
     raw: bool | None = None
-    batch: int = 1024
+    batch: int = 2048
     in_flight: int = 16
     part_rows: int = PART_ROWS
     max_errors: int | None = None

@@ -48,6 +48,7 @@ class PartWriter:
         self._has_targets = False
         self._errors: dict[int, str] = {}
         self._names: list[str] = []
+        self._slices: list[Any] = []
         self._done = 0
         self.tally = Tally()
 
@@ -74,11 +75,11 @@ class PartWriter:
             targets: true class ids of all rows, -1 where there is none; None without labels.
         """
         start = chunk.start - self._part.start
-        rows = np.arange(start, start + chunk.count)
-        good = np.ones(chunk.count, bool)
-        good[list(decoded.errors)] = False
+        rows = slice(start, start + chunk.count)
         if chunk.names is not None:
             self._names.extend(chunk.names)
+        if chunk.slices is not None:
+            self._slices.extend(chunk.slices)
         for offset in sorted(decoded.errors):
             reason, message = decoded.errors[offset]
             self._errors[start + offset] = message
@@ -89,21 +90,27 @@ class PartWriter:
             self._has_targets = True
             self._targets[rows] = targets
         if answers is not None:
-            self._class_ids[rows[good]] = answers.class_ids
-            self._scores[rows[good]] = answers.scores
+            good: slice | npt.NDArray[np.intp] = rows
+            if decoded.errors:
+                good = start + np.delete(np.arange(chunk.count), sorted(decoded.errors))
+            self._class_ids[good] = answers.class_ids
+            self._scores[good] = answers.scores
             if others is not None:
-                self._others[rows[good]] = others.class_ids
-                self._other_scores[rows[good]] = others.scores
-            self.tally.add(
-                answers.class_ids,
-                answers.scores,
-                None if targets is None else targets[good],
-                None if chunk.slices is None else [value for value, ok in zip(chunk.slices, good, strict=True) if ok],
-                None if others is None else others.class_ids,
-            )
-        self.tally.rows += chunk.count
-        self.tally.bad_rows += len(decoded.errors)
+                self._others[good] = others.class_ids
+                self._other_scores[good] = others.scores
         self._done += chunk.count
+
+    def _count(self) -> None:
+        """Sum the part up, once it is complete."""
+        good = self._class_ids >= 0
+        self.tally.rows, self.tally.bad_rows = len(good), int((~good).sum())
+        self.tally.add(
+            self._class_ids[good].astype(np.int64),
+            self._scores[good],
+            self._targets[good].astype(np.int64) if self._has_targets else None,
+            [value for value, ok in zip(self._slices, good, strict=True) if ok] if self._slices else None,
+            self._others[good].astype(np.int64) if self._plan.compared is not None else None,
+        )
 
     def write(self) -> None:
         """Let the part appear, then its sidecar.
@@ -111,6 +118,7 @@ class PartWriter:
         Raises:
             ScoringError: the output cannot be written.
         """
+        self._count()
         sink = pa.BufferOutputStream()
         table = self._table()
         pq.write_table(table, sink, compression="zstd")

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SLOW = 4.0  # times the fastest answer: beyond it requests only wait for one another in the server's queue
-START = 4
+SLOW, TOO_SLOW = 2.0, 4.0  # times the fastest answer: requests begin to wait for one another, and only wait
+START = 2
 REST = 0.25  # seconds after a decrease in which further refusals are of the same event
 
 
@@ -50,9 +50,9 @@ class Window:
         each = seconds / max(rows, 1)
         with self._changed:
             self._fastest = min(self._fastest * 1.001, each)  # forgets slowly: servers come and go
-            if each > SLOW * self._fastest * max(1.0, self._size / 2):
+            if each > TOO_SLOW * self._fastest:
                 self._decrease(0.8)
-            elif self._size < self._most:
+            elif each < SLOW * self._fastest and self._size < self._most:
                 self._size = min(self._most, self._size + 1 / self._size)
                 self.largest = max(self.largest, int(self._size))
                 self._changed.notify_all()
