@@ -47,7 +47,7 @@ def main() -> None:
         run("mlpserve", *address, "predict", *map(shown, write_digits()), shown(HERE / "photo.png"))
 
         step("Score the 10,000 test images over gRPC")
-        answers = OUT / "answers.parquet"
+        answers = OUT / "answers"
         summary = json.loads(
             run("mlpserve", *address, "score", "--json", "--labels", TEST_LABELS, TEST_IMAGES, answers, quiet=True)
         )

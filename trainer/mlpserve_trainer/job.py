@@ -49,13 +49,7 @@ def train(config: TrainConfig) -> Path | None:
             return None
         print(f"{present.parent.name} version {present.name} is in the store already; nothing to do")
         return present
-    dataset = data.load(
-        config.data,
-        cache=config.data_cache,
-        validation=config.validation,
-        seed=config.seed,
-        image_size=config.image_size,
-    )
+    dataset = data.load_configured(config)
     config = with_model_name(config, dataset)
     publish.check_store(config.store, config.model)
     signer = sign.signer(config.sign_key) if config.sign_key else None

@@ -75,13 +75,7 @@ def sweep(
         raise ConfigError("--trials must be at least 1")
     if ray is not None and sweep_store:
         raise ConfigError("--sweep-store is Optuna's; with --ray the cluster keeps the trials")
-    dataset = data.load(
-        config.data,
-        cache=config.data_cache,
-        validation=config.validation,
-        seed=config.seed,
-        image_size=config.image_size,
-    )
+    dataset = data.load_configured(config)
     for choice in choices:  # a value that cannot work is said now, not in every trial
         for text in choice.values:
             configured(config, {choice.name: text})

@@ -62,47 +62,36 @@ def run(
         raise ScoringError("--ray needs: pip install 'mlpserve[ray]'") from error
     # Ray says on standard output what has happened to its workers; there our own summary goes.
     with contextlib.redirect_stdout(sys.stderr):
-        _run(ray, address, task, parts, truth, on_part)
-
-
-def _run(
-    ray: Any,
-    address: str,
-    task: Task,
-    parts: list[Part],
-    truth: Ids | None,
-    on_part: Callable[[Part, Tally], object],
-) -> None:
-    try:
-        ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ScoringError(f"--ray {address}: {reason}; expected host:port, auto, or local") from error
-    try:
-        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_score_part)
-        shared = ray.put(task)
-        cpus: float = ray.cluster_resources().get("CPU", 1)
-        most = max(1, int(cpus)) * AHEAD
-        waiting: dict[Any, Part] = {}
-        left = list(reversed(parts))
-        while left or waiting:
-            while left and len(waiting) < most:
-                part = left.pop()
-                rows = part.stop - part.start
-                own = None if truth is None else truth[part.first_row : part.first_row + rows]
-                waiting[remote.remote(shared, part, own)] = part
-            done, _ = ray.wait(list(waiting), num_returns=1)
-            part = waiting.pop(done[0])
-            try:
-                on_part(part, Tally.from_json(ray.get(done[0])))
-            except ray.exceptions.RayTaskError as error:
-                raise ScoringError(
-                    f"part {part.number} on the cluster: {str(error.cause or error).splitlines()[-1]}"
-                ) from error
-            except ray.exceptions.RayError as error:
-                raise ScoringError(f"part {part.number} on the cluster: {str(error).splitlines()[0]}") from error
-    finally:
-        ray.shutdown()
+        try:
+            ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ScoringError(f"--ray {address}: {reason}; expected host:port, auto, or local") from error
+        try:
+            remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_score_part)
+            shared = ray.put(task)
+            cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+            most = max(1, int(cpus)) * AHEAD
+            waiting: dict[Any, Part] = {}
+            left = list(reversed(parts))
+            while left or waiting:
+                while left and len(waiting) < most:
+                    part = left.pop()
+                    rows = part.stop - part.start
+                    own = None if truth is None else truth[part.first_row : part.first_row + rows]
+                    waiting[remote.remote(shared, part, own)] = part
+                done, _ = ray.wait(list(waiting), num_returns=1)
+                part = waiting.pop(done[0])
+                try:
+                    on_part(part, Tally.from_json(ray.get(done[0])))
+                except ray.exceptions.RayTaskError as error:
+                    raise ScoringError(
+                        f"part {part.number} on the cluster: {str(error.cause or error).splitlines()[-1]}"
+                    ) from error
+                except ray.exceptions.RayError as error:
+                    raise ScoringError(f"part {part.number} on the cluster: {str(error).splitlines()[0]}") from error
+        finally:
+            ray.shutdown()
 
 
 def _score_part(task: Task, part: Part, truth: Ids | None) -> dict[str, Any]:

@@ -9,12 +9,13 @@ checks.py             what is suspicious about a person's own data
 
 from pathlib import Path
 
+from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import arrays, checks, folders, tables, torchvision_sets
 from mlpserve_trainer.data.splits import Dataset, Raw, Split, pixel_statistics, set_aside
 from mlpserve_trainer.data.torchvision_sets import EMBEDDED_MNIST
 from mlpserve_trainer.errors import DataError
 
-__all__ = ["EMBEDDED_MNIST", "Dataset", "Split", "load"]
+__all__ = ["EMBEDDED_MNIST", "Dataset", "Split", "load", "load_configured"]
 
 # The normalisation that every MNIST recipe uses, rounded as it is always quoted.
 MNIST_MEAN, MNIST_DEVIATION = 0.1307, 0.3081
@@ -50,6 +51,17 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
     centred_ink = data in torchvision_sets.CENTRED_INK
     dataset = Dataset(name, raw.labels, rows, cols, mean, deviation, fit, held_out, test, centred_ink)
     return dataset if known else checks.checked(dataset)
+
+
+def load_configured(config: TrainConfig) -> Dataset:
+    """The data set that a run is configured with; see `load`."""
+    return load(
+        config.data,
+        cache=config.data_cache,
+        validation=config.validation,
+        seed=config.seed,
+        image_size=config.image_size,
+    )
 
 
 def _read(data: str, cache: Path, image_size: tuple[int, int] | None) -> Raw:
