@@ -96,15 +96,15 @@ class Client:
             ModelChangedError: new versions took over between two parts, again and again.
         """
         attempts = self._attempts(timeout)
-        if self._info is None:
-            self._info = self._get_model(attempts)
-        array = requests.check_images(images, self._info)
-        requests.check_top_k(top_k, self._info)
+        info = self._info or self._get_model(attempts)
+        self._info = info  # which another thread may forget meanwhile
+        array = requests.check_images(images, info)
+        requests.check_top_k(top_k, info)
         try:
             for _ in range(requests.MODEL_CHANGES):
                 parts = requests.build(
                     array,
-                    requests.part_size(self._info),
+                    requests.part_size(info),
                     model=self._model,
                     version=self._version,
                     top_k=top_k,

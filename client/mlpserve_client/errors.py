@@ -55,6 +55,10 @@ class ServerError(MlpserveError):
         self.field = field
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled by their arguments, which here are not those of __init__.
+        return type(self), (str(self), self.code, self.target, self.field, self.retry_after)
+
 
 class InvalidRequestError(ServerError):
     """The server refused a field of the request."""

@@ -146,10 +146,11 @@ class BatchingLoop:
         manifest = model.version.manifest
         window = DriftWindow(manifest.reference, model.pixels) if manifest.reference.images else None
         replaced, number = self._served, model.ref.version
+        # In this order, so that a call which names a version finds it at every moment.
         if replaced is not None:
-            kept = {replaced.model.ref.version: replaced} | self._kept
-            self._kept = {v: kept[v] for v in [v for v in kept if v != number][: self._keep]}
+            self._kept = {replaced.model.ref.version: replaced} | self._kept
         self._served = Served(model, decoders, Encoder(model), window)
+        self._kept = {v: self._kept[v] for v in [v for v in self._kept if v != number][: self._keep]}
         self._metrics.drift = window.snapshot if window else dict
         self.proved = time.monotonic()
         if model.concurrent and len(self._threads) == 1:

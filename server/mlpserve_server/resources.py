@@ -1,6 +1,7 @@
 """How many CPUs this process may use: the container's share, not the host's cores."""
 
 import contextlib
+import ctypes
 import functools
 import gc
 import math
@@ -11,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 SWITCH_SECONDS = 0.0005
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LOW_PRIORITY = 19  # as nice counts; the lowest
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -34,9 +36,22 @@ def settle() -> None:
     Spares the garbage collector what is here now, which stays, and lets the loop that answers interrupt other Python
     threads, such as one that proves a new version, after half a millisecond rather than five.
     """
+    keep_freed_memory()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library use the memory of a large message again for the next one.
+
+    glibc gives blocks of this size back to the kernel at once, which clears every page anew: a sixth of the time that
+    large requests take here. Other C libraries have no such setting, and nothing changes there.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; the most that it accepts
+        library.mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 def yield_to_others() -> None:

@@ -355,3 +355,73 @@ def test_on_a_ray_cluster_with_a_worker_killed(server: ServerProcess, many: Path
     with _start(server.address, *flags[:1], tmp_path / "whole", *flags[1:]) as process:
         process.communicate(timeout=120)
     assert {k: v for k, v in _digest(tmp_path / "o").items() if not k.startswith(".")} == _digest(tmp_path / "whole")
+
+
+# --- what nobody should lose or see ---------------------------------------------------------------------------------
+
+
+def test_a_damaged_or_cut_archive_is_not_a_shorter_one(server: ServerProcess, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for index in range(30):
+            content = _png(mnist_images()[index])
+            entry = tarfile.TarInfo(f"{index}.png")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    whole = (tmp_path / "x.tar").read_bytes()
+    assert _job(server, [tmp_path / "x.tar"], tmp_path / "good").tally.rows == 30
+    third = whole.index(b"11.png")
+    flipped = bytearray(whole)
+    flipped[third] ^= 1
+    for name, content in (("cut", whole[:third]), ("flipped", bytes(flipped))):
+        (tmp_path / f"{name}.tar").write_bytes(content)
+        with pytest.raises(ScoringError, match=r"damaged or cut off after 11 pictures|not a readable tar archive"):
+            _job(server, [tmp_path / f"{name}.tar"], tmp_path / name)
+
+
+def test_a_cut_gzip_keeps_the_same_rows_whatever_the_batch(server: ServerProcess, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gz"
+    cut.write_bytes(mnist.IMAGES.read_bytes()[:400_000])
+    good = []
+    for batch in (100, 512, 3000):
+        summary = _job(server, [cut], tmp_path / str(batch), batch=batch)
+        good.append(summary.tally.rows - summary.tally.bad_rows)
+        assert summary.tally.reasons == {"the file ends early": summary.tally.bad_rows}
+    assert len(set(good)) == 1
+    assert good[0] > 1000
+
+
+def test_labels_that_are_no_classes_and_outputs_inside_inputs_are_refused_at_once(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", mnist_images()[:20])
+    np.save(tmp_path / "labels.npy", np.arange(20))
+    with pytest.raises(ScoringError, match="labels from 0 to 19; the model's classes are 0 to 9"):
+        _job(server, [tmp_path / "x.npy"], tmp_path / "o", labels=str(tmp_path / "labels.npy"))
+    folder = write_class_folders(tmp_path / "digits", per_class=2)
+    with pytest.raises(ScoringError, match="lies in the input"):
+        _job(server, [folder], folder / "answers")
+
+
+def test_trouble_with_an_object_store_is_a_sentence(server: ServerProcess, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", mnist_images()[:5])
+    nowhere = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+    }
+    result = run("mlpserve", "--server", server.address, "score", tmp_path / "x.npy", "s3://b/out", env=nowhere)
+    assert result.returncode == 1
+    assert "s3://b/out" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_errors_travel_between_processes() -> None:
+    import pickle
+
+    import grpc
+
+    from mlpserve_client import UnavailableError
+
+    error = UnavailableError("away", grpc.StatusCode.UNAVAILABLE, "here:1", "", 2.0)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.target, copy.retry_after) == (UnavailableError, "away", "here:1", 2.0)

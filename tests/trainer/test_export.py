@@ -122,7 +122,7 @@ def test_gate_refuses_a_file_that_differs_from_pytorch(exported: tuple[Classifie
 
 
 def _evaluated(precision: Precision, accuracy: float) -> Evaluated:
-    empty = np.zeros((1, 2), np.float32)
+    empty = np.zeros((10_000, 2), np.float32)
     return Evaluated(precision, empty, accuracy, 0.0, 1.0, np.zeros((2, 2), np.int64))
 
 

@@ -97,7 +97,7 @@ def test_labels_of_text_are_sorted_and_numbered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"pictures": IMAGES}, r"it holds pictures\. Expected train_images and train_labels"),
+        ({"pictures": IMAGES}, r"it holds nothing.* Expected train_images and train_labels"),
         ({"images": IMAGES / 255, "labels": LABELS}, r"type float64; expected uint8.*\(images \* 255\)"),
         ({"images": IMAGES, "labels": LABELS[:5]}, "200 images but 5 labels"),
         ({"images": IMAGES.reshape(200, -1), "labels": LABELS}, "784 pixels in a row; say what they are"),
@@ -261,3 +261,23 @@ def test_torch_does_not_share_the_file_s_memory(tmp_path: Path) -> None:
     dataset = _load(tmp_path / "d.npz")
     assert dataset.train.images.dtype == torch.uint8
     assert dataset.train.images.is_contiguous()
+
+
+def test_a_picture_as_long_as_an_image_is_not_raw_pixels(tmp_path: Path) -> None:
+    picture = _png(IMAGES[0])
+    side = (1, len(picture))
+    _parquet(tmp_path / "d.parquet", [picture, _png(IMAGES[1])] * 20, [0, 1] * 20)
+    dataset = _load(tmp_path / "d.parquet", side)
+    assert not any(bytes(image.numpy()).startswith(b"\x89PNG") for image in dataset.train.images)
+
+
+def test_a_folder_with_a_dot_keeps_its_name(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "photos.v2", per_class=10, classes=2)
+    assert _load(folder).name == "photos.v2"
+
+
+def test_many_labels_of_text_are_no_classes(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3000, 4, 4)).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.array([f"name {n}" for n in range(3000)]))
+    with pytest.raises(DataError, match="3,000 different labels"):
+        _load(tmp_path / "d.npz")

@@ -91,3 +91,9 @@ def test_processes_learn_the_parts_of_one_batch(size: int) -> None:
     parts = [batches(rank, size) for rank in range(size)]
     for number, whole in enumerate(alone):
         assert torch.allclose(torch.cat([part[number] for part in parts]), whole, atol=1e-4)
+
+
+def test_a_process_may_have_no_image_of_a_batch() -> None:
+    warp = Warp(28, 28, 1.0, "zeros", CPU)
+    none = torch.empty((0, 784), dtype=torch.uint8)
+    assert warp.apply(none, warp.draw(0, torch.Generator())).shape == (0, 784)

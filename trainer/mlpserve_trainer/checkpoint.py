@@ -5,10 +5,11 @@
 A run that is killed at any moment leaves the last whole checkpoint; a run that publishes removes it.
 """
 
+import contextlib
 import errno
+import io
 import os
 import pickle
-import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,19 +89,26 @@ class Checkpoint:
         if progress.stage is not None:
             stage = {name: getattr(progress.stage, name) for name in Saved.__dataclass_fields__}
             stage["history"] = [tuple(asdict(epoch).values()) for epoch in progress.stage.history]
-        unfinished = self.path.with_suffix(".writing")
+        # Into memory first: an interruption inside the writing of a file comes out of PyTorch as another error.
+        content = io.BytesIO()
+        torch.save({"settings": self._settings, "finished": progress.finished, "stage": stage}, content)
+        unfinished = self.path.with_suffix(f".{os.getpid()}.writing")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
-                torch.save({"settings": self._settings, "finished": progress.finished, "stage": stage}, file)
+                file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.rename(self.path)
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reason = "the disk is full" if full else str(error).splitlines()[0]
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "the disk is full" if full else error.strerror
             raise PublishError(f"cannot write the checkpoint {self.path}: {reason}") from error
 
     def remove(self) -> None:
         """Forget the run, which is over."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+        self.path.unlink(missing_ok=True)
+        for unfinished in self.path.parent.glob("*.writing"):
+            unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # never made, or another run's
+            self.path.parent.rmdir()

@@ -43,6 +43,8 @@ def main() -> None:
         _exit(2, f"{error.name} is not installed; the trainer needs: pip install 'mlpserve[trainer,cpu]'")
     except TrainerError as error:
         _exit(1, str(error))
+    except OSError as error:  # of files that were asked for beside the store: a report, a list of trials, logs
+        _exit(1, f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         if command:
             _exit(130, "interrupted")

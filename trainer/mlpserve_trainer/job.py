@@ -43,7 +43,7 @@ def train(config: TrainConfig) -> Path | None:
     group = distributed.from_environment()
     device = choose_device(config.device, group.local_rank)
     # A name taken from a path is checked again below, once the data has been read.
-    present = publish.latest(config.store, config.model or Path(config.data).resolve().stem)
+    present = publish.latest(config.store, config.model or data.name_of(config.data))
     if config.if_missing and present is not None:
         if group.rank > 0:
             return None
@@ -64,7 +64,7 @@ def train(config: TrainConfig) -> Path | None:
         print(f"Network {'-'.join(map(str, mlp.sizes))}, {mlp.activation}, recipe {config.recipe}, on {where}\n{table}")
         sys.stdout.flush()
 
-    checkpoint = Checkpoint(config, stages.identify(dataset))
+    checkpoint = Checkpoint(config, stages.identify(dataset) | {"device": device.type, "processes": group.size})
     with distributed.joined(group, device), logs.tensorboard(config, group) as log:
 
         def on_epoch(stage: str, epoch: Epoch, _: Classifier) -> None:

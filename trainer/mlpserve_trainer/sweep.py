@@ -5,6 +5,7 @@ opened: what a sweep finds is trained and evaluated by the command that it print
 """
 
 import dataclasses
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -15,12 +16,16 @@ from typing import Any
 import torch
 
 from mlpserve_trainer import data, stages
-from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.config import TrainConfig, configure
 from mlpserve_trainer.data import Dataset
 from mlpserve_trainer.errors import ConfigError, TrainerError
 from mlpserve_trainer.fit import choose_device
 
-FIXED = {"store", "model", "data", "data_cache", "image_size", "device", "resume", "validation", "recipe"}
+FIXED = {
+    *("store", "model", "data", "data_cache", "image_size", "device", "resume", "validation", "recipe", "tensorboard"),
+    *("sign_key", "min_accuracy", "if_missing", "on_interrupt", "calibrate"),
+}
+NOT_THE_FIT = {"store", "model", "data_cache", "device", "resume", "tensorboard", "if_missing", "sign_key"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def configured(config: TrainConfig, settings: Mapping[str, str]) -> TrainConfig:
 
 def _run_trial(config: TrainConfig, dataset: Dataset, settings: Mapping[str, str]) -> tuple[float, float]:
     """Validation accuracy and loss of one trial."""
-    trial = configured(config, settings)
+    trial = dataclasses.replace(configured(config, settings), on_interrupt="stop")
     fit = stages.run(dataset, trial, choose_device(trial.device))
     return fit.best.validation_accuracy, fit.best.validation_loss
 
@@ -176,7 +181,7 @@ def _with_optuna(
 
     try:
         study = optuna.create_study(
-            study_name=f"mlpserve-{config.data}-{config.recipe}".replace("/", "-"),
+            study_name=_study_name(config, choices),
             storage=storage or None,
             load_if_exists=True,
             direction="maximize",
@@ -189,6 +194,13 @@ def _with_optuna(
         settings = trial.user_attrs.get("settings", {name: str(value) for name, value in trial.params.items()})
         done.append(Trial(settings, trial.value, trial.user_attrs.get("loss")))
     return done
+
+
+def _study_name(config: TrainConfig, choices: list[Choice]) -> str:
+    """The same for a sweep that goes on, another one for other settings: their trials do not compare."""
+    fixed = {name: str(value) for name, value in dataclasses.asdict(config).items() if name not in NOT_THE_FIT}
+    key = hashlib.sha256(repr((sorted(fixed.items()), choices)).encode()).hexdigest()[:10]
+    return f"mlpserve-{Path(config.data).name}-{config.recipe}-{key}"
 
 
 def _with_ray(config: TrainConfig, dataset: Dataset, choices: list[Choice], trials: int, address: str) -> list[Trial]:
@@ -219,8 +231,10 @@ def _with_ray(config: TrainConfig, dataset: Dataset, choices: list[Choice], tria
             choice.name: tune.choice(choice.values) if choice.values else tune.loguniform(choice.low, choice.high)
             for choice in choices
         }
+        gpus: float = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+        wants_gpu = config.device == "cuda" or (config.device == "auto" and gpus > 0)
         tuner = tune.Tuner(
-            objective,
+            tune.with_resources(objective, {"cpu": 1, "gpu": int(wants_gpu)}),
             param_space=space,
             tune_config=tune.TuneConfig(metric="accuracy", mode="max", num_samples=trials),
             run_config=tune.RunConfig(verbose=0),
@@ -257,5 +271,19 @@ def _print(finished: list[Trial], count: int, config: TrainConfig) -> None:
     print(f"\n{len(finished)} of {count} trials finished; the best by validation accuracy:")
     for trial in finished[:5]:
         print(f"  {trial.accuracy:.2%}, loss {trial.loss:.4f}  {_shown(trial.settings)}")
+    print(f"Train with the best: {_command(config, finished[0].settings)}")
+
+
+def _command(config: TrainConfig, settings: Mapping[str, str]) -> str:
+    """What trains with a trial's settings."""
     command = ["mlpserve-train", "--recipe", config.recipe, "--data", config.data, "--store", str(config.store)]
-    print(f"Train with the best: {shlex.join(command)} {_shown(finished[0].settings)}")
+    recipe = configure(config.recipe)
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(config, field.name)
+        if field.name in ("recipe", "data", "store", "resume", *settings) or value == getattr(recipe, field.name):
+            continue
+        text = str(value)
+        if isinstance(value, tuple):
+            text = ("x" if field.name == "image_size" else ",").join(map(str, value)) or "none"
+        command += [f"--{field.name.replace('_', '-')}", *([] if value is True else [text])]
+    return f"{shlex.join(command)} {_shown(settings)}"

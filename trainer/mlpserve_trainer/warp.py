@@ -77,8 +77,9 @@ class Warp:
     def fixed(self, count: int, *, degrees: float = 0.0, down: float = 0.0, right: float = 0.0) -> Tensor:
         """The same rotation and shift, in pixels, for `count` images, float32 [N, 2 K]."""
         numbers = torch.zeros((count, 2 * self._numbers), device=self._basis.device)
-        one, none = torch.ones(count), torch.zeros(count)
-        angle = torch.full((count,), math.radians(degrees))
+        device = self._basis.device
+        one, none = torch.ones(count, device=device), torch.zeros(count, device=device)
+        angle = torch.full((count,), math.radians(degrees), device=device)
         numbers[:, [0, 1, self._numbers, self._numbers + 1]] = self._affine(angle, one, one, none)
         numbers[:, 2], numbers[:, self._numbers + 2] = -down, -right
         return numbers
@@ -92,7 +93,7 @@ class Warp:
 
     def apply(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Sample images [N, P] where their warps say, between pixels linearly; float32 [N, P] on the same scale."""
-        at_once = AT_ONCE if images.device.type == "cpu" else len(images)
+        at_once = AT_ONCE if images.device.type == "cpu" else max(1, len(images))
         parts = [self._sample(*part) for part in zip(images.split(at_once), numbers.split(at_once), strict=True)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
@@ -101,7 +102,7 @@ class Warp:
         grid = (numbers @ self._basis).view(-1, *size, 2)
         pictures = images.float().view(-1, 1, *size)
         warped = nn.functional.grid_sample(pictures, grid, padding_mode=self._beyond, align_corners=False)
-        return warped.view(len(images), -1)
+        return warped.flatten(1)
 
 
 def _cubic_b_splines(size: int) -> npt.NDArray[np.float64]:

@@ -1,11 +1,13 @@
 """Files and folders where they are: on this machine, or wherever fsspec reaches (s3://, gs://, …)."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -59,8 +61,11 @@ class File:
     def open(self) -> IO[bytes]:
         """Open it for reading, with seek."""
         if is_remote(self.path):
-            return cast(IO[bytes], self._remote.open(self.path, "rb"))
-        return open(self.path, "rb")  # noqa: PTH123
+            return cast(IO[bytes], _asked(self.path, lambda path: self._remote.open(path, "rb")))
+        try:
+            return open(self.path, "rb")  # noqa: PTH123
+        except OSError as error:
+            raise ScoringError(f"{self.path}: {error.strerror}") from error
 
 
 class Folder:
@@ -81,9 +86,10 @@ class Folder:
             ScoringError: it is a file, or cannot be read.
         """
         if self._remote is not None:
-            if not self._remote.exists(self.path):
+            if not _asked(self.path, self._remote.exists):
                 return set()
-            return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in self._remote.ls(self.path, detail=False)}
+            listed = _asked(self.path, lambda path: self._remote.ls(path, detail=False))
+            return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in listed}
         try:
             return set(os.listdir(self.path))  # noqa: PTH208
         except FileNotFoundError:
@@ -101,8 +107,8 @@ class Folder:
             return (Path(self.path) / name).read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise ScoringError(f"{self.path}/{name}: cannot be read ({error.strerror or error})") from error
+        except Exception as error:  # every protocol's library has errors of its own
+            raise ScoringError(f"{self.path}/{name}: cannot be read ({_reason(error)})") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Let a file appear: written under another name, synced, renamed. In an object store a put is whole anyway.
@@ -116,23 +122,27 @@ class Folder:
                 return
             folder = Path(self.path)
             folder.mkdir(parents=True, exist_ok=True)
-            unfinished = folder / f".{name}.unfinished"
+            unfinished = folder / f".{name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.unfinished"
             with unfinished.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.rename(folder / name)
             _sync(folder)
-        except OSError as error:
-            raise ScoringError(f"{self.path}/{name}: cannot be written ({error.strerror or error})") from error
+        except Exception as error:  # every protocol's library has errors of its own
+            raise ScoringError(f"{self.path}/{name}: cannot be written ({_reason(error)})") from error
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if self._remote is not None:
                 self._remote.rm_file(f"{self.path}/{name}")
             else:
-                (Path(self.path) / name).unlink()
+                (Path(self.path) / name).unlink(missing_ok=True)
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # every protocol's library has errors of its own
+            raise ScoringError(f"{self.path}/{name}: cannot be removed ({_reason(error)})") from error
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -150,14 +160,20 @@ class Folder:
         except OSError as error:
             raise ScoringError(f"{self.path}: cannot be written ({error.strerror})") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self.path, descriptor)
             yield
-        except BlockingIOError as error:
-            raise ScoringError(
-                f"{self.path}: another job is writing there; wait for it, or name another folder"
-            ) from error
         finally:
             os.close(descriptor)
+
+
+def _lock(path: str, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ScoringError(f"{path}: another job is writing there; wait for it, or name another folder") from error
+    except OSError as error:  # a network file system without locks: nobody is kept out there
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise ScoringError(f"{path}: cannot be locked ({error.strerror})") from error
 
 
 def is_remote(path: str) -> bool:
@@ -189,7 +205,7 @@ def expand(pattern: str) -> list[str]:
 
 def is_folder(path: str) -> bool:
     """Whether a path is a folder."""
-    return bool(_filesystem(path).isdir(path)) if is_remote(path) else os.path.isdir(path)  # noqa: PTH112
+    return bool(_asked(path, _filesystem(path).isdir)) if is_remote(path) else os.path.isdir(path)  # noqa: PTH112
 
 
 def walk(path: str) -> list[str]:
@@ -227,7 +243,12 @@ def _asked(path: str, ask: Any) -> Any:
     except FileNotFoundError as error:
         raise ScoringError(f"{path}: no such file or folder") from error
     except Exception as error:  # every protocol's library has errors of its own
-        raise ScoringError(f"{path}: cannot be reached ({type(error).__name__}: {error})") from error
+        raise ScoringError(f"{path}: cannot be reached ({type(error).__name__}: {_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
 
 
 def _sync(folder: Path) -> None:

@@ -19,7 +19,7 @@ from mlpserve_client.scoring import on_ray, parts, plan
 from mlpserve_client.scoring.endpoint import Endpoint
 from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
 from mlpserve_client.scoring.evaluation import Ids, Tally
-from mlpserve_client.scoring.files import File, Folder
+from mlpserve_client.scoring.files import File, Folder, expand, is_remote
 from mlpserve_client.scoring.inputs import Form, Input, open_inputs
 from mlpserve_client.scoring.inputs.labels import read_labels
 from mlpserve_client.scoring.pipeline import Busy, Pipeline
@@ -109,6 +109,7 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         ServerError: the server failed and kept failing; finished parts are kept.
     """
     options = options or Options()
+    output = _outside(output, inputs)
     folder = Folder(output)
     with ExitStack() as open_files, folder.alone():
         if options.overwrite:
@@ -119,7 +120,7 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         opened = open_inputs(inputs, form)
         for item in opened:
             open_files.callback(item.close)
-        truth = _truth(options, opened)
+        truth = _truth(options, opened, len(info.manifest.labels))
         whole, compared = _plan(endpoint, info, opened, form, options)
         if old is None:
             folder.write(PLAN, json.dumps(whole.to_json(), indent=1).encode() + b"\n")
@@ -127,6 +128,22 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
             plan.check_same(folder, old, whole)
         pinned = replace(endpoint, version=whole.model.version)
         return _run(pinned, compared, whole, opened, truth, folder, inputs, options)
+
+
+def _outside(output: str, inputs: list[str]) -> str:
+    """The output's absolute path.
+
+    Raises:
+        ScoringError: it lies in an input, which would have changed when the job goes on.
+    """
+    if is_remote(output):
+        return output
+    path = Path(output).absolute()
+    for pattern in inputs:
+        for found in expand(pattern):
+            if not is_remote(found) and Path(found).is_dir() and path.resolve().is_relative_to(Path(found).resolve()):
+                raise ScoringError(f"{output}: lies in the input {found}; name a folder outside of it")
+    return str(path)
 
 
 def _run(
@@ -177,6 +194,10 @@ def _run(
     total = Tally()
     for _, tally in sorted(tallies.items()):
         total.merge(tally)
+    present = folder.names()
+    lost = [part.name for part in whole.parts if not {part.name, part.sidecar} <= present]
+    if lost:
+        raise ScoringError(f"{folder.path}: {lost[0]} is not there; the cluster's machines write to another folder")
     if SUCCESS not in names:
         facts = {"rows": total.rows, "bad_rows": total.bad_rows, "parts": len(whole.parts)}
         folder.write(SUCCESS, json.dumps(facts).encode() + b"\n")
@@ -226,13 +247,17 @@ def _form(info: GetModelResponse, options: Options) -> Form:
     )
 
 
-def _truth(options: Options, opened: list[Input]) -> Ids | None:
+def _truth(options: Options, opened: list[Input], classes: int) -> Ids | None:
     if not options.labels or options.labels == FOLDERS:
         return None
     truth = read_labels(Path(options.labels))
     rows = sum(item.rows for item in opened)
     if len(truth) != rows:
         raise ScoringError(f"{options.labels} has {len(truth)} labels for {rows} rows of the input")
+    if len(truth) and not 0 <= int(truth.min()) <= int(truth.max()) < classes:
+        raise ScoringError(
+            f"{options.labels}: labels from {truth.min()} to {truth.max()}; the model's classes are 0 to {classes - 1}"
+        )
     return truth
 
 

@@ -84,12 +84,10 @@ def run(
                 part = waiting.pop(done[0])
                 try:
                     on_part(part, Tally.from_json(ray.get(done[0])))
-                except ray.exceptions.RayTaskError as error:
-                    raise ScoringError(
-                        f"part {part.number} on the cluster: {str(error.cause or error).splitlines()[-1]}"
-                    ) from error
                 except ray.exceptions.RayError as error:
-                    raise ScoringError(f"part {part.number} on the cluster: {str(error).splitlines()[0]}") from error
+                    cause = getattr(error, "cause", None) or error
+                    reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1]
+                    raise ScoringError(f"part {part.number} on the cluster: {reason}") from error
         finally:
             ray.shutdown()
 

@@ -121,7 +121,9 @@ class PartWriter:
         self._count()
         sink = pa.BufferOutputStream()
         table = self._table()
-        pq.write_table(table, sink, compression="zstd")
+        # A dictionary of row numbers or scores would only be built to be thrown away.
+        repeated = [name for name in table.column_names if name not in ("row", "score", "other_score", "file")]
+        pq.write_table(table, sink, compression="zstd", use_dictionary=repeated)
         content = sink.getvalue().to_pybytes()
         path, _, fingerprint = self._plan.inputs[self._part.input]
         sidecar = {

@@ -3,6 +3,8 @@
 reader thread ──chunks──▶ workers: decode, then ask within the window ──in order──▶ this thread: write parts
 """
 
+import contextlib
+import ctypes
 import queue
 import random
 import threading
@@ -14,7 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlpserve_client.client import Client
-from mlpserve_client.errors import DeadlineExceededError, ModelNotFoundError, OverloadedError, UnavailableError
+from mlpserve_client.errors import (
+    DeadlineExceededError,
+    MlpserveError,
+    ModelNotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
 from mlpserve_client.requests import ModelId, Predictions
 from mlpserve_client.retries import FIRST_DELAY, LONGEST_DELAY
 from mlpserve_client.scoring.endpoint import Endpoint
@@ -26,6 +34,7 @@ from mlpserve_client.scoring.parts import PartWriter
 from mlpserve_client.scoring.plan import Part, Plan
 from mlpserve_client.scoring.window import Window
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 AHEAD = 2  # chunks read beyond what the workers have
 
 
@@ -103,6 +112,7 @@ class Pipeline:
             ScoringError: an input is damaged, or the model that answers is another one.
             ServerError: the server failed and kept failing.
         """
+        _keep_freed_memory()
         waiting: queue.Queue[Item | BaseException | None] = queue.Queue(self._in_flight + AHEAD)
         client = self._endpoint.client(self._plan.model.version)
         other = self._compared.client(self._plan.compared.version) if self._compared and self._plan.compared else None
@@ -113,12 +123,13 @@ class Pipeline:
                 self._write(waiting, on_rows, on_part)
             finally:
                 self._stop.set()
+                client.close()  # ends the calls that are under way; nobody waits for their answers
+                if other is not None:
+                    other.close()
                 while reader.is_alive():  # it may wait for a place in the queue
                     _drain(waiting)
                     reader.join(0.05)
                 _drain(waiting)
-                if other is not None:
-                    other.close()
 
     def _read(
         self,
@@ -128,6 +139,7 @@ class Pipeline:
         other: Client | None,
         waiting: "queue.Queue[Item | BaseException | None]",
     ) -> None:
+        part = None
         try:
             for part in parts:
                 since = time.perf_counter()
@@ -138,12 +150,18 @@ class Pipeline:
                     waiting.put((part, chunk, pool.submit(self._score, chunk, client, other)))
                     since = time.perf_counter()
             waiting.put(None)
-        except BaseException as error:
+        except MlpserveError as error:
             waiting.put(error)
+        except Exception as error:  # whatever a reader raises for a file that nobody foresaw
+            where = "the inputs" if part is None else self._inputs[part.input].path
+            waiting.put(ScoringError(f"{where}: {type(error).__name__}: {error}"))
 
     def _score(self, chunk: Chunk, client: Client, other: Client | None) -> Scored:
         since = time.perf_counter()
-        decoded = chunk.decode()
+        try:
+            decoded = chunk.decode()
+        except Exception as error:  # whatever a decoder raises for a row that nobody foresaw
+            raise ScoringError(f"rows from {chunk.start} on: {type(error).__name__}: {error}") from error
         since = self.busy.add("decoding", since)
         if len(decoded.images) == 0:
             return decoded, None, None
@@ -159,7 +177,9 @@ class Pipeline:
         deadline = time.monotonic() + self._endpoint.timeout
         pause = FIRST_DELAY
         while True:
+            asked = time.monotonic()
             with self.window.slot():
+                deadline += time.monotonic() - asked  # the job's own queue does not count
                 if self._stop.is_set():
                     raise ScoringError("the job has stopped")
                 since = time.perf_counter()
@@ -222,6 +242,17 @@ class Pipeline:
             return None
         first = part.first_row + chunk.start - part.start
         return np.asarray(self._truth[first : first + chunk.count])
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library use a chunk's memory again for the next one.
+
+    glibc gives blocks of this size back to the kernel at once, which clears every page anew: a fifth of a job's time.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; the most that it accepts
+        library.mallopt(M_TRIM_THRESHOLD, 128 << 20)
 
 
 def _drain(waiting: "queue.Queue[Item | BaseException | None]") -> None:

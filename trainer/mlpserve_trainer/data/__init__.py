@@ -47,10 +47,18 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
         mean, deviation = MNIST_MEAN, MNIST_DEVIATION
     else:
         mean, deviation = pixel_statistics(fit.images)
-    name = data if known else Path(data).resolve().stem
+    name = name_of(data)
     centred_ink = data in torchvision_sets.CENTRED_INK
     dataset = Dataset(name, raw.labels, rows, cols, mean, deviation, fit, held_out, test, centred_ink)
     return dataset if known else checks.checked(dataset)
+
+
+def name_of(data: str) -> str:
+    """What a data set is called: its name, or that of its folder, or of its file without the ending."""
+    if data in torchvision_sets.SOURCES:
+        return data
+    path = Path(data).resolve()
+    return path.name if path.is_dir() else path.stem
 
 
 def load_configured(config: TrainConfig) -> Dataset:

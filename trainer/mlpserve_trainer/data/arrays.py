@@ -41,14 +41,21 @@ def read(path: Path, image_size: tuple[int, int] | None) -> Raw:
     Raises:
         DataError: images or labels are missing, or not what they should be.
     """
-    arrays = _from_folder(path) if path.is_dir() else _from_npz(path) if path.suffix == ".npz" else _from_npy(path)
+    arrays = (
+        _from_folder(path) if path.is_dir() else _from_npz(path) if path.suffix.lower() == ".npz" else _from_npy(path)
+    )
     train, test = _pair(arrays, TRAIN), _pair(arrays, TEST)
     if train is None:
         expected = "; ".join(f"{images} and {labels}" for images, labels in TRAIN)
-        raise DataError(f"{path}: it holds {', '.join(arrays) or 'nothing'}. Expected {expected}")
-    names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays else None
+        raise DataError(f"{path}: it holds {', '.join(arrays) or 'nothing'} that is known. Expected {expected}")
+    names: list[str] | None = None
+    if "class_names" in arrays:
+        given = arrays["class_names"].reshape(-1).tolist()
+        names = [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in given]
     pairs = [train] if test is None else [train, test]
     for images, targets in pairs:
+        if images.ndim == 0 or targets.ndim == 0:
+            raise DataError(f"{path}: images and labels must be arrays with one entry for each image")
         if len(images) != len(targets) or len(images) == 0:
             raise DataError(f"{path}: {len(images)} images but {len(targets)} labels; one label for each image")
     labels, ids = class_ids([targets for _, targets in pairs], str(path), names)
@@ -78,7 +85,8 @@ def _load(path: Path) -> Array:
 def _from_npz(path: Path) -> dict[str, Array]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name.lower(): archive[name] for name in archive.files}
+            wanted = {"class_names", *(name for pair in (*TRAIN, *TEST) for name in pair)}
+            return {name.lower(): archive[name] for name in archive.files if name.lower() in wanted}
     except (*BAD_FILE, AttributeError, TypeError) as error:  # an array under the name of an archive has no names
         raise DataError(f"{path}: not a readable NumPy file ({error})") from error
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlpserve_trainer.errors import DataError
 
-MOST_CLASSES = 100_000
+MOST_CLASSES = 2_000
 
 
 def class_ids(
@@ -37,11 +37,13 @@ def class_ids(
             )
     everything = np.concatenate(flat)
     if everything.dtype.kind in "OSU":
-        texts = [str(value.decode() if isinstance(value, bytes) else value) for value in everything]
+        texts = [str(value.decode(errors="replace") if isinstance(value, bytes) else value) for value in everything]
         if any(value is None for value in everything):
             raise DataError(f"{where}: some images have no label")
         labels, ids = np.unique(texts, return_inverse=True)
         found = tuple(map(str, labels))
+        if len(found) > MOST_CLASSES:
+            raise DataError(f"{where}: {len(found):,} different labels; more than {MOST_CLASSES:,} are no classes")
     else:
         ids = everything.astype(np.int64)
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= MOST_CLASSES:

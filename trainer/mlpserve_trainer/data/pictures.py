@@ -1,6 +1,7 @@
 """Pictures of any kind as grey bytes."""
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mlpserve_trainer.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
-BAD_PICTURE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# Pillow's readers raise nearly anything for damaged files.
+BAD_PICTURE: tuple[type[Exception], ...] = (
+    *(UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError),
+    *(TypeError, KeyError, EOFError, NotImplementedError, struct.error),
+)
 
 
 def to_grey(image: Image.Image) -> Image.Image:

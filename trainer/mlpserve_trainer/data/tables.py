@@ -23,6 +23,7 @@ from mlpserve_trainer.errors import DataError
 SUFFIXES = (".parquet",)
 IMAGE_COLUMNS = ("image", "images", "img", "picture", "pixels")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label")
+PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 TEST_NAMES = {"test", "testing"}
 
 
@@ -54,9 +55,14 @@ def read(path: Path, image_size: tuple[int, int] | None) -> Raw:
                 parts[which].append((file, table["image"].take(rows), table["label"].take(rows)))
     if not parts[False]:
         raise DataError(f"{path}: no training images in it")
-    columns = [
-        np.concatenate([np.asarray(labels.to_pylist()) for _, _, labels in group]) for group in parts.values() if group
-    ]
+    try:
+        columns = [
+            np.concatenate([np.asarray(labels.to_pylist()) for _, _, labels in group])
+            for group in parts.values()
+            if group
+        ]
+    except ValueError as error:
+        raise DataError(f"{path}: labels must be one whole number or one text for each image") from error
     labels, ids = class_ids(columns, str(path), names)
     groups = [_pixels(group, image_size) for group in parts.values() if group]
     if groups[0].shape[1:] != groups[-1].shape[1:]:
@@ -116,7 +122,7 @@ def _pixels(group: list[Any], size: tuple[int, int] | None) -> pictures.Pixels:
             value = _bytes(value, name(index))
         if not isinstance(value, bytes):
             raise DataError(f"{name(index)}: expected an encoded picture or raw pixels, got {type(value).__name__}")
-        if size is not None and len(value) == size[0] * size[1]:
+        if size is not None and len(value) == size[0] * size[1] and not value.startswith(PICTURE_SIGNATURES):
             return np.frombuffer(value, np.uint8).reshape(size)
         return pictures.read(value, size, name(index))
 

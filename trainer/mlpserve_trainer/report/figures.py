@@ -14,9 +14,11 @@ from mlpserve_trainer.report.findings import Findings
 
 MISTAKES = 24  # pictures of wrong answers
 COLUMNS = 8  # pictures of images in a row
+MOST_TICKS = 100  # classes that are named beside the confusion matrix
 FEW_EPOCHS = 20  # each of them is marked by a dot
 
 matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called $
 
 
 def curves(findings: Findings) -> bytes:
@@ -51,8 +53,9 @@ def confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(counts / totals, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="answer", ylabel="true class", title="Confusion on the test set (counts)")
-    axes.set_xticks(range(classes), labels, rotation=90 if max(map(len, labels)) > 2 else 0)
-    axes.set_yticks(range(classes), labels)
+    if classes <= MOST_TICKS:
+        axes.set_xticks(range(classes), labels, rotation=90 if max(map(len, labels)) > 2 else 0)
+        axes.set_yticks(range(classes), labels)
     if classes <= 30:
         for (row, column), number in np.ndenumerate(counts):
             if number:

@@ -5,6 +5,7 @@ later rows first reads over those before.
 """
 
 import gzip
+import lzma
 import struct
 import tokenize
 import zipfile
@@ -17,7 +18,7 @@ import numpy as np
 
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import File
-from mlpserve_client.scoring.inputs.rows import Chunk, Decoded, Form
+from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Decoded, Form
 
 IDX_IMAGES = 2051  # magic number: unsigned bytes in three dimensions
 DEFLATE_MOST = 1032  # bytes that one compressed byte can stand for
@@ -27,7 +28,8 @@ CUT = "the file ends early"
 # What the readers raise for damaged files; numpy tokenizes an array's header.
 DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, KeyError),
-    *(tokenize.TokenError, zlib.error, struct.error, zipfile.BadZipFile, NotImplementedError),
+    *(tokenize.TokenError, zlib.error, struct.error, zipfile.BadZipFile, NotImplementedError, RuntimeError),
+    lzma.LZMAError,
 )
 
 
@@ -108,10 +110,17 @@ class ArrayInput:
 
     def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
         """Rows start to stop in chunks of at most `size`."""
-        stream = self._at(start)
+        size = max(1, min(size, CHUNK_BYTES // self._pixels))
+        try:
+            stream = self._at(start)
+        except OSError as error:
+            raise ScoringError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         for first in range(start, stop, size):
             count = min(size, stop - first)
-            content = _read_up_to(stream, count * self._pixels)
+            try:
+                content = _read_up_to(stream, count * self._pixels)
+            except OSError as error:
+                raise ScoringError(f"{self.path}: cannot be read ({error.strerror or error})") from error
             self._position = first + count
             yield Chunk(first, count, lambda content=content, count=count: self._decode(content, count))  # type: ignore[misc]
 
@@ -138,15 +147,17 @@ class ArrayInput:
 
 def _read_up_to(stream: IO[bytes], size: int) -> bytes:
     """Read `size` bytes, or what a cut-off file still gives."""
+    # One raw read at a time, so that what came before a cut-off end is kept.
+    read = getattr(stream, "read1", stream.read)
     parts: list[bytes] = []
     left = size
     try:
-        while left and (part := stream.read(left)):
+        while left and (part := read(left)):
             if not parts and len(part) == size:
                 return part
             parts.append(part)
             left -= len(part)
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile):
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError):
         pass  # the caller counts what is missing
     return b"".join(parts)
 

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from mlpserve_client.scoring.errors import BadRow
 
+CHUNK_BYTES = 8 << 20  # of a chunk's pixels or encoded pictures; several are in memory at a time
+
 Images = npt.NDArray[np.uint8]
 
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from mlpserve_client.errors import InvalidInputError
-from mlpserve_client.prepare import UNREADABLE, from_image
+from mlpserve_client.prepare import from_image
 from mlpserve_client.scoring.errors import BadRow, ScoringError
 from mlpserve_client.scoring.files import File
 from mlpserve_client.scoring.inputs.arrays import DAMAGE
-from mlpserve_client.scoring.inputs.rows import Chunk, Collector, Decoded, Form, Images
+from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, Images
 
 IMAGE_COLUMNS = ("image", "images", "pixels", "img")
 PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
@@ -37,9 +37,12 @@ class TableInput:
     def __init__(self, file: File, form: Form) -> None:
         self.path, self.fingerprint = file.path, file.fingerprint
         self._form = form
+        if form.folders_are_labels:
+            raise ScoringError(f"{file.path}: has no folders; labels for it come from --label-column or --labels FILE")
         self._stream = file.open()
         try:
-            self._table = pq.ParquetFile(self._stream)
+            # Otherwise whole row groups are held, which may be all of the file.
+            self._table = pq.ParquetFile(self._stream, pre_buffer=False, buffer_size=1 << 20)
         except BAD_FILE as error:
             self._stream.close()
             raise ScoringError(f"{file.path}: not a readable Parquet file ({error})") from error
@@ -70,6 +73,7 @@ class TableInput:
 
     def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
         """Rows start to stop in chunks of at most `size`; what lies before them in their row group is read over."""
+        size = max(1, min(size, CHUNK_BYTES // self._form.pixels))
         first, groups = 0, []
         begin: int | None = None
         for group in range(self._table.metadata.num_row_groups):
@@ -119,8 +123,8 @@ class TableInput:
         if plain is not None:
             return Decoded(plain, {})
         collector = Collector(self._form.pixels)
-        for offset, value in enumerate(values.to_pylist()):
-            collector.add(offset, lambda value=value: from_value(value, self._form))  # type: ignore[misc]
+        for offset in range(len(values)):
+            collector.add(offset, lambda offset=offset: from_value(_python(values[offset]), self._form))  # type: ignore[misc]
         return collector.decoded()
 
 
@@ -148,6 +152,13 @@ def _plain_pixels(values: Any, pixels: int) -> Images | None:
     if pixels >= 8 and any((images[:, : len(sign)] == sign).all(axis=1).any() for sign in signs):
         return None
     return images
+
+
+def _python(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise BadRow("not an image", f"the value cannot be read ({error})") from error
 
 
 def from_value(value: Any, form: Form) -> Images:
@@ -186,6 +197,6 @@ def picture(content: bytes, form: Form) -> Images:
             return from_image(image, form.rows, form.cols, raw=form.raw).ravel()
     except InvalidInputError as error:
         raise BadRow("nothing to see", str(error)) from error
-    except UNREADABLE as error:
+    except Exception as error:  # Pillow's readers raise nearly anything for damaged files
         message = f"{len(content)} bytes are neither {form.pixels} pixels nor a readable picture"
         raise BadRow("not a picture", message) from error
