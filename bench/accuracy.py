@@ -33,6 +33,7 @@ ABLATION = {
     "no-average": ["--recipe", "accurate", "--average", "0"],
     "neither": ["--recipe", "accurate", "--teachers", "0", "--warp", "0"],
     "two-teachers": ["--recipe", "accurate", "--teachers", "2"],
+    "best-without-teachers": ["--recipe", "best", "--teachers", "0", "--epochs", "150"],
 }
 
 

@@ -46,8 +46,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
     score.add_argument("--slice-column", default="", metavar="NAME", help="tell accuracy apart by this column's values")
     score.add_argument("--compare", type=_positive, default=0, metavar="N", help="ask version N as well, and compare")
     score.add_argument("--compare-server", default="", metavar="HOST:PORT", help="where it answers, if not there too")
-    score.add_argument("--batch", type=_positive, default=2048, metavar="ROWS", help="rows in one request")
-    score.add_argument("--in-flight", type=_positive, default=16, metavar="N", help="most requests at a time")
+    score.add_argument("--batch", type=_positive, default=4096, metavar="ROWS", help="rows in one request")
+    score.add_argument(
+        "--in-flight",
+        type=_not_negative,
+        default=0,
+        metavar="N",
+        help="most requests at a time; 0: four for each server",
+    )
     score.add_argument("--part-rows", type=_positive, default=131_072, metavar="ROWS", help="most rows in a part")
     score.add_argument("--max-errors", type=int, metavar="N", help="give up when more rows are bad")
     score.add_argument("--overwrite", action="store_true", help="remove an earlier job's parts first")
@@ -185,6 +191,13 @@ def _print_confusion(summary: Summary) -> None:
     print(" " * width + "".join(f"{label:>{width}}" for label in summary.labels))
     for label, row in zip(summary.labels, matrix, strict=True):
         print(f"{label:>{width}}" + "".join(f"{count or '·':>{width}}" for count in row))
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} must not be negative")
+    return value
 
 
 def _positive(text: str) -> int:

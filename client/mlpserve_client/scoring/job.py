@@ -27,6 +27,7 @@ from mlpserve_client.scoring.plan import PLAN, SUCCESS, Part, Plan
 from mlpserve_client.scoring.progress import Progress
 
 PART_ROWS = 131_072
+PER_SERVER = 4  # requests in flight: one runs, one is on its way each way, and one more for when they are not even
 FOLDERS = "folders"  # in place of a file with labels: a picture's folder is its label
 
 
@@ -39,7 +40,7 @@ class Options:
         column, label_column, slice_column: of Parquet files; "" to find it, for none, for none.
         raw: do not look for ink in pictures; None: as the model's training images were made.
         batch: rows in one request.
-        in_flight: most requests at a time.
+        in_flight: most requests at a time; 0: four for each server that the endpoint names.
         part_rows: most rows in a part.
         max_errors: bad rows at which to give up; None: never.
         overwrite: remove what an earlier job left in the output.
@@ -53,8 +54,8 @@ class Options:
     label_column: str = ""
     slice_column: str = ""
     raw: bool | None = None
-    batch: int = 2048
-    in_flight: int = 16
+    batch: int = 4096
+    in_flight: int = 0
     part_rows: int = PART_ROWS
     max_errors: int | None = None
     overwrite: bool = False
@@ -127,6 +128,8 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         else:
             plan.check_same(folder, old, whole)
         pinned = replace(endpoint, version=whole.model.version)
+        if not options.in_flight:
+            options = replace(options, in_flight=PER_SERVER * (endpoint.server.count(",") + 1))
         return _run(pinned, compared, whole, opened, truth, folder, inputs, options)
 
 
