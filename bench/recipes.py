@@ -132,7 +132,7 @@ def main() -> None:
             )
             print(lines[-1], flush=True)
             record[name] = dict(zip(("ours", "data_loader", "warping", "teachers"), medians, strict=True))
-    print("\n" + "\n".join(lines) + f"\n\n{record['machine']}, medians of {arguments.rounds} rounds")
+    print("\n" + "\n".join(lines) + f"\n\n{record['machine']}, {arguments.rounds} rounds, medians")
     (RESULTS / "recipes.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -113,6 +113,9 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
     output = _outside(output, inputs)
     folder = Folder(output)
     with ExitStack() as open_files, folder.alone():
+        for name in folder.names():
+            if name.endswith(".unfinished"):  # of a job that was killed while it wrote
+                folder.remove(name)
         if options.overwrite:
             _remove(folder)
         old = plan.begun(folder)
