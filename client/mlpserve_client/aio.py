@@ -20,7 +20,7 @@ from mlpserve_client import requests
 from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
 from mlpserve_client.errors import DeadlineExceededError, InvalidRequestError, ModelChangedError, from_rpc_error
-from mlpserve_client.requests import Images, Predictions
+from mlpserve_client.requests import Images, Options, Predictions
 from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
 from mlpserve_client.tracing import trace_metadata
 
@@ -72,7 +72,13 @@ class AsyncClient:
         self._coalescer = Coalescer(self._request)
 
     async def predict(
-        self, images: npt.ArrayLike, *, top_k: int = 1, probabilities: bool = False, timeout: float | None = None
+        self,
+        images: npt.ArrayLike,
+        *,
+        top_k: int = 1,
+        probabilities: bool = False,
+        timing: bool = False,
+        timeout: float | None = None,
     ) -> Predictions:
         """See `Client.predict`. Small calls that are made at the same time share a request."""
         timeout = self._timeout if timeout is None else timeout
@@ -80,10 +86,11 @@ class AsyncClient:
         info = self._info or await self._first_info(timeout)
         array = requests.check_images(images, info)
         requests.check_top_k(top_k, info)
+        options = requests.Options(top_k, probabilities, timing)
         if not self._coalesce or len(array) > MAX_IMAGES:
-            return await self._request(array, top_k, probabilities, attempts.time_left())
+            return await self._request(array, options, attempts.time_left())
         try:
-            return await self._coalescer.predict(array, top_k, probabilities, attempts.time_left())
+            return await self._coalescer.predict(array, options, attempts.time_left())
         except TimeoutError as error:
             raise self._too_late(timeout) from error
 
@@ -107,7 +114,7 @@ class AsyncClient:
         message = f"{self.target}: no answer within {timeout:g} s"
         return DeadlineExceededError(message, grpc.StatusCode.DEADLINE_EXCEEDED, self.target)
 
-    async def _request(self, array: Images, top_k: int, probabilities: bool, timeout: float) -> Predictions:
+    async def _request(self, array: Images, options: Options, timeout: float) -> Predictions:
         """Send an array in parts that the server accepts."""
         attempts = self._attempts(timeout)
         info = self._info or await self._get_model(attempts)
@@ -118,8 +125,7 @@ class AsyncClient:
                     requests.part_size(info),
                     model=self._model,
                     version=self._version,
-                    top_k=top_k,
-                    probabilities=probabilities,
+                    options=options,
                 )
                 answers = [await self._call(self._predict, part, attempts) for part in parts]
                 if requests.same_model(answers):

@@ -80,7 +80,13 @@ class Client:
         self._info: GetModelResponse | None = None
 
     def predict(
-        self, images: npt.ArrayLike, *, top_k: int = 1, probabilities: bool = False, timeout: float | None = None
+        self,
+        images: npt.ArrayLike,
+        *,
+        top_k: int = 1,
+        probabilities: bool = False,
+        timing: bool = False,
+        timeout: float | None = None,
     ) -> Predictions:
         """Classify images; large arrays are sent in parts that the server accepts.
 
@@ -88,6 +94,7 @@ class Client:
             images: uint8 [N, rows, cols], [rows, cols] or [N, rows * cols].
             top_k: classes to return for each image.
             probabilities: return the whole distribution as well.
+            timing: return how long requests waited and ran as well.
             timeout: seconds for all of it; None for the client's own.
 
         Raises:
@@ -107,8 +114,7 @@ class Client:
                     requests.part_size(info),
                     model=self._model,
                     version=self._version,
-                    top_k=top_k,
-                    probabilities=probabilities,
+                    options=requests.Options(top_k, probabilities, timing),
                 )
                 answers = [self._call(self._predict, part, attempts) for part in parts]
                 if requests.same_model(answers):

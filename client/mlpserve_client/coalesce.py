@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlpserve_client.requests import Images, Predictions
+from mlpserve_client.requests import Images, Options, Predictions
 
 MAX_IMAGES = 256  # in one request; an array that is larger by itself is sent alone
 MAX_IN_FLIGHT = 2  # requests: one is answered while the next one is on its way
 
-Options = tuple[int, bool]  # top_k, probabilities: calls that differ in them cannot share a request
-Send = Callable[[Images, int, bool, float], Awaitable[Predictions]]
+Send = Callable[[Images, Options, float], Awaitable[Predictions]]
 
 
 class _Waiting(NamedTuple):
@@ -31,19 +30,19 @@ class Coalescer:
     """Gathers calls of one event loop.
 
     Args:
-        send: makes one request of images [N, D], top_k, probabilities and a timeout in seconds.
+        send: makes one request of images [N, D], options and a timeout in seconds.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._waiting: dict[Options, deque[_Waiting]] = {}
+        self._waiting: dict[Options, deque[_Waiting]] = {}  # calls that differ in options cannot share a request
         self._in_flight: dict[asyncio.Task[None], list[_Waiting]] = {}
         self._flush_is_due = False
         # One timer for the earliest deadline of all: a timer for each call would cost as much as all the rest.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
 
-    def predict(self, images: Images, top_k: int, probabilities: bool, timeout: float) -> "asyncio.Future[Predictions]":
+    def predict(self, images: Images, options: Options, timeout: float) -> "asyncio.Future[Predictions]":
         """The answer to images [N, D], from a request that other calls may share.
 
         Returns:
@@ -53,7 +52,7 @@ class Coalescer:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Predictions] = loop.create_future()
         deadline = loop.time() + timeout
-        self._waiting.setdefault((top_k, probabilities), deque()).append(_Waiting(images, deadline, answer))
+        self._waiting.setdefault(options, deque()).append(_Waiting(images, deadline, answer))
         if not self._flush_is_due and len(self._in_flight) < MAX_IN_FLIGHT:
             self._flush_is_due = True
             loop.call_soon(self._flush)
@@ -90,7 +89,7 @@ class Coalescer:
             if not calls:
                 del self._waiting[options]
             if batch:
-                task = asyncio.ensure_future(self._request(batch, *options))
+                task = asyncio.ensure_future(self._request(batch, options))
                 self._in_flight[task] = batch
                 task.add_done_callback(self._finished)
 
@@ -98,12 +97,12 @@ class Coalescer:
         del self._in_flight[task]
         self._flush()
 
-    async def _request(self, calls: list[_Waiting], top_k: int, probabilities: bool) -> None:
+    async def _request(self, calls: list[_Waiting], options: Options) -> None:
         """One request for several calls; the longest of their deadlines is its own."""
         images = calls[0].images if len(calls) == 1 else np.concatenate([call.images for call in calls])
         timeout = max(call.deadline for call in calls) - asyncio.get_running_loop().time()
         try:
-            whole = await self._send(images, top_k, probabilities, timeout)
+            whole = await self._send(images, options, timeout)
         except Exception as error:
             for call in calls:
                 if not call.answer.done():

@@ -7,6 +7,7 @@ Legend: N images, D pixels, C classes, K classes returned for each image.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,20 @@ MODEL_CHANGES = 3  # times that an array is sent while new versions take over be
 Images = npt.NDArray[np.uint8]
 
 
+class Options(NamedTuple):
+    """What a call wants to have answered.
+
+    Attributes:
+        top_k: classes for each image.
+        probabilities: the whole distribution as well.
+        timing: where the time went as well.
+    """
+
+    top_k: int = 1
+    probabilities: bool = False
+    timing: bool = False
+
+
 @dataclass(frozen=True)
 class ModelId:
     """The artifact that answered: its name, version and SHA-256 digest."""
@@ -32,6 +47,21 @@ class ModelId:
     name: str
     version: int
     digest: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of a call went inside the server; of an array that was sent in parts, all of them together.
+
+    Attributes:
+        queue_seconds: between arrival and the beginning of the batch.
+        run_seconds: that the batch took.
+        batch_images: images in the (largest) batch, those of other callers included.
+    """
+
+    queue_seconds: float
+    run_seconds: float
+    batch_images: int
 
 
 @dataclass(frozen=True)
@@ -43,12 +73,14 @@ class Predictions:
         scores: float32, the probabilities of those classes, same shape.
         probabilities: float32 [N, C], or None if not asked for.
         model: what answered.
+        timing: how long it took inside the server, or None if not asked for, or if the server does not know of it.
     """
 
     class_ids: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float32] | None
     model: ModelId
+    timing: Timing | None = None
 
     def __len__(self) -> int:
         return len(self.class_ids)
@@ -60,6 +92,7 @@ class Predictions:
             self.scores[start:stop],
             None if self.probabilities is None else self.probabilities[start:stop],
             self.model,
+            self.timing,
         )
 
 
@@ -117,7 +150,7 @@ def check_top_k(top_k: int, info: GetModelResponse) -> None:
         raise InvalidInputError(f"top_k is {top_k}; expected 1 to {classes}, the model's number of classes")
 
 
-def build(images: Images, size: int, *, model: str, version: int, top_k: int, probabilities: bool) -> Iterator[bytes]:
+def build(images: Images, size: int, *, model: str, version: int, options: Options) -> Iterator[bytes]:
     """Serialised PredictRequests of at most `size` images each, in order.
 
     Fields that follow one another as bytes are one message, so the pixels are copied once, and a request that names no
@@ -125,7 +158,8 @@ def build(images: Images, size: int, *, model: str, version: int, top_k: int, pr
     """
     names = PredictRequest(model=model, version=version).SerializeToString()
     # A default is not sent.
-    wishes = PredictRequest(top_k=0 if top_k == 1 else top_k, probabilities=probabilities).SerializeToString()
+    top_k = 0 if options.top_k == 1 else options.top_k
+    wishes = PredictRequest(top_k=top_k, probabilities=options.probabilities, timing=options.timing).SerializeToString()
     for start in range(0, len(images), size):
         part = images[start : start + size]
         yield b"".join((names, IMAGES_TAG, _varint(part.nbytes), part.data, wishes))
@@ -172,4 +206,15 @@ def join(responses: list[PackedPredictResponse], count: int) -> Predictions:
     if first.probabilities:
         probabilities = np.frombuffer(b"".join(r.probabilities for r in responses), "<f4").reshape(count, -1)
     model = ModelId(first.model.name, first.model.version, first.model.digest)
-    return Predictions(class_ids, scores, probabilities, model)
+    return Predictions(class_ids, scores, probabilities, model, _timing(responses))
+
+
+def _timing(responses: list[PackedPredictResponse]) -> Timing | None:
+    if not all(response.HasField("timing") for response in responses):
+        return None
+    parts = [response.timing for response in responses]
+    return Timing(
+        sum(part.queue_seconds for part in parts),
+        sum(part.run_seconds for part in parts),
+        max(part.batch_images for part in parts),
+    )

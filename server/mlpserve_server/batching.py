@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from grpc import StatusCode
 
+from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.codec import IMAGES_TAG, Decoder, Encoder, Request, assemble, named_version
 from mlpserve_server.drift import DriftWindow
 from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
@@ -141,20 +142,37 @@ class BatchingLoop:
 
     def serve(self, model: LoadedModel) -> None:
         """Let a model that has proven itself answer from the next batch on; called from any thread."""
-        # Made before the model takes over, so that no request waits for it.
-        decoders = (Decoder(model, self._max_request), InferDecoder(model, self._max_request))
-        manifest = model.version.manifest
-        window = DriftWindow(manifest.reference, model.pixels) if manifest.reference.images else None
+        served = self._prepare(model)  # before the model takes over, so that no request waits for it
         replaced, number = self._served, model.ref.version
         # In this order, so that a call which names a version finds it at every moment.
         if replaced is not None:
             self._kept = {replaced.model.ref.version: replaced} | self._kept
-        self._served = Served(model, decoders, Encoder(model), window)
+        self._served = served
         self._kept = {v: self._kept[v] for v in [v for v in self._kept if v != number][: self._keep]}
-        self._metrics.drift = window.snapshot if window else dict
+        self._metrics.drift = served.drift.snapshot if served.drift else dict
         self.proved = time.monotonic()
         if model.concurrent and len(self._threads) == 1:
             self._start_thread()
+
+    def keep(self, model: LoadedModel) -> bool:
+        """Let a proven model answer calls that name its version, as if it had served before.
+
+        Returns:
+            Whether there was room for it beside those that are kept already.
+        """
+        number = model.ref.version
+        current = self.model
+        if len(self._kept) >= self._keep or number in self._kept or (current and current.ref.version == number):
+            return False
+        self._kept = self._kept | {number: self._prepare(model)}
+        return True
+
+    def _prepare(self, model: LoadedModel) -> Served:
+        decoders = (Decoder(model, self._max_request), InferDecoder(model, self._max_request))
+        reference = model.version.manifest.reference
+        return Served(
+            model, decoders, Encoder(model), DriftWindow(reference, model.pixels) if reference.images else None
+        )
 
     def drain(self, timeout: float) -> bool:
         """Finish every call that has arrived, refuse later ones, and end the threads.
@@ -314,7 +332,7 @@ class BatchingLoop:
         _, served, calls, requests, images = batch
         try:
             predictions = served.model.predict(images)
-            replies = served.encoder.encode(requests, predictions)
+            replies = served.encoder.encode(requests, predictions, lambda number: _timing(batch, number))
         except Exception:
             log.exception("a Run of %d requests failed", len(requests))
             failure = RunFailed("the model failed on this batch; the server's log says why")
@@ -356,3 +374,12 @@ class BatchingLoop:
     def _set_queued(self, images: int) -> None:
         self._queued_images = images
         self._metrics.queued_images = images
+
+
+def _timing(batch: Batch, number: int) -> Timing:
+    """Where the time of a batch's request with this number has gone."""
+    return Timing(
+        queue_seconds=batch.started - batch.calls[number].arrived,
+        run_seconds=time.monotonic() - batch.started,
+        batch_images=len(batch.images),
+    )

@@ -7,6 +7,7 @@ are rows of one array of bytes. Everything else goes through the generated messa
 Legend: N images, D pixels, C classes, K classes returned for each image.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from mlpserve.v1.classifier_pb2 import PredictRequest
+from mlpserve.v1.classifier_pb2 import PredictRequest, Timing
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_server.errors import InvalidRequest, UnknownModel
 from mlpserve_server.model import LoadedModel
@@ -45,6 +46,7 @@ class Request(NamedTuple):
         top_k: K, at least 1.
         probabilities: whether the whole distribution is wanted.
         reply: how to answer in another protocol than Predict's, or None.
+        timing: whether the answer is to say how long it took.
     """
 
     images: bytes | memoryview
@@ -52,6 +54,7 @@ class Request(NamedTuple):
     top_k: int
     probabilities: bool
     reply: "Reply | None" = None
+    timing: bool = False
 
 
 class Decoder:
@@ -105,7 +108,7 @@ class Decoder:
             raise InvalidRequest("images", message)
         if request.top_k > model.classes:
             raise InvalidRequest("top_k", f"{request.top_k} classes asked for; the model has {model.classes}")
-        return Request(images, count, max(request.top_k, 1), request.probabilities)
+        return Request(images, count, max(request.top_k, 1), request.probabilities, timing=request.timing)
 
 
 @lru_cache(maxsize=4)
@@ -175,18 +178,27 @@ class Encoder:
         self._id_gap = len(template) - 10
         self._score_gap = len(template) - 4
 
-    def encode(self, requests: list[Request], predictions: Predictions) -> list[bytes]:
-        """One reply for each request, whose images are the batch's next `size` rows."""
+    def encode(self, requests: list[Request], predictions: Predictions, timing: Callable[[int], Timing]) -> list[bytes]:
+        """One reply for each request, whose images are the batch's next `size` rows.
+
+        Args:
+            requests: of the batch.
+            predictions: for all their images.
+            timing: of the request with a number, called for those that asked for it.
+        """
         if len(requests) > 1 and len(predictions.class_ids) == len(requests) and all(map(_is_short, requests)):
             return self._encode_singles(predictions)
         reply = requests[0].reply
         if reply is not None and all(request.reply is reply and request.size == 1 for request in requests):
             return reply.encode_singles(predictions)
         replies, stop = [], 0
-        for request in requests:
+        for number, request in enumerate(requests):
             start, stop = stop, stop + request.size
             if request.reply is None:
-                replies.append(self._encode_one(request, predictions, start, stop))
+                reply_bytes = self._encode_one(request, predictions, start, stop)
+                if request.timing:
+                    reply_bytes += PackedPredictResponse(timing=timing(number)).SerializeToString()
+                replies.append(reply_bytes)
             else:
                 replies.append(request.reply.encode(predictions, start, stop))
         return replies
@@ -224,7 +236,7 @@ class Encoder:
 
 
 def _is_short(request: Request) -> bool:
-    return request.top_k == 1 and not request.probabilities and request.reply is None
+    return request.top_k == 1 and not request.probabilities and not request.timing and request.reply is None
 
 
 def field(tag: bytes, content: bytes) -> bytes:

@@ -31,6 +31,8 @@ class Follower:
         current: the model that serves.
         load: loads and proves a version.
         hand_over: lets a model serve from now on.
+        keep: lets a model answer calls that name it; False when there is no room for another one.
+        kept: how many such models there may be.
         metrics: counts what was tried.
 
     Attributes:
@@ -46,6 +48,8 @@ class Follower:
         current: Callable[[], LoadedModel | None],
         load: Callable[[Version], LoadedModel],
         hand_over: Callable[[LoadedModel], None],
+        keep: Callable[[LoadedModel], bool],
+        kept: int,
         metrics: Metrics,
         refused: Mapping[int, str],
     ) -> None:
@@ -55,6 +59,8 @@ class Follower:
         self._current = current
         self._load = load
         self._hand_over = hand_over
+        self._keep = keep
+        self._kept = kept
         self._metrics = metrics
         self.refused = dict(refused)
         self._retries: dict[int, tuple[float, float]] = {n: (time.monotonic() + poll, 2 * poll) for n in refused}
@@ -74,6 +80,7 @@ class Follower:
 
     def _follow(self) -> None:
         yield_to_others()
+        self._keep_earlier()
         while not self._stop.wait(self._poll):
             try:
                 self._look()
@@ -82,6 +89,25 @@ class Follower:
                 self._complain(str(error))
             except Exception:
                 log.exception("following the store met an error that is a bug; it goes on")
+
+    def _keep_earlier(self) -> None:
+        """Load the versions before the one that serves, so that a job which names one outlives a restart."""
+        current, room = self._current(), self._kept
+        if current is None or not room:
+            return
+        try:
+            earlier = [number for number in self._store.versions(self._model) if number < current.ref.version]
+        except StartupError:
+            return  # `_look` says so
+        for number in sorted(earlier, reverse=True):
+            if not room or self._stop.is_set():
+                return
+            try:
+                room -= self._keep(self._load(self._store.open(self._model, number)))
+            except StartupError as error:
+                log.warning("version %d is not kept: %s", number, error)
+            except Exception:
+                log.exception("keeping version %d met an error that is a bug; the server goes on", number)
 
     def _complain(self, message: str) -> None:
         """Say once what is wrong with the store."""

@@ -138,6 +138,8 @@ class Server:
                 current=lambda: self.model,
                 load=self._load,
                 hand_over=self._hand_over,
+                keep=self._loop.keep,
+                kept=config.keep_versions,
                 metrics=self.metrics,
                 refused=refused,
             )

@@ -122,7 +122,10 @@ class ControlServices:
             summary.test_accuracy = version.manifest.evaluations[0].test_accuracy if version.manifest.evaluations else 0
             serves = current is not None and current.ref == summary.model
             summary.state = pb.MODEL_STATE_SERVING if serves else pb.MODEL_STATE_AVAILABLE
-            if number in refused and not serves:
+            kept = self._find(number)
+            if not serves and kept is not None and kept.ref == summary.model:
+                summary.state = pb.MODEL_STATE_KEPT
+            elif number in refused and not serves:
                 summary.state, summary.detail = pb.MODEL_STATE_REFUSED, refused[number]
         return response
 

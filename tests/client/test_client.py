@@ -128,6 +128,18 @@ def test_information(server: ServerProcess, call: Call) -> None:
     assert [summary.model.version for summary in call(server.address, "list_models").models] == [1]
 
 
+def test_timing_tells_queue_from_run(server: ServerProcess, call: Call) -> None:
+    images = mnist_images()[:7]
+    assert call(server.address, "predict", images).timing is None
+    answer = call(server.address, "predict", images, timing=True, probabilities=True)
+    assert answer.timing.batch_images == 7
+    assert 0 <= answer.timing.queue_seconds < 10
+    assert 0 < answer.timing.run_seconds < 10
+    assert answer.probabilities.shape == (7, 10)
+    parts = call(server.address, "predict", np.concatenate([mnist_images()[:3000]] * 3), timing=True)
+    assert 1000 <= parts.timing.batch_images < 9000, "of the largest part"
+
+
 def test_nobody_there(call: Call) -> None:
     with pytest.raises(UnavailableError):
         call("127.0.0.1:1", "predict", mnist_images()[0], timeout=0.5)

@@ -66,7 +66,7 @@ def test_a_new_version_takes_over_and_a_broken_one_does_not(
         _wait_until(lambda number=number: _states(caller)[number] in ("REFUSED", "UNREADABLE"))  # type: ignore[misc]
         assert _predict(caller).SerializeToString() == second.SerializeToString()
     assert _states(caller)[2] == "SERVING"
-    assert _states(caller)[1] == "AVAILABLE"
+    assert _states(caller)[1] == "KEPT"
     assert "version 3 is refused, version 2 goes on serving" in process.log
     publish_rolled(own / "mnist/1", own, 8)
     _wait_until(lambda: _serves(caller) == 8)
@@ -148,7 +148,7 @@ def test_a_start_falls_back_on_the_version_before_a_broken_one(own: Path, tmp_pa
     publish_rolled(own / "mnist/1", own, 4, broken="tampered")
     with ServerProcess(tmp_path, own, *POLL) as process, stub(process.address) as caller:
         assert _serves(caller) == 2
-        assert _states(caller) == {4: "REFUSED", 3: "REFUSED", 2: "SERVING", 1: "AVAILABLE"}
+        _wait_until(lambda: _states(caller) == {4: "REFUSED", 3: "REFUSED", 2: "SERVING", 1: "KEPT"})
         assert "version 4 is refused, version 2 is served instead" in process.log
         (own / "mnist/2").rename(own / "mnist/.gone")
         time.sleep(0.5)
@@ -212,6 +212,25 @@ def test_a_replaced_version_answers_calls_that_name_it(
         pinned(1)
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
     assert "version 1 of 'mnist' is not served here; version 3 is" in error.value.details()
+
+
+def test_a_restart_keeps_the_version_before(own: Path, transport: str, tmp_path: Path) -> None:
+    """A job that names a version outlives the restart of its server."""
+    for number in (2, 3, 4):
+        publish_rolled(own / "mnist/1", own, number, broken="golden mismatch" if number == 3 else "")
+    arguments = ("--transport", transport, "--keep-versions", 2, *POLL)
+    with ServerProcess(tmp_path, own, *arguments) as process, stub(process.address) as caller:
+        expected = {4: "SERVING", 3: "AVAILABLE", 2: "KEPT", 1: "KEPT"}
+        _wait_until(lambda: _states(caller) == expected)
+        images = pixels(mnist_images()[:20])
+        first = caller.Predict(pb.PredictRequest(images=images, version=1), timeout=10)
+        for number in (2, 4):
+            answer = caller.Predict(pb.PredictRequest(images=images, version=number), timeout=10)
+            assert answer.model.version == number
+            assert list(answer.class_ids) == [(class_id + number) % 10 for class_id in first.class_ids]
+        assert "version 3 is not kept" in process.log
+        publish_rolled(own / "mnist/1", own, 5)
+        _wait_until(lambda: _states(caller) == {5: "SERVING", 4: "KEPT", 3: "AVAILABLE", 2: "KEPT", 1: "AVAILABLE"})
 
 
 def test_versions_in_flight_at_once_get_their_own_answers(

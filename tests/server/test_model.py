@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.mnist import test_images as mnist_images
 
-from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
+from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse, Timing
 from mlpserve_server import loading
 from mlpserve_server.codec import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError
@@ -52,28 +52,30 @@ def test_auto_serves_the_precision_that_is_clearly_faster(loaded: Loaders, monke
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(1, 5), st.integers(0, 10), st.booleans()),
+        st.tuples(st.integers(1, 5), st.integers(0, 10), st.booleans(), st.booleans()),
         min_size=1,
         max_size=12,
     )
 )
-def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[int, int, bool]]) -> None:
+def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[int, int, bool, bool]]) -> None:
     """Merge and split: whatever requests share a batch, each reply holds its own rows, by the short way or the long."""
     model = _cached(store)
-    total = sum(count for count, _, _ in requests)
+    total = sum(count for count, *_ in requests)
     images = mnist_images()[:total].reshape(total, -1)
     messages, start = [], 0
-    for count, top_k, probabilities in requests:
+    for count, top_k, probabilities, timing in requests:
         part = images[start : start + count].tobytes()
-        messages.append(PredictRequest(images=part, top_k=top_k, probabilities=probabilities).SerializeToString())
+        message = PredictRequest(images=part, top_k=top_k, probabilities=probabilities, timing=timing)
+        messages.append(message.SerializeToString())
         start += count
     decoder = Decoder(model, 100)
     decoded = [decoder.decode(message) for message in messages]
     assembled = assemble(decoded, model.pixels)
     assert np.array_equal(assembled, images)
     predictions = model.predict(assembled)
+    replies = Encoder(model).encode(decoded, predictions, lambda number: Timing(batch_images=100 + number))
     start = 0
-    for (count, top_k, probabilities), reply in zip(requests, Encoder(model).encode(decoded, predictions), strict=True):
+    for number, ((count, top_k, probabilities, timing), reply) in enumerate(zip(requests, replies, strict=True)):
         answer = PredictResponse.FromString(reply)
         rows = predictions.probabilities[start : start + count]
         best = np.argsort(-rows, axis=1, kind="stable")[:, : max(top_k, 1)]
@@ -82,6 +84,8 @@ def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[i
         assert list(answer.class_ids) == best.ravel().tolist()
         assert list(answer.scores) == np.take_along_axis(rows, best, axis=1).ravel().tolist()
         assert list(answer.probabilities) == (rows.ravel().tolist() if probabilities else [])
+        assert answer.HasField("timing") == timing
+        assert answer.timing.batch_images == (100 + number if timing else 0)
         start += count
 
 
@@ -102,7 +106,7 @@ def _outcome(decode: Callable[[bytes], Request], payload: bytes) -> object:
         request = decode(payload)
     except CallError as error:
         return type(error), str(error)
-    return bytes(request.images), request.size, request.top_k, request.probabilities
+    return bytes(request.images), request.size, request.top_k, request.probabilities, request.timing
 
 
 _models: dict[Path, LoadedModel] = {}

@@ -143,18 +143,22 @@ def test_known_headers_change_nothing(model: LoadedModel, data: st.DataObject) -
         assert said[0] == said[1]
 
 
+def _no_timing(number: int) -> pb.Timing:
+    raise AssertionError(f"request {number} did not ask for it")
+
+
 @pytest.mark.parametrize("outputs", [(), ("scores",), ("probabilities", "class_ids")])
 @pytest.mark.parametrize("raw", [True, False])
 def test_a_batch_of_singles_is_encoded_as_one_by_one(model: LoadedModel, outputs: tuple[str, ...], raw: bool) -> None:
     decoder = InferDecoder(model, 16)
     requests = [decoder.decode(_infer(IMAGES[i : i + 1], *outputs, raw=raw).SerializeToString()) for i in range(5)]
     predictions = model.predict(np.ascontiguousarray(IMAGES).reshape(5, 784)).copy()
-    together = Encoder(model).encode(requests, predictions)
+    together = Encoder(model).encode(requests, predictions, _no_timing)
     assert together == [request.reply.encode(predictions, i, i + 1) for i, request in enumerate(requests)]  # type: ignore[union-attr]
     # The second of a form is known by its header, so those that follow share their reply.
     if raw:
         assert requests[1].reply is requests[2].reply
-        assert Encoder(model).encode(requests[1:], predictions.first(4)) == [
+        assert Encoder(model).encode(requests[1:], predictions.first(4), _no_timing) == [
             requests[1].reply.encode(predictions, i, i + 1)  # type: ignore[union-attr]
             for i in range(4)
         ]
@@ -180,7 +184,7 @@ def test_both_protocols_share_a_batch(model: LoadedModel) -> None:
         Decoder(model, 16).decode(pb.PredictRequest(images=pixels(IMAGES[2:3])).SerializeToString()),
         decoder.decode(_infer(IMAGES[3:5], "class_ids").SerializeToString()),
     ]
-    replies = Encoder(model).encode(requests, model.predict(assemble(requests, 784)))
+    replies = Encoder(model).encode(requests, model.predict(assemble(requests, 784)), _no_timing)
     expected = [model.predict(image.reshape(1, 784)).class_ids[0] for image in IMAGES]
     first, third = (oip.ModelInferResponse.FromString(replies[index]) for index in (0, 2))
     second = pb.PredictResponse.FromString(replies[1])

@@ -14,11 +14,13 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_SERVING: _ClassVar[ModelState]
     MODEL_STATE_UNREADABLE: _ClassVar[ModelState]
     MODEL_STATE_REFUSED: _ClassVar[ModelState]
+    MODEL_STATE_KEPT: _ClassVar[ModelState]
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_AVAILABLE: ModelState
 MODEL_STATE_SERVING: ModelState
 MODEL_STATE_UNREADABLE: ModelState
 MODEL_STATE_REFUSED: ModelState
+MODEL_STATE_KEPT: ModelState
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")
@@ -31,32 +33,46 @@ class ModelRef(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "top_k", "probabilities")
+    __slots__ = ("model", "version", "images", "top_k", "probabilities", "timing")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     images: bytes
     top_k: int
     probabilities: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[bytes] = ..., top_k: _Optional[int] = ..., probabilities: bool = ...) -> None: ...
+    timing: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[bytes] = ..., top_k: _Optional[int] = ..., probabilities: bool = ..., timing: bool = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("queue_seconds", "run_seconds", "batch_images")
+    QUEUE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RUN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    queue_seconds: float
+    run_seconds: float
+    batch_images: int
+    def __init__(self, queue_seconds: _Optional[float] = ..., run_seconds: _Optional[float] = ..., batch_images: _Optional[int] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
-    __slots__ = ("model", "top_k", "class_ids", "scores", "probabilities")
+    __slots__ = ("model", "top_k", "class_ids", "scores", "probabilities", "timing")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     CLASS_IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     top_k: int
     class_ids: _containers.RepeatedScalarFieldContainer[int]
     scores: _containers.RepeatedScalarFieldContainer[float]
     probabilities: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., top_k: _Optional[int] = ..., class_ids: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ..., probabilities: _Optional[_Iterable[float]] = ...) -> None: ...
+    timing: Timing
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., top_k: _Optional[int] = ..., class_ids: _Optional[_Iterable[int]] = ..., scores: _Optional[_Iterable[float]] = ..., probabilities: _Optional[_Iterable[float]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("model", "version")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mlpserve.v1 import classifier_pb2 as mlpserve_dot_v1_dot_classifier__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mlpserve/v1/packed.proto\x12\x0bmlpserve.v1\x1a\x1cmlpserve/v1/classifier.proto\"\x86\x01\n\x15PackedPredictResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x11\n\tclass_ids\x18\x03 \x01(\x0c\x12\x0e\n\x06scores\x18\x04 \x01(\x0c\x12\x15\n\rprobabilities\x18\x05 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mlpserve/v1/packed.proto\x12\x0bmlpserve.v1\x1a\x1cmlpserve/v1/classifier.proto\"\xab\x01\n\x15PackedPredictResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x11\n\tclass_ids\x18\x03 \x01(\x0c\x12\x0e\n\x06scores\x18\x04 \x01(\x0c\x12\x15\n\rprobabilities\x18\x05 \x01(\x0c\x12#\n\x06timing\x18\x06 \x01(\x0b\x32\x13.mlpserve.v1.Timingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mlpserve.v1.packed_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PACKEDPREDICTRESPONSE']._serialized_start=72
-  _globals['_PACKEDPREDICTRESPONSE']._serialized_end=206
+  _globals['_PACKEDPREDICTRESPONSE']._serialized_end=243
 # @@protoc_insertion_point(module_scope)
