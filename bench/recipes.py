@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torchvision import datasets, transforms
 
 from bench.training import CPU, RESULTS, cpu_name, write_raw_files
@@ -24,8 +25,7 @@ from mlpserve_trainer.config import TrainConfig, configure
 from mlpserve_trainer.data import Dataset, Split, load
 from mlpserve_trainer.feed import Feed
 from mlpserve_trainer.fit import compute_type, fit, new_mlp
-from mlpserve_trainer.mlp import Classifier
-from mlpserve_trainer.stages import teacher_config
+from mlpserve_trainer.stages import new_teacher, teacher_config
 from mlpserve_trainer.steps import Objective
 from mlpserve_trainer.warp import Warp
 
@@ -38,7 +38,7 @@ def part(dataset: Dataset, count: int) -> Dataset:
     return dataclasses.replace(dataset, train=train, validation=few)
 
 
-def our_epoch(dataset: Dataset, config: TrainConfig, teachers: list[Classifier]) -> float:
+def our_epoch(dataset: Dataset, config: TrainConfig, teachers: list[nn.Module]) -> float:
     """Seconds for 60,000 images."""
     small = part(dataset, OURS)
     once = dataclasses.replace(config, epochs=1)
@@ -46,7 +46,7 @@ def our_epoch(dataset: Dataset, config: TrainConfig, teachers: list[Classifier])
     return result.epochs[0].seconds * 60_000 / OURS
 
 
-def preparing(dataset: Dataset, config: TrainConfig, teachers: list[Classifier], *, warped: bool) -> float:
+def preparing(dataset: Dataset, config: TrainConfig, teachers: list[nn.Module], *, warped: bool) -> float:
     """Seconds to prepare 60,000 images without learning them."""
     small = part(dataset, OURS)
     warp = Warp(28, 28, config.warp, "zeros", CPU) if warped and config.warp else None
@@ -66,7 +66,7 @@ def preparing(dataset: Dataset, config: TrainConfig, teachers: list[Classifier],
     return (time.perf_counter() - started) * 60_000 / OURS
 
 
-def data_loader_epoch(root: Path, config: TrainConfig, teachers: list[Classifier], dataset: Dataset) -> float:
+def data_loader_epoch(root: Path, config: TrainConfig, teachers: list[nn.Module], dataset: Dataset) -> float:
     steps: list[Callable[[Any], Any]] = []
     if config.warp:
         steps += [
@@ -81,12 +81,12 @@ def data_loader_epoch(root: Path, config: TrainConfig, teachers: list[Classifier
     optimiser = torch.optim.Adam(mlp.parameters(), lr=config.learning_rate)
     objective = Objective(config.temperature, config.label_smoothing, compute_type(config.compute, CPU))
     started = time.perf_counter()
-    for pictures, labels in loader:
+    for number, (pictures, labels) in enumerate(loader):
         x, targets = pictures.flatten(1), labels
         if teachers:
             with torch.no_grad(), torch.autocast("cpu", objective.compute, enabled=objective.compute is not None):
-                answers = [(t.mlp(x).float() / config.temperature).softmax(dim=1) for t in teachers]
-            targets = torch.stack(answers).mean(dim=0)
+                logits = teachers[number % len(teachers)](x).float()
+            targets = (logits / config.temperature).softmax(dim=1)
         optimiser.zero_grad()
         objective(mlp, x, targets).backward()
         optimiser.step()
@@ -98,14 +98,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
     arguments = parser.parse_args()
     dataset = load("mnist", cache=Path(), validation=1 / 12, seed=0, image_size=None)
-    cases: dict[str, tuple[TrainConfig, list[Classifier]]] = {}
+    cases: dict[str, tuple[TrainConfig, list[nn.Module]]] = {}
     for recipe in ("textbook", "fast", "accurate", "best"):
         config = configure(recipe)
         teachers = []
         for number in range(config.teachers):
             own = teacher_config(config, number)
             cases[f"{recipe}: a teacher"] = (own, [])
-            teachers.append(Classifier(new_mlp(dataset, own), dataset.mean, dataset.deviation).requires_grad_(False))
+            teachers.append(new_teacher(dataset, own).requires_grad_(False).eval())
         cases[recipe] = (config, teachers)
     lines = [
         "| recipe | network | batch | ours, s | DataLoader, s | ratio | warping | teachers |",

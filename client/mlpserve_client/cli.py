@@ -3,6 +3,7 @@
     mlpserve info                                  what the server serves
     mlpserve predict digit.png photo.jpg           classify pictures
     mlpserve score images.npy answers              classify files and folders, millions of rows
+    mlpserve playground                            a page to draw on and watch the server answer
 
 Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files,
 130 interrupted.
@@ -23,11 +24,14 @@ from mlpserve_client import score_command
 from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
 from mlpserve_client.errors import InvalidInputError, MlpserveError
+from mlpserve_client.playground import command as playground_command
 from mlpserve_client.requests import DEFAULT_TIMEOUT
 from mlpserve_client.score_command import SCORE_TIMEOUT
 
 if TYPE_CHECKING:
     from mlpserve_client.scoring import Endpoint
+
+EXTRAS = {"PIL": "images", "starlette": "web", "uvicorn": "web"}  # by the package that is missing; others: score
 
 
 def main() -> None:
@@ -47,7 +51,7 @@ def main() -> None:
         ) as client:
             code = arguments.run(client, arguments)
     except ModuleNotFoundError as error:
-        extra = "images" if error.name == "PIL" else "score"
+        extra = EXTRAS.get(error.name or "", "score")
         _exit(2, f"{error.name} is not installed; this command needs: pip install 'mlpserve[{extra}]'")
     except MlpserveError as error:
         _exit(1, str(error))
@@ -110,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     score = score_command.add(commands)
     _add_preparation(score)
     score.set_defaults(job=score_command.run)
+
+    playground = playground_command.add(commands)
+    _add_preparation(playground)
+    playground.set_defaults(job=playground_command.run)
     return parser
 
 

@@ -27,9 +27,7 @@ class ServerConfig:
     store: str | Path = _flag("store", "folder or URL (s3://…) that holds the published models", metavar="DIR|URL")
     model: str = _flag("mnist", "model to serve", metavar="NAME")
     version: int = _flag(0, "version to serve; 0: the promoted one, or the newest, also when that changes", metavar="N")
-    keep_versions: int = _flag(
-        1, "versions before the one that serves that answer calls which name them", metavar="N"
-    )
+    keep_versions: int = _flag(1, "versions before the one that serves that answer calls which name them", metavar="N")
     poll: float = _flag(1.0, "how often to look for a new version to serve; 0: never", metavar="SECONDS")
     require_signature: str = _flag("", "serve only versions signed with this key's other half", metavar="PUBLIC_KEY")
     listen: str = _flag("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one", metavar="HOST:PORT")

@@ -124,7 +124,8 @@ def test_the_manifest_records_recipe_teachers_and_calibration(tmp_path: Path) ->
     training = json.loads((tmp_path / "s/digits/1/manifest.json").read_text())["training"]
     assert (training["recipe"], training["teachers"], training["teacherLayers"]) == ("accurate", 1, [784, 32, 16, 4])
     assert training["temperature"] > 0
+    assert training["teacherKind"] == "mlp"
     assert training["warp"] == 1
     card = (tmp_path / "s/digits/1/MODEL_CARD.md").read_text()
     assert "recipe accurate: 30 epochs" in card
-    assert "mean answers of 1 larger\nnetwork (784-32-16-4)" in card
+    assert "on the answers of 1 larger\nnetwork (784-32-16-4)" in card

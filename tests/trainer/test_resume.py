@@ -38,10 +38,12 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.parametrize("kind", ["mlp", "convolutional"])
 @pytest.mark.parametrize("after", [1, 3, 4, 6, 8, 10], ids=lambda n: f"after {n} epochs")
-def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: int) -> None:
+def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: int, kind: str) -> None:
     """Two teachers of three epochs, a student of four: killed in each stage and between them."""
-    config = TrainConfig(store=tmp_path, model="m", **SETTINGS)  # type: ignore[arg-type]
+    settings = SETTINGS | {"teacher_kind": kind}
+    config = TrainConfig(store=tmp_path, model="m", **settings)  # type: ignore[arg-type]
     whole = run_stages(digits, config, CPU)
     seen = 0
 
@@ -54,7 +56,7 @@ def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: in
     checkpoint = Checkpoint(config, identify(digits))
     with pytest.raises(Killed):
         run_stages(digits, config, CPU, on_epoch, checkpoint=checkpoint)
-    again = TrainConfig(store=tmp_path, model="m", resume=True, **SETTINGS)  # type: ignore[arg-type]
+    again = TrainConfig(store=tmp_path, model="m", resume=True, **settings)  # type: ignore[arg-type]
     repeated: list[tuple[str, int]] = []
     resumed = run_stages(
         digits,

@@ -16,11 +16,14 @@ from tests.support.mnist import write_class_folders
 from tests.support.processes import free_port
 
 from mlpserve_trainer.config import TrainConfig
+from mlpserve_trainer.convolutional import ConvNet
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.distributed import Group, from_environment
 from mlpserve_trainer.errors import ConfigError
 from mlpserve_trainer.fit import Fit, fit, new_mlp
+from mlpserve_trainer.mlp import MLP, normalise
 from mlpserve_trainer.schedule import average_shares, one_cycle
+from mlpserve_trainer.stages import new_teacher
 
 CPU = torch.device("cpu")
 
@@ -56,7 +59,7 @@ def test_shares_of_the_average() -> None:
     assert np.isclose(average_shares(20_000, 0.998)[-1], 0.002)
 
 
-def _fit(dataset: Dataset, *, graph: bool, batch_size: int) -> Fit:
+def _fit(dataset: Dataset, *, graph: bool, batch_size: int) -> Fit[MLP]:
     config = TrainConfig(epochs=4, batch_size=batch_size)
     return fit(new_mlp(dataset, config), dataset, config, CPU, graph=graph)
 
@@ -69,6 +72,26 @@ def test_steps_with_everything_on_the_device_are_the_same_steps(digits: Dataset,
         assert torch.allclose(ours, theirs, atol=2e-5)
     losses = [[epoch.loss for epoch in result.epochs] for result in (plain, resident)]
     assert np.allclose(*losses, rtol=1e-4)
+
+
+def test_teachers_with_normalisation_take_the_same_steps(digits: Dataset) -> None:
+    """Running statistics are averaged as the weights are, and are what the fitted network uses."""
+    config = TrainConfig(epochs=3, batch_size=50, teacher_kind="convolutional")
+    plain, resident = (
+        fit(new_teacher(digits, config), digits, config, CPU, graph=graph).classifier.mlp for graph in (False, True)
+    )
+    images = normalise(digits.validation.images, digits.mean, digits.deviation)
+    assert torch.allclose(resident(images), plain(images), atol=2e-3)
+    statistics = [buffer for name, buffer in plain.named_buffers() if name.endswith("running_var")]
+    assert len(statistics) == 4
+    assert all((buffer != 1).all() for buffer in statistics)
+    alone = torch.cat([plain(image[None]) for image in images[:5]])
+    assert torch.allclose(alone, plain(images)[:5], atol=1e-4), "an answer depends on the image alone"
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (5, 9), (28, 28), (64, 48)])
+def test_convolutional_teachers_take_images_of_any_size(rows: int, cols: int) -> None:
+    assert ConvNet(rows, cols, 3)(torch.rand(2, rows * cols)).shape == (2, 3)
 
 
 def _torchrun(store: Path, data: Path, *flags: str) -> subprocess.CompletedProcess[str]:

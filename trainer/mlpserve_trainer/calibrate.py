@@ -9,14 +9,14 @@ import numpy.typing as npt
 import torch
 
 from mlpserve_trainer.data import Split
-from mlpserve_trainer.mlp import Classifier, normalise
+from mlpserve_trainer.mlp import MLP, Classifier, normalise
 
 BINS = 15  # of the calibration error, as in the paper
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 
 
 @torch.no_grad()
-def temperature(classifier: Classifier, validation: Split) -> float:
+def temperature(classifier: Classifier[MLP], validation: Split) -> float:
     """The temperature at which the validation split's cross-entropy is least.
 
     The cross-entropy is convex in 1 / temperature, so halving the interval by the sign of its slope finds it. One more
@@ -35,7 +35,7 @@ def temperature(classifier: Classifier, validation: Split) -> float:
 
 
 @torch.no_grad()
-def divide_logits(classifier: Classifier, by: float) -> None:
+def divide_logits(classifier: Classifier[MLP], by: float) -> None:
     """Fold a temperature into the last layer, in place."""
     last = classifier.mlp.linears[-1]
     last.weight.div_(by)

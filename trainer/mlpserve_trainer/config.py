@@ -10,6 +10,7 @@ from mlpserve_trainer.recipes import RECIPES
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu")
 SCHEDULES = ("one-cycle", "constant")
 DEVICES = ("auto", "cpu", "cuda")
+TEACHERS = ("mlp", "convolutional")
 COMPUTE = ("float32", "bfloat16", "auto")
 ON_INTERRUPT = ("stop", "publish")
 
@@ -79,14 +80,22 @@ class TrainConfig:
         0.0, "strength of the random affine and elastic warps that images are shown with; 1 suits digits, 0: none"
     )
     label_smoothing: float = _flag(0.0, "share of each target that is spread over all classes")
-    teachers: int = _flag(0, "larger networks to fit first, whose mean answers the published one learns", metavar="N")
+    teachers: int = _flag(0, "larger networks to fit first, whose answers the published one learns", metavar="N")
+    teacher_kind: str = _flag(
+        "mlp",
+        "what a teacher is; a convolutional one is never published, and has no --teacher-hidden",
+        choices=TEACHERS,
+    )
     teacher_hidden: tuple[int, ...] = _flag(
-        (1024, 1024), "units of a teacher's hidden layers (default: 1024,1024)", metavar="SIZES", parse=_layer_sizes
+        (1024, 1024),
+        "units of an MLP teacher's hidden layers (default: 1024,1024)",
+        metavar="SIZES",
+        parse=_layer_sizes,
     )
     teacher_epochs: int = _flag(60, "passes over the training images for each teacher")
     teacher_view: float = _flag(
         0.0,
-        "strength of the further warps under which each teacher sees an image: their answers are averaged over them",
+        "strength of the further warps under which a teacher sees an image, so that its mean over them is learnt",
     )
     temperature: float = _flag(2.0, "what the teachers' logits are divided by before they are learnt")
     compute: str = _flag(
@@ -139,6 +148,7 @@ class TrainConfig:
             f"--activation must be one of {', '.join(ACTIVATIONS)}": self.activation in ACTIVATIONS,
             f"--recipe must be one of {', '.join(RECIPES)}": self.recipe in RECIPES,
             f"--schedule must be one of {', '.join(SCHEDULES)}": self.schedule in SCHEDULES,
+            f"--teacher-kind must be one of {', '.join(TEACHERS)}": self.teacher_kind in TEACHERS,
             f"--compute must be one of {', '.join(COMPUTE)}": self.compute in COMPUTE,
             "--calibrate must be yes or no": self.calibrate in ("yes", "no"),
             f"--on-interrupt must be one of {', '.join(ON_INTERRUPT)}": self.on_interrupt in ON_INTERRUPT,

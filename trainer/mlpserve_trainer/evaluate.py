@@ -16,7 +16,7 @@ from mlpserve.v1.artifact_pb2 import GoldenAnswers, GoldenSamples, Precision, Re
 from mlpserve_trainer import calibrate
 from mlpserve_trainer.data import Split
 from mlpserve_trainer.errors import GateError
-from mlpserve_trainer.mlp import Classifier
+from mlpserve_trainer.mlp import MLP, Classifier
 from mlpserve_trainer.quantize import FoldedNetwork
 
 CONFIDENCE_BINS = 10
@@ -66,7 +66,7 @@ class Evaluated:
     calibration_error: float = 0.0
 
 
-def evaluate(exported: Exported, classifier: Classifier, test: Split) -> Evaluated:
+def evaluate(exported: Exported, classifier: Classifier[MLP], test: Split) -> Evaluated:
     """Run an exported file over the whole test set."""
     targets = test.targets.numpy()
     session = _session(exported.model)
@@ -92,7 +92,7 @@ def evaluate(exported: Exported, classifier: Classifier, test: Split) -> Evaluat
 
 
 @torch.no_grad()
-def _reference(classifier: Classifier, images: torch.Tensor) -> npt.NDArray[np.float32]:
+def _reference(classifier: Classifier[MLP], images: torch.Tensor) -> npt.NDArray[np.float32]:
     """PyTorch's probabilities [N, C]."""
     result: npt.NDArray[np.float32] = classifier(images).numpy()
     return result

@@ -8,12 +8,13 @@ average of the weights is what is evaluated: it passes the plain loop's final ac
 Legend: N images, D pixels, C classes.
 """
 
+import copy
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from mlpserve_trainer.data import Dataset, Split
 from mlpserve_trainer.distributed import Group
 from mlpserve_trainer.errors import ConfigError
 from mlpserve_trainer.feed import Batch, Feed
-from mlpserve_trainer.mlp import MLP, Classifier, normalise
+from mlpserve_trainer.mlp import MLP, Classifier, Network, normalise
 from mlpserve_trainer.schedule import average_shares, constant, one_cycle
 from mlpserve_trainer.steps import GraphSteps, Objective, ParallelSteps, PlainSteps
 from mlpserve_trainer.warp import Warp
@@ -73,7 +74,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Generic[Network]):
     """A fitted classifier on the CPU, and how it came about.
 
     Attributes:
@@ -84,7 +85,7 @@ class Fit:
         device: "cpu" or "cuda".
     """
 
-    classifier: Classifier
+    classifier: Classifier[Network]
     epochs: tuple[Epoch, ...]
     best: Epoch
     seconds: float
@@ -128,29 +129,29 @@ def compute_type(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def fit(
-    mlp: MLP,
+    mlp: Network,
     dataset: Dataset,
     config: TrainConfig,
     device: torch.device,
-    on_epoch: Callable[[Epoch, Classifier], object] = lambda epoch, classifier: None,
+    on_epoch: Callable[[Epoch, Classifier[Network]], object] = lambda epoch, classifier: None,
     group: Group | None = None,
     graph: bool | None = None,
-    teachers: Sequence[Classifier] = (),
+    teachers: Sequence[nn.Module] = (),
     resume: Saved | None = None,
     keep: Callable[[Saved], object] = lambda saved: None,
     publish_on_interrupt: bool = False,
-) -> Fit:
-    """Train `mlp` and return the averaged weights of the epoch that was best on the validation split.
+) -> Fit[Network]:
+    """Train a network and return the averaged weights of the epoch that was best on the validation split.
 
     Args:
-        mlp: the network, as `new_mlp` makes it; its weights are changed.
+        mlp: the network, as `new_mlp` makes it, or a teacher; its weights are changed.
         dataset: train and validation splits are used, the test split is not touched.
         config: settings of the run.
         device: where to train.
         on_epoch: called after each epoch with its figures and the averaged classifier on the device.
         group: the processes that train together, joined already; every one returns the same fit.
         graph: take the steps of `GraphSteps`; None: on a GPU that is not shared with a group.
-        teachers: fitted classifiers on the device whose mean answers are learnt in place of the labels.
+        teachers: fitted networks on the device whose answers are learnt in place of the labels.
         resume: what `keep` was given last by a run with the same arguments that was interrupted.
         keep: called after each epoch with what `resume` takes.
         publish_on_interrupt: a KeyboardInterrupt after the first epoch ends the fit early rather than failing it.
@@ -158,11 +159,7 @@ def fit(
     group = group or Group()
     train, validation = dataset.train.to(device), dataset.validation.to(device)
     mlp.to(device)
-    averaged = Classifier(
-        MLP(mlp.sizes[0], mlp.sizes[1:-1], mlp.sizes[-1], mlp.activation), dataset.mean, dataset.deviation
-    )
-    averaged.mlp.load_state_dict(mlp.state_dict())
-    averaged.requires_grad_(False).to(device)
+    averaged = Classifier(copy.deepcopy(mlp), dataset.mean, dataset.deviation).requires_grad_(False).eval()
 
     generators = {name: torch.Generator(device=device) for name in ("order", "warp")}
     for offset, generator in enumerate(generators.values()):
@@ -229,14 +226,14 @@ def _merit(epoch: Epoch) -> tuple[float, int]:
 
 
 def _steps(
-    mlp: MLP,
-    averaged: Classifier,
+    mlp: nn.Module,
+    averaged: Classifier[Network],
     train: Split,
     dataset: Dataset,
     config: TrainConfig,
     group: Group,
     generator: torch.Generator,
-    teachers: Sequence[Classifier],
+    teachers: Sequence[nn.Module],
     device: torch.device,
     graph: bool | None,
 ) -> PlainSteps | GraphSteps:
@@ -282,7 +279,7 @@ def _progress(title: str, count: int, *, shown: bool) -> Callable[[Iterable[Batc
 
 
 @torch.no_grad()
-def validate(classifier: Classifier, split: Split) -> tuple[float, float]:
+def validate(classifier: Classifier[Network], split: Split) -> tuple[float, float]:
     """Cross-entropy in nats and accuracy 0 to 1 over a split on the classifier's device."""
     loss = correct = 0.0
     for start in range(0, len(split), EVALUATION_BATCH):

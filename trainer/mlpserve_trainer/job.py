@@ -7,6 +7,7 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mlpserve.v1 import artifact_pb2 as pb
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
@@ -31,7 +32,7 @@ from mlpserve_trainer.data import Dataset
 from mlpserve_trainer.errors import ConfigError
 from mlpserve_trainer.evaluate import Evaluated
 from mlpserve_trainer.fit import Epoch, Fit, choose_device, new_mlp
-from mlpserve_trainer.mlp import Classifier
+from mlpserve_trainer.mlp import MLP, Classifier
 
 
 def train(config: TrainConfig) -> Path | None:
@@ -67,7 +68,7 @@ def train(config: TrainConfig) -> Path | None:
     checkpoint = Checkpoint(config, stages.identify(dataset) | {"device": device.type, "processes": group.size})
     with distributed.joined(group, device), logs.tensorboard(config, group) as log:
 
-        def on_epoch(stage: str, epoch: Epoch, _: Classifier) -> None:
+        def on_epoch(stage: str, epoch: Epoch, _: Classifier[Any]) -> None:
             if group.rank == 0:
                 _print_epoch(stage, epoch)
                 log(stage, epoch)
@@ -133,8 +134,15 @@ def with_model_name(config: TrainConfig, dataset: Dataset) -> TrainConfig:
         raise ConfigError(f"the data's name {model!r} cannot be a model's name; give --model NAME") from error
 
 
+def _teacher_layers(config: TrainConfig, mlp: MLP) -> tuple[int, ...]:
+    """Units of each layer of an MLP that taught; empty for others and for none."""
+    if not config.teachers or config.teacher_kind != "mlp":
+        return ()
+    return mlp.sizes[0], *config.teacher_hidden, mlp.sizes[-1]
+
+
 def _manifest(
-    config: TrainConfig, dataset: Dataset, fit: Fit, evaluated: list[Evaluated], temperature: float
+    config: TrainConfig, dataset: Dataset, fit: Fit[MLP], evaluated: list[Evaluated], temperature: float
 ) -> Manifest:
     """Everything that is recorded about the run; `publish` adds version and files."""
     mlp = fit.classifier.mlp
@@ -167,7 +175,8 @@ def _manifest(
             recipe=config.recipe,
             temperature=temperature,
             teachers=config.teachers,
-            teacher_layers=(mlp.sizes[0], *config.teacher_hidden, mlp.sizes[-1]) if config.teachers else (),
+            teacher_kind=config.teacher_kind if config.teachers else "",
+            teacher_layers=_teacher_layers(config, mlp),
             warp=config.warp,
             warnings=dataset.warnings,
         ),

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 
 from mlpserve_trainer.data import Dataset
-from mlpserve_trainer.mlp import Classifier, normalise
+from mlpserve_trainer.mlp import MLP, Classifier, normalise
 
 UNITS = 10  # of the second layer, at most
 IMAGES = 4096  # validation images that are looked at, at most
@@ -13,7 +13,7 @@ MOST_EXCITING = 16  # images averaged
 
 
 @torch.no_grad()
-def exciting_images(classifier: Classifier, dataset: Dataset) -> npt.NDArray[np.float32]:
+def exciting_images(classifier: Classifier[MLP], dataset: Dataset) -> npt.NDArray[np.float32]:
     """The mean of the validation images that excite each of the second layer's first units most, [units, rows, cols].
 
     A network without a second layer has none.

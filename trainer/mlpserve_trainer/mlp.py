@@ -5,9 +5,12 @@ parameters; `MLP(inputs, hidden=(), classes=1, activation="sigmoid")` is a singl
 """
 
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -81,18 +84,18 @@ class MLP(nn.Module):
         return "\n".join(f"  {name:<{width}}  {count:>10,} parameters" for name, count in rows)
 
 
-class Classifier(nn.Module):
-    """An MLP with its input normalisation and its softmax: raw bytes in, probabilities out.
+class Classifier(nn.Module, Generic[Network]):
+    """A network with its input normalisation and its softmax: raw bytes in, probabilities out.
 
     It is the reference that the exported ONNX files are held against.
 
     Args:
-        mlp: the fitted network.
+        mlp: the fitted network, an MLP unless it only teaches.
         mean: mean of the training pixels, scaled to 0..1.
         deviation: standard deviation of the training pixels, scaled to 0..1.
     """
 
-    def __init__(self, mlp: MLP, mean: float, deviation: float) -> None:
+    def __init__(self, mlp: Network, mean: float, deviation: float) -> None:
         super().__init__()
         self.mlp = mlp
         self.mean = mean

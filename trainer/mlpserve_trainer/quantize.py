@@ -17,7 +17,7 @@ from math import erf
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve_trainer.mlp import Classifier
+from mlpserve_trainer.mlp import MLP, Classifier
 
 WEIGHT_LIMIT = 63
 
@@ -77,7 +77,7 @@ ACTIVATIONS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float6
 }
 
 
-def fold(classifier: Classifier) -> FoldedNetwork:
+def fold(classifier: Classifier[MLP]) -> FoldedNetwork:
     """The classifier as float32 layers over raw bytes.
 
     With x = (p / 255 - mean) / deviation, x W + b is p (W / (255 deviation)) + (b - mean / deviation · ΣW).
@@ -89,7 +89,7 @@ def fold(classifier: Classifier) -> FoldedNetwork:
     return FoldedNetwork((first, *_float32_layers(rest)), classifier.mlp.activation)
 
 
-def fold_int8(classifier: Classifier) -> FoldedNetwork:
+def fold_int8(classifier: Classifier[MLP]) -> FoldedNetwork:
     """The classifier with int8 weights in the first layer, rounded per unit to at most ±`WEIGHT_LIMIT`.
 
     The bias is folded with the rounded weights, so that rounding acts on normalised pixels, whose mean is near 0.
@@ -109,7 +109,7 @@ def fold_int8(classifier: Classifier) -> FoldedNetwork:
 Float64Layer = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def _float64_layers(classifier: Classifier) -> list[Float64Layer]:
+def _float64_layers(classifier: Classifier[MLP]) -> list[Float64Layer]:
     """Weights [inputs, H] and biases [H] of each layer; a single neuron becomes two columns, the first one zero."""
     layers = [
         (
@@ -124,7 +124,9 @@ def _float64_layers(classifier: Classifier) -> list[Float64Layer]:
     return layers
 
 
-def _folded_biases(classifier: Classifier, weights: npt.NDArray[np.float64], biases: npt.NDArray[np.float64]) -> Floats:
+def _folded_biases(
+    classifier: Classifier[MLP], weights: npt.NDArray[np.float64], biases: npt.NDArray[np.float64]
+) -> Floats:
     folded: Floats = (biases - classifier.mean / classifier.deviation * weights.sum(axis=0)).astype(np.float32)
     return folded
 

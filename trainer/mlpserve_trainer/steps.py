@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from mlpserve_trainer.feed import Batch, Feed
-from mlpserve_trainer.mlp import MLP
 from mlpserve_trainer.schedule import EPSILON, SECOND_MOMENT, Schedule
 
 Progress = Callable[[Iterable[Batch]], Iterable[Batch]]
@@ -60,7 +59,13 @@ class PlainSteps:
     """
 
     def __init__(
-        self, mlp: MLP, averaged: MLP, feed: Feed, objective: Objective, schedule: Schedule, shares: list[float]
+        self,
+        mlp: nn.Module,
+        averaged: nn.Module,
+        feed: Feed,
+        objective: Objective,
+        schedule: Schedule,
+        shares: list[float],
     ) -> None:
         self._mlp: nn.Module = mlp
         self._feed = feed
@@ -68,7 +73,7 @@ class PlainSteps:
         self._rates, self._momenta = schedule.rates.tolist(), schedule.momenta.tolist()
         self._shares = shares
         self._weights: list[Tensor] = list(mlp.parameters())
-        self._averages: list[Tensor] = list(averaged.parameters())
+        self._followed, self._averages = _floating(mlp), _floating(averaged)
         self._optimiser = torch.optim.Adam(self._weights, lr=float(schedule.rates[0]), eps=EPSILON, fused=True)
         self._taken = 0
 
@@ -96,7 +101,7 @@ class PlainSteps:
         loss.backward()
         self._optimiser.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self._averages, self._weights, self._shares[number])
+            torch._foreach_lerp_(self._averages, self._followed, self._shares[number])
         self._taken += 1
         return shown
 
@@ -117,8 +122,8 @@ class ParallelSteps(PlainSteps):
 
     def __init__(
         self,
-        mlp: MLP,
-        averaged: MLP,
+        mlp: nn.Module,
+        averaged: nn.Module,
         feed: Feed,
         objective: Objective,
         schedule: Schedule,
@@ -155,8 +160,8 @@ class GraphSteps:
 
     def __init__(
         self,
-        mlp: MLP,
-        averaged: MLP,
+        mlp: nn.Module,
+        averaged: nn.Module,
         feed: Feed,
         objective: Objective,
         schedule: Schedule,
@@ -167,7 +172,7 @@ class GraphSteps:
         self._feed = feed
         self._objective = objective
         self._weights = list(mlp.parameters())
-        self._averages = list(averaged.parameters())
+        self._followed, self._averages = _floating(mlp), _floating(averaged)
         self._first = [torch.zeros_like(weight) for weight in self._weights]
         self._second = [torch.zeros_like(weight) for weight in self._weights]
         rates, momenta = (torch.from_numpy(column) for column in schedule)
@@ -214,7 +219,7 @@ class GraphSteps:
 
     def _capture(self) -> torch.cuda.CUDAGraph:
         """Record a step; the steps that warm it up are undone."""
-        changed = [*self._weights, *self._averages, *self._first, *self._second, self._taken, self._loss_sum]
+        changed = [*self._followed, *self._averages, *self._first, *self._second, self._taken, self._loss_sum]
         saved = [tensor.detach().clone() for tensor in changed]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -237,12 +242,18 @@ class GraphSteps:
         gradients = torch.autograd.grad(loss, self._weights)
         with torch.no_grad():
             new, rate, correction, share = self._table.index_select(0, self._taken)[0].unbind()
-            for weight, gradient, first, second, average in zip(
-                self._weights, gradients, self._first, self._second, self._averages, strict=True
+            for weight, gradient, first, second in zip(
+                self._weights, gradients, self._first, self._second, strict=True
             ):
                 first.lerp_(gradient, new)
                 second.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
                 weight.sub_(first * rate / (second.sqrt() * correction + EPSILON))
-                average.lerp_(weight, share)
+            for value, average in zip(self._followed, self._averages, strict=True):
+                average.lerp_(value, share)
             self._loss_sum += loss.detach() * len(x)
             self._taken += 1
+
+
+def _floating(network: nn.Module) -> list[Tensor]:
+    """What an average of the weights holds: the weights, and the running statistics of normalisations."""
+    return [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mlpserve_client.aio import AsyncClient
 from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
 
@@ -36,6 +37,19 @@ class Endpoint:
             version=version or self.version,
             timeout=self.timeout,
             retries=0,
+            tls=self.tls,
+            token=self.token,
+            token_over_plaintext=self.token_over_plaintext,
+        )
+
+    def async_client(self, version: int = 0) -> AsyncClient:
+        """A client for one event loop that sends every call as a request of its own."""
+        return AsyncClient(
+            self.server,
+            model=self.model,
+            version=version or self.version,
+            timeout=self.timeout,
+            coalesce=False,
             tls=self.tls,
             token=self.token,
             token_over_plaintext=self.token_over_plaintext,

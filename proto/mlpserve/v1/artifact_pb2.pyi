@@ -110,7 +110,7 @@ class Network(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[int]] = ..., activation: _Optional[str] = ..., parameters: _Optional[int] = ...) -> None: ...
 
 class Training(_message.Message):
-    __slots__ = ("data", "train_images", "validation_images", "pixel_mean", "pixel_deviation", "epochs", "batch_size", "learning_rate", "seed", "device", "seconds", "validation_accuracy", "recipe", "temperature", "teachers", "teacher_layers", "warp", "warnings")
+    __slots__ = ("data", "train_images", "validation_images", "pixel_mean", "pixel_deviation", "epochs", "batch_size", "learning_rate", "seed", "device", "seconds", "validation_accuracy", "recipe", "temperature", "teachers", "teacher_layers", "warp", "warnings", "teacher_kind")
     DATA_FIELD_NUMBER: _ClassVar[int]
     TRAIN_IMAGES_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_IMAGES_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class Training(_message.Message):
     TEACHER_LAYERS_FIELD_NUMBER: _ClassVar[int]
     WARP_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    TEACHER_KIND_FIELD_NUMBER: _ClassVar[int]
     data: str
     train_images: int
     validation_images: int
@@ -147,7 +148,8 @@ class Training(_message.Message):
     teacher_layers: _containers.RepeatedScalarFieldContainer[int]
     warp: float
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, data: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., pixel_mean: _Optional[float] = ..., pixel_deviation: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., validation_accuracy: _Optional[float] = ..., recipe: _Optional[str] = ..., temperature: _Optional[float] = ..., teachers: _Optional[int] = ..., teacher_layers: _Optional[_Iterable[int]] = ..., warp: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    teacher_kind: str
+    def __init__(self, data: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., pixel_mean: _Optional[float] = ..., pixel_deviation: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., validation_accuracy: _Optional[float] = ..., recipe: _Optional[str] = ..., temperature: _Optional[float] = ..., teachers: _Optional[int] = ..., teacher_layers: _Optional[_Iterable[int]] = ..., warp: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ..., teacher_kind: _Optional[str] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("precision", "test_images", "test_accuracy", "max_difference", "agreement", "calibration_error")

@@ -1,0 +1,178 @@
+"""The page's requests.
+
+    GET  /                   the page
+    GET  /api/model          what is served, and the versions beside it
+    POST /api/predict        a picture file, or ?raw=1 and rows × cols bytes; ?versions=0,2 for answers side by side
+    GET  /api/gallery        the hardest images of the data set
+    POST /api/burst          ?requests=2000&inFlight=64 and rows × cols bytes: a line of JSON for each point in time
+
+Errors are JSON, {"error": {"message": …, "kind": …}}, with the status that fits.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from mlpserve_client.errors import (
+    DeadlineExceededError,
+    InvalidInputError,
+    MlpserveError,
+    ModelNotFoundError,
+    OverloadedError,
+    UnauthenticatedError,
+)
+from mlpserve_client.playground import burst
+from mlpserve_client.playground.answers import Answers, picture_of
+from mlpserve_client.playground.gallery import Gallery
+
+STATIC = Path(__file__).parent / "static"
+LARGEST_UPLOAD = 20 << 20  # bytes
+MOST_VERSIONS = 8  # side by side
+# Nothing from elsewhere is loaded, and nobody else may put the page into a frame.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+STATUS = {
+    InvalidInputError: 400,
+    UnauthenticatedError: 502,
+    ModelNotFoundError: 404,
+    OverloadedError: 429,
+    DeadlineExceededError: 504,
+}
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(answers: Answers, gallery: Gallery | None, hosts: list[str]) -> Starlette:
+    """The playground as an ASGI application.
+
+    Args:
+        answers: of the server.
+        gallery: images to show, or None.
+        hosts: names under which it may be reached; other pages' scripts cannot pass themselves off as it.
+    """
+    bursting = asyncio.Lock()
+
+    async def page(_: Request) -> Response:
+        return FileResponse(STATIC / "index.html", headers=HEADERS)
+
+    async def model(_: Request) -> Response:
+        return JSONResponse(await answers.model())
+
+    async def predict(request: Request) -> Response:
+        versions = _versions(request)
+        image = await _image(request, answers)
+        found = await asyncio.gather(*(answers.ask(image, version) for version in versions))
+        rows, cols = image.shape
+        return JSONResponse({"pixels": picture_of(image), "rows": rows, "cols": cols, "answers": found})
+
+    async def hardest(_: Request) -> Response:
+        return JSONResponse(await gallery.hardest(answers) if gallery is not None else {"items": []})
+
+    async def load(request: Request) -> Response:
+        requests, in_flight = _number(request, "requests"), _number(request, "inFlight")
+        burst.check(requests, in_flight)
+        image = await _image(request, answers)
+        if bursting.locked():
+            raise InvalidInputError("a burst is under way already; wait for its end")
+
+        async def lines() -> AsyncIterator[str]:
+            async with bursting:
+                client = answers.client(answers.endpoint.version)
+                async for point in burst.burst(client, image, requests, in_flight):
+                    yield json.dumps(point) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await answers.close()
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/api/model", _guarded(model)),
+            Route("/api/predict", _guarded(predict), methods=["POST"]),
+            Route("/api/gallery", _guarded(hardest)),
+            Route("/api/burst", _guarded(load), methods=["POST"]),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+        lifespan=lifespan,
+    )
+
+
+def _guarded(handler: Handler) -> Handler:
+    """Turn the client's errors into JSON; refuse what another site's page sends."""
+
+    async def guarded(request: Request) -> Response:
+        origin = request.headers.get("origin")
+        if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
+            return _error(403, "CrossOrigin", "another page asked for this; open the playground itself")
+        try:
+            response = await handler(request)
+        except MlpserveError as error:
+            status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 503)
+            return _error(status, type(error).__name__.removesuffix("Error"), str(error))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return guarded
+
+
+def _error(status: int, kind: str, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"kind": kind, "message": message}}, status)
+
+
+async def _image(request: Request, answers: Answers) -> npt.NDArray[np.uint8]:
+    """The picture in a request's body, as the model sees it."""
+    body = await _body(request)
+    if not request.query_params.get("raw"):
+        return await answers.prepare(body)
+    spec = (await answers.info(answers.endpoint.version)).manifest.image
+    rows, cols = spec.rows, spec.cols
+    if len(body) != rows * cols:
+        raise InvalidInputError(f"{len(body)} bytes; expected {rows}x{cols} pixels of one byte")
+    return np.frombuffer(body, np.uint8).reshape(rows, cols)
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_UPLOAD:
+            raise InvalidInputError(f"the file has more than {LARGEST_UPLOAD >> 20} MB; send a smaller picture")
+    return bytes(body)
+
+
+def _versions(request: Request) -> list[int]:
+    text = request.query_params.get("versions", "0")
+    parts = text.split(",")
+    if not all(part.isdigit() and len(part) < 10 for part in parts) or len(parts) > MOST_VERSIONS:
+        raise InvalidInputError(
+            f"versions={text[:40]}; expected up to {MOST_VERSIONS} version numbers, 0 for the served"
+        )
+    return [int(part) for part in parts]
+
+
+def _number(request: Request, name: str) -> int:
+    text: Any = request.query_params.get(name, "")
+    if not text.isdigit() or len(text) > 9:
+        raise InvalidInputError(f"{name}={text[:40]}; expected a whole number")
+    return int(text)

@@ -1,0 +1,104 @@
+"""A bounded burst of single images, and what it measured while it runs."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlpserve_client.aio import AsyncClient
+from mlpserve_client.errors import InvalidInputError, ServerError
+
+MOST_REQUESTS, MOST_IN_FLIGHT = 50_000, 1024
+TICK = 0.1  # seconds between two points of the picture
+TIMEOUT = 10.0  # seconds for one request
+
+
+@dataclass
+class _Tally:
+    latencies: list[float] = field(default_factory=list)  # seconds
+    batches: list[int] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def point(self, seconds: float) -> dict[str, Any]:
+        """What these requests came to; their number is over `seconds`."""
+        latencies = np.array(self.latencies or [0.0]) * 1000
+        return {
+            "answered": len(self.latencies),
+            "failed": dict(self.failed),
+            "perSecond": len(self.latencies) / seconds if seconds else 0.0,
+            "p50Ms": float(np.percentile(latencies, 50)),
+            "p99Ms": float(np.percentile(latencies, 99)),
+            "batch": float(np.mean(self.batches)) if self.batches else 0.0,
+            "largestBatch": max(self.batches, default=0),
+        }
+
+
+def check(requests: int, in_flight: int) -> None:
+    """Check a burst's size.
+
+    Raises:
+        InvalidInputError: it is not within the bounds.
+    """
+    if not 1 <= requests <= MOST_REQUESTS:
+        raise InvalidInputError(f"{requests} requests; expected 1 to {MOST_REQUESTS:,}")
+    if not 1 <= in_flight <= MOST_IN_FLIGHT:
+        raise InvalidInputError(f"{in_flight} requests in flight; expected 1 to {MOST_IN_FLIGHT:,}")
+
+
+async def burst(
+    client: AsyncClient, image: npt.NDArray[np.uint8], requests: int, in_flight: int
+) -> AsyncIterator[dict[str, Any]]:
+    """Send an image many times, each a request of its own.
+
+    Args:
+        client: that does not coalesce: the server is to form the batches.
+        image: uint8 [rows, cols].
+        requests: how many in all.
+        in_flight: how many at a time.
+
+    Yields:
+        A point every TICK seconds of what was answered in it, then one with `done` of the whole.
+    """
+    check(requests, in_flight)
+    whole, part = _Tally(), _Tally()
+    left = requests
+    started = ticked = time.perf_counter()
+
+    async def send() -> None:
+        nonlocal left
+        while left:
+            left -= 1
+            asked = time.perf_counter()
+            try:
+                answer = await client.predict(image, timing=True, timeout=TIMEOUT)
+            except ServerError as error:
+                whole.failed[error.code.name] += 1
+                part.failed[error.code.name] += 1
+                continue
+            elapsed = time.perf_counter() - asked
+            for tally in (whole, part):
+                tally.latencies.append(elapsed)
+                if answer.timing is not None:
+                    tally.batches.append(answer.timing.batch_images)
+
+    senders = [asyncio.ensure_future(send()) for _ in range(min(in_flight, requests))]
+    try:
+        while True:
+            _, pending = await asyncio.wait(senders, timeout=TICK)
+            now = time.perf_counter()
+            point, part, ticked, span = part, _Tally(), now, now - ticked
+            yield point.point(span) | {"seconds": now - started, "done": False}
+            if not pending:
+                break
+        for sender in senders:
+            sender.result()  # an error that is no ServerError is a bug, and is to be seen
+        yield whole.point(now - started) | {"seconds": now - started, "done": True}
+    finally:
+        # The page went away, or pressed Stop.
+        for sender in senders:
+            sender.cancel()

@@ -1,0 +1,85 @@
+"""`mlpserve playground`: flags, and the web server."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlpserve_client.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from mlpserve_client.scoring import Endpoint
+
+DEFAULT_LISTEN = "127.0.0.1:8000"
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the command and its flags."""
+    playground = commands.add_parser("playground", help="a page to draw on and watch the server answer")
+    playground.add_argument(
+        "--target",
+        dest="server",
+        default=argparse.SUPPRESS,
+        metavar="HOST:PORT",
+        help="the server's address, as --server before the command",
+    )
+    playground.add_argument(
+        "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help=f"where the page is (default: {DEFAULT_LISTEN})"
+    )
+    playground.add_argument(
+        "--host-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name by which browsers reach it, such as that of a proxy in front",
+    )
+    playground.add_argument(
+        "--gallery", default="", metavar="FILE", help="images of which the hardest are shown: whatever `score` reads"
+    )
+    playground.add_argument("--labels", type=Path, metavar="FILE", help="their true classes: IDX or .npy")
+    return playground
+
+
+def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
+    """Serve the page until interrupted."""
+    import signal
+    import socket
+
+    import uvicorn
+
+    from mlpserve_client.playground.answers import Answers
+    from mlpserve_client.playground.app import create_app
+    from mlpserve_client.playground.gallery import Gallery
+
+    host, _, port = arguments.listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise InvalidInputError(f"--listen {arguments.listen}; expected HOST:PORT, for example {DEFAULT_LISTEN}")
+    if arguments.labels is not None and not arguments.gallery:
+        raise InvalidInputError("--labels goes with --gallery")
+    for path in (arguments.gallery, arguments.labels):
+        if path and "://" not in str(path) and not Path(path).exists():
+            raise InvalidInputError(f"{path}: no such file")
+    bare = host.strip("[]")
+    try:
+        listener = socket.create_server((bare, int(port)), family=socket.AF_INET6 if ":" in bare else socket.AF_INET)
+    except OSError as error:
+        raise InvalidInputError(
+            f"--listen {arguments.listen}: {error.strerror}; choose another port, 0 for any"
+        ) from error
+    names = ["127.0.0.1", "localhost", "[::1]", *arguments.host_name]
+    if bare not in ("0.0.0.0", "::"):
+        names.append(bare)
+    gallery = Gallery(arguments.gallery, arguments.labels) if arguments.gallery else None
+    app = create_app(Answers(endpoint, arguments.raw), gallery, names)
+    shown = "127.0.0.1" if bare in ("0.0.0.0", "::") else host
+    print(
+        f"Playground on http://{shown}:{listener.getsockname()[1]} (server {endpoint.server}); Ctrl-C ends it",
+        flush=True,
+    )
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+    # uvicorn ends gracefully on either, and then raises the signal again for what was there before it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0

@@ -1,0 +1,46 @@
+"""A small convolutional network, which only ever teaches: nothing of it is published.
+
+Convolutions know beforehand that a shape may lie anywhere, so such a teacher is better after 15 epochs than an MLP
+after 150, and an MLP that learns its answers to endlessly warped images comes close to it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+CHANNELS = (32, 64, 128)
+GRID = 4  # rows and columns of the last feature map; 28 × 28 images come to it by themselves
+
+
+class ConvNet(nn.Module):
+    """Four convolutions with batch normalisation (Ioffe and Szegedy 2015), then one linear layer.
+
+    Args:
+        rows, cols: size of the images.
+        classes: C.
+    """
+
+    def __init__(self, rows: int, cols: int, classes: int) -> None:
+        super().__init__()
+        self._rows, self._cols = rows, cols
+        first, second, third = CHANNELS
+        self.features = nn.Sequential(
+            *_convolution(1, first, size=5, stride=2),
+            *_convolution(first, second),
+            nn.MaxPool2d(2, ceil_mode=True),
+            *_convolution(second, third),
+            *_convolution(third, third, stride=2),
+            nn.AdaptiveAvgPool2d(GRID),
+        )
+        self.last = nn.Linear(third * GRID * GRID, classes)
+        self.to(memory_format=torch.channels_last)  # a third faster on a CPU
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised pixels [N, D] to logits [N, C]."""
+        pictures = x.view(-1, 1, self._rows, self._cols).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.last(self.features(pictures).flatten(1))
+        return logits
+
+
+def _convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
