@@ -4,6 +4,7 @@
     mlpserve predict digit.png photo.jpg           classify pictures
     mlpserve score images.npy answers              classify files and folders, millions of rows
     mlpserve playground                            a page to draw on and watch the server answer
+    mlpserve doctor                                check this machine and the way to the server
 
 Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files,
 130 interrupted.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,13 +33,22 @@ from mlpserve_client.score_command import SCORE_TIMEOUT
 if TYPE_CHECKING:
     from mlpserve_client.scoring import Endpoint
 
-EXTRAS = {"PIL": "images", "starlette": "web", "uvicorn": "web"}  # by the package that is missing; others: score
+# By the package that is missing; others: score.
+EXTRAS = {"PIL": "images", "starlette": "web", "uvicorn": "web", "shtab": "completion"}
+EXECUTABLES = {
+    "mlpserve": "mlpserve_client.cli",
+    "mlpserve-server": "mlpserve_server.cli",
+    "mlpserve-store": "mlpserve_server.store_cli",
+    "mlpserve-train": "mlpserve_trainer.cli",
+}
 
 
 def main() -> None:
     """Entry point of `mlpserve`."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     try:
+        if "local" in arguments:
+            sys.exit(arguments.local(arguments))
         if "job" in arguments:
             sys.exit(arguments.job(_endpoint(arguments), arguments))
         with Client(
@@ -54,7 +65,7 @@ def main() -> None:
         extra = EXTRAS.get(error.name or "", "score")
         _exit(2, f"{error.name} is not installed; this command needs: pip install 'mlpserve[{extra}]'")
     except MlpserveError as error:
-        _exit(1, str(error))
+        _exit(1, f"{error} (see {error.page})")
     except BrokenPipeError:  # of `mlpserve … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -63,7 +74,8 @@ def main() -> None:
     sys.exit(code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The commands and their flags."""
     parser = argparse.ArgumentParser(
         prog="mlpserve",
         description="Call an mlpserve server.",
@@ -118,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     playground = playground_command.add(commands)
     _add_preparation(playground)
     playground.set_defaults(job=playground_command.run)
+
+    doctor = commands.add_parser("doctor", help="check this machine and the way to the server, and say what to do")
+    doctor.add_argument("--target", dest="server", default=argparse.SUPPRESS, metavar="HOST:PORT", help="the server")
+    doctor.add_argument("--json", action="store_true", help="the findings as JSON")
+    doctor.set_defaults(run=_doctor)
+
+    completion = commands.add_parser("completion", help="completion for a shell, of every executable that is here")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(local=_completion)
     return parser
 
 
@@ -216,6 +237,38 @@ def _predict(client: Client, arguments: argparse.Namespace) -> int:
         else:
             print(f"{path}  " + "  ".join(f"{item['label']} {item['score']:.1%}" for item in best))
     return 2 if failed else 0
+
+
+def _doctor(client: Client, arguments: argparse.Namespace) -> int:
+    from mlpserve_client import doctor
+
+    findings = []
+    for finding in doctor.examine(client):
+        findings.append(finding)
+        if not arguments.json:
+            print(f"{finding.state:<8} {finding.check:<13} {finding.found}", flush=True)
+            if finding.advice:
+                print(f"{'':<8} {'':<13} → {finding.advice}", flush=True)
+    if arguments.json:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    return int(any(finding.state == doctor.PROBLEM for finding in findings))
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    """Completion is made by shtab from each executable's own parser."""
+    from importlib.util import find_spec
+
+    if find_spec("shtab") is None:
+        raise ModuleNotFoundError(name="shtab")
+    for program, module in EXECUTABLES.items():
+        if find_spec(module.partition(".")[0]) is None:
+            continue
+        command = [sys.executable, "-m", "shtab", "--shell", arguments.shell, "--prog", program]
+        command += ["--prefix", program.replace("-", "_"), f"{module}.parser"]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        if made.returncode == 0:  # otherwise its packages are not installed
+            print(made.stdout)
+    return 0
 
 
 def _precision(value: Precision) -> str:

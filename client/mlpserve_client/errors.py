@@ -25,7 +25,13 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 
 class MlpserveError(Exception):
-    """Base of every error of the client."""
+    """Base of every error of the client.
+
+    Attributes:
+        page: where the documentation explains it.
+    """
+
+    page = "docs/client.md#errors"
 
 
 class InvalidInputError(MlpserveError, ValueError):

@@ -31,12 +31,13 @@ def main() -> None:
     stop = Stop()
     stop_or_end_on_signals(stop)
     try:
+        config = _parse(sys.argv[1:])  # first, so that --help answers at once
+
         from mlpserve_server import logs
         from mlpserve_server.errors import StartupError
         from mlpserve_server.resources import default_workers, settle
         from mlpserve_server.server import Server
 
-        config = _parse(sys.argv[1:])
         logs.configure(config.log_format)
     except ModuleNotFoundError as error:
         _exit(
@@ -52,7 +53,7 @@ def main() -> None:
         model = server.start()
     except StartupError as error:
         server.stop()
-        _exit(COULD_NOT_START, str(error))
+        _exit(COULD_NOT_START, f"{error} (see {error.page})")
     settle()
     print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
     stop.wait()
@@ -80,7 +81,7 @@ def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
         facts = supervisor.start()
     except StartupError as error:
         supervisor.stop()
-        _exit(COULD_NOT_START, str(error))
+        _exit(COULD_NOT_START, f"{error} (see {error.page})")
     print(f"Serving {facts['model']} version {facts['version']} on {facts['address']}", flush=True)
     stop.wait()
     logging.info("draining %d workers: finishing accepted requests", config.workers)
@@ -94,9 +95,18 @@ def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
 
 
 def _parse(arguments: list[str]) -> ServerConfig:
-    """Flags to config; one flag for each field."""
     from mlpserve_server.errors import ConfigError
 
+    flags = parser()
+    values = vars(flags.parse_args(arguments))
+    try:
+        return ServerConfig(**values)
+    except ConfigError as error:
+        flags.error(f"{error} (see {error.page})")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags; one for each field of the configuration."""
     parser = argparse.ArgumentParser(
         prog="mlpserve-server",
         description="Serve a published model over gRPC.",
@@ -110,11 +120,7 @@ def _parse(arguments: list[str]) -> ServerConfig:
         if field.default != "":
             options["help"] += f" (default: {field.default})"
         parser.add_argument(flag, type=type(field.default), default=field.default, **options)
-    values = vars(parser.parse_args(arguments))
-    try:
-        return ServerConfig(**values)
-    except ConfigError as error:
-        parser.error(str(error))
+    return parser
 
 
 def _exit(code: int, message: str) -> NoReturn:

@@ -117,11 +117,19 @@ class RunFailed(CallError):
 
 
 class StartupError(Exception):
-    """Ends the server before it serves; the message says what was wrong, what was expected and what to do."""
+    """Ends the server before it serves; the message says what was wrong, what was expected and what to do.
+
+    Attributes:
+        page: where the documentation explains it.
+    """
+
+    page = "docs/serving.md#start"
 
 
 class ConfigError(StartupError):
     """A flag has a value that cannot work."""
+
+    page = "docs/serving.md"
 
 
 class StoreError(StartupError):
@@ -131,10 +139,16 @@ class StoreError(StartupError):
 class ArtifactError(StartupError):
     """A file of the version is damaged, or the model does not give its golden answers."""
 
+    page = "docs/serving.md#what-may-be-served"
+
 
 class DeviceError(StartupError):
     """The device asked for is not there."""
 
+    page = "docs/gpu.md#serving"
+
 
 class ListenError(StartupError):
     """An address cannot be listened on."""
+
+    page = "docs/serving.md#who-may-call"

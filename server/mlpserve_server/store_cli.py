@@ -18,7 +18,7 @@ from mlpserve_server.store import Store
 
 def main() -> None:
     """Entry point of `mlpserve-store`."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     model = arguments.model
     try:
         store = open_store(arguments.store)
@@ -43,10 +43,11 @@ def main() -> None:
         else:
             print(f"Servers of {model} follow the newest version, {promotion.follow_newest(store, model)}")
     except StartupError as error:
-        sys.exit(f"mlpserve-store: {error}")
+        sys.exit(f"mlpserve-store: {error} (see {error.page})")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The commands and their flags."""
     parser = argparse.ArgumentParser(
         prog="mlpserve-store", description="What is in a store, and which version servers serve."
     )

@@ -56,6 +56,8 @@ def test_no_server_ends_in_a_sentence() -> None:
 def test_flags_are_those_that_were_reviewed() -> None:
     """A new or renamed flag shows up in review as a change of flags.txt."""
     found = [
-        f"{command} {flag}" for command in ("info", "predict", "score") for flag in flags_in_help("mlpserve", command)
+        f"{command} {flag}"
+        for command in ("info", "predict", "score", "playground", "doctor", "completion")
+        for flag in flags_in_help("mlpserve", command)
     ]
     assert flags_in_help("mlpserve") + found == (Path(__file__).parent / "flags.txt").read_text().splitlines()

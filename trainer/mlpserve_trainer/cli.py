@@ -42,7 +42,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         _exit(2, f"{error.name} is not installed; the trainer needs: pip install 'mlpserve[trainer,cpu]'")
     except TrainerError as error:
-        _exit(1, str(error))
+        _exit(1, f"{error} (see {error.page})")
     except OSError as error:  # of files that were asked for beside the store: a report, a list of trials, logs
         _exit(1, f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -123,7 +123,17 @@ def _field(name: str) -> dataclasses.Field[Any]:
 
 
 def _parse(arguments: Sequence[str], prog: str = "mlpserve-train") -> TrainConfig:
-    """Flags to config; one flag for each field. A flag that is not given is the recipe's."""
+    """Flags to config. A flag that is not given is the recipe's."""
+    flags = parser(prog)
+    given = vars(flags.parse_args(arguments))
+    try:
+        return configure(given.pop("recipe", TrainConfig.recipe), **given)
+    except ConfigError as error:
+        flags.error(f"{error} (see {error.page})")
+
+
+def parser(prog: str = "mlpserve-train") -> argparse.ArgumentParser:
+    """The flags; one for each field of the configuration."""
     parser = argparse.ArgumentParser(
         prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -135,11 +145,7 @@ def _parse(arguments: Sequence[str], prog: str = "mlpserve-train") -> TrainConfi
         if not isinstance(field.default, bool):
             options["type"] = options.pop("parse", type(field.default))
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **options)
-    given = vars(parser.parse_args(arguments))
-    try:
-        return configure(given.pop("recipe", TrainConfig.recipe), **given)
-    except ConfigError as error:
-        parser.error(str(error))
+    return parser
 
 
 def _exit(code: int, message: str) -> None:

@@ -9,7 +9,13 @@ TrainerError
 
 
 class TrainerError(Exception):
-    """Base of every error that ends a training run; the message says what to do."""
+    """Base of every error that ends a training run; the message says what to do.
+
+    Attributes:
+        page: where the documentation explains it.
+    """
+
+    page = "docs/training.md"
 
 
 class ConfigError(TrainerError):
@@ -19,10 +25,16 @@ class ConfigError(TrainerError):
 class DataError(TrainerError):
     """The data cannot be read, or cannot be used as it is."""
 
+    page = "docs/training.md#data"
+
 
 class GateError(TrainerError):
     """The model misses the accuracy asked for, or its exported file does not answer as PyTorch does."""
 
+    page = "docs/training.md#what-is-checked-before-anything-is-published"
+
 
 class PublishError(TrainerError):
     """The version cannot be written to the store; the store is as it was before."""
+
+    page = "docs/training.md#the-artifact"

@@ -6,6 +6,8 @@ from mlpserve_client.errors import MlpserveError
 class ScoringError(MlpserveError):
     """The job cannot go on: the input or the output as a whole is wrong, or is not what the job began with."""
 
+    page = "docs/scoring.md#going-on-or-not"
+
 
 class TooManyErrors(ScoringError):
     """More rows are bad than `--max-errors` allows."""

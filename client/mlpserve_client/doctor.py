@@ -1,0 +1,245 @@
+"""`mlpserve doctor`: is this machine ready, and does the server answer?
+
+Every check ends as ok, as a note (works, but look at it) or as a problem, and the last two say what to do.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+
+from mlpserve.v1.artifact_pb2 import Precision
+from mlpserve_client.client import Client
+from mlpserve_client.errors import DeadlineExceededError, ModelNotFoundError, ServerError, UnauthenticatedError
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+OLDEST_PYTHON = (3, 11)
+SHOWN_EXTRAS = ("score", "web", "server", "trainer")
+PREDICTIONS = 50  # to measure the way to the server and back
+SECONDS = 5.0  # to wait for it
+
+
+class Finding(NamedTuple):
+    """The outcome of one check.
+
+    Attributes:
+        check: what was looked at.
+        state: OK, NOTE or PROBLEM.
+        found: what was found.
+        advice: what to do about it; "" when nothing is.
+    """
+
+    check: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def examine(client: Client) -> Iterator[Finding]:
+    """Every check in turn; the last ones call the client's server."""
+    yield _python()
+    yield _machine()
+    yield from _packages()
+    yield _gpu()
+    yield from _server(client)
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < OLDEST_PYTHON:
+        return Finding("Python", PROBLEM, found, "mlpserve needs Python 3.11 or newer")
+    return Finding("Python", OK, found)
+
+
+def _machine() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    flags = _first_line("/proc/cpuinfo", "flags")
+    known = [
+        name
+        for flag, name in (("avx512_vnni", "AVX-512 VNNI"), ("avx_vnni", "AVX-VNNI"), ("avx2", "AVX2"))
+        if flag in flags
+    ]
+    found = f"{platform.system()} {platform.machine()}, {cores} CPUs" + (f" with {known[0]}" if known else "")
+    if sys.platform != "linux":
+        advice = "the server's native transport and its workers are for Linux; use --transport grpcio"
+        return Finding("machine", NOTE, found, advice)
+    return Finding("machine", OK, found)
+
+
+def _first_line(path: str, name: str) -> str:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(name)), "")
+
+
+def _packages() -> Iterator[Finding]:
+    """The base packages against what this version asks for, then the extras that are there."""
+    wanted = _wanted()
+    missing, old = _lacking(wanted.get("", {}))
+    found = f"mlpserve {importlib.metadata.version('mlpserve')}, grpcio {grpc.__version__}, numpy {np.__version__}"
+    lacking = missing + old
+    yield (
+        Finding("packages", PROBLEM, found, f"pip install {_quoted(lacking)}")
+        if lacking
+        else Finding("packages", OK, found)
+    )
+    for extra in SHOWN_EXTRAS:
+        needed = wanted.get(extra, {})
+        missing, old = _lacking(needed)
+        if old:
+            yield Finding(f"[{extra}]", PROBLEM, f"too old: {', '.join(old)}", f"pip install {_quoted(old)}")
+        elif not missing:
+            yield Finding(f"[{extra}]", OK, "installed")
+        elif len(missing) < len(needed) and extra in ("server", "trainer"):
+            yield Finding(f"[{extra}]", NOTE, f"lacks {', '.join(map(_name, missing))}", _install(extra))
+        else:
+            yield Finding(f"[{extra}]", OK, f"not installed; if you want it: {_install(extra)}")
+    yield _onnx_runtime()
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'mlpserve[{extra}{',cpu' if extra in ('server', 'trainer') else ''}]'"
+
+
+def _wanted() -> dict[str, dict[str, str]]:
+    """Requirements of this version by extra ("" for the base): package → lowest version."""
+    wanted: dict[str, dict[str, str]] = {}
+    for line in importlib.metadata.requires("mlpserve") or []:
+        requirement, _, marker = line.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
+        name = re.match(r"[\w.-]+", requirement)
+        lowest = re.search(r">=\s*([\d.]+)", requirement)
+        if name and not name[0].startswith("mlpserve"):
+            wanted.setdefault(extra[1] if extra else "", {})[name[0]] = lowest[1] if lowest else "0"
+    return wanted
+
+
+def _lacking(needed: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Requirements that are missing, and those that are too old, as "name>=version"."""
+    missing, old = [], []
+    for name, lowest in needed.items():
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(f"{name}>={lowest}")
+            continue
+        if _numbers(version) < _numbers(lowest):
+            old.append(f"{name}>={lowest}")
+    return missing, old
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3]]
+
+
+def _name(requirement: str) -> str:
+    return requirement.partition(">=")[0]
+
+
+def _quoted(requirements: list[str]) -> str:
+    return " ".join(f"'{requirement}'" for requirement in requirements)
+
+
+def _onnx_runtime() -> Finding:
+    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(builds) == 2:
+        advice = (
+            "they overwrite each other's files: uninstall both, then install one of mlpserve[cpu] and mlpserve[gpu]"
+        )
+        return Finding("ONNX Runtime", PROBLEM, "both builds are installed", advice)
+    if not builds:
+        return Finding("ONNX Runtime", OK, "not installed; only the server and the trainer need it")
+    return Finding("ONNX Runtime", OK, f"{builds[0]} {importlib.metadata.version(builds[0])}")
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _gpu() -> Finding:
+    driver = _first_line("/proc/driver/nvidia/version", "NVRM")
+    if not driver:
+        if shutil.which("nvidia-smi"):
+            return Finding(
+                "GPU",
+                NOTE,
+                "nvidia-smi is there, and no driver",
+                "load the driver, or pass the GPU into the container (--gpus all)",
+            )
+        return Finding("GPU", OK, "none; server and trainer use the CPU")
+    version = re.search(r"\b(\d{3,})\.\d+", driver)
+    found = f"NVIDIA driver {version[0] if version else driver}"
+    if _installed("onnxruntime") and not _installed("onnxruntime-gpu"):
+        return Finding(
+            "GPU",
+            NOTE,
+            f"{found}, but ONNX Runtime is the build for CPUs",
+            "pip uninstall onnxruntime; pip install 'mlpserve[server,gpu]'",
+        )
+    if version and int(version[1]) < 580 and _installed("onnxruntime-gpu"):
+        return Finding("GPU", PROBLEM, found, "CUDA 13 needs a driver of the 580 series or newer (docs/gpu.md#serving)")
+    return Finding("GPU", OK, found)
+
+
+def _server(client: Client) -> Iterator[Finding]:
+    target = client.target
+    host, _, port = target.rpartition(":")
+    if host in ("127.0.0.1", "localhost") and port.isdigit() and not _listens(int(port)):
+        advice = f"start one: mlpserve-server --store STORE --listen {target} (or docker compose up)"
+        yield Finding("server", PROBLEM, f"nothing listens on {target}; the port is free", advice)
+        return
+    try:
+        info = client.get_model(timeout=SECONDS)
+    except ServerError as error:
+        yield Finding("server", PROBLEM, str(error), _advice(error))
+        return
+    served = f"{info.model.name} version {info.model.version} on {target}"
+    precision = Precision.Name(info.serving.precision).removeprefix("PRECISION_").lower()
+    yield Finding("server", OK, f"{served}: {info.serving.provider}, {precision}, {info.serving.transport} transport")
+    image = np.zeros((1, info.manifest.image.rows, info.manifest.image.cols), np.uint8)
+    seconds = []
+    try:
+        for _ in range(PREDICTIONS):
+            started = time.perf_counter()
+            client.predict(image, timeout=SECONDS)
+            seconds.append(time.perf_counter() - started)
+    except ServerError as error:
+        yield Finding("Predict", PROBLEM, str(error), _advice(error))
+        return
+    middle, worst = float(np.median(seconds)) * 1000, max(seconds) * 1000
+    yield Finding(
+        "Predict", OK, f"{PREDICTIONS} calls one after another: median {middle:.2f} ms, slowest {worst:.2f} ms"
+    )
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(SECONDS)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _advice(error: ServerError) -> str:
+    if isinstance(error, UnauthenticatedError):
+        return "the server wants a token: --token-file FILE (docs/serving.md#who-may-call)"
+    if isinstance(error, ModelNotFoundError):
+        return "leave out --model and --version, or give those that `mlpserve info` shows"
+    if isinstance(error, DeadlineExceededError):
+        return "something answers too slowly, or drops packets: a firewall, or another service on this port"
+    return "is it an mlpserve server, reachable from here, and with --tls if it asks for it? docs/client.md#errors"
