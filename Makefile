@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring gpu-check gpu-wheels clean
+.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -70,6 +70,30 @@ bench-recipes: setup  ## an epoch of each recipe against the DataLoader way of d
 
 bench-accuracy: setup  ## what the recipes reach over seeds (hours): RUNS="fast:0-4 accurate:0-4 best:0"
 	@$(BIN)/python -m bench.accuracy $(RUNS)
+
+bench-install: setup  ## megabytes of each extra in an empty environment, and how soon --help answers
+	@$(BIN)/python -m bench.install
+
+RATE ?= 1000000
+capacity: setup  ## what RATE=1000000 requests a second take, computed from the serving benchmark and simulated
+	@$(BIN)/python -m bench.capacity --rate $(RATE) $(CAPACITY)
+
+docs: setup  ## the documentation as pages, in build/site; every link must lead somewhere
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/python .ci/links.py build/site
+	@echo "build/site/index.html"
+
+screenshots: setup  ## the documentation's pictures, from the tests of the playground and of the tutorial
+	@MLPSERVE_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/playground/test_page.py \
+	  tests/docs/test_blocks.py::test_the_tutorial_is_one_program
+
+export MLPSERVE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+export MLPSERVE_REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+images:  ## the containers' images, labelled with version and revision
+	@docker compose build
+
+sbom: setup  ## what the client and the server depend on, as CycloneDX in build/sbom
+	@$(BIN)/python .ci/sbom.py build/sbom
 
 gpu-check: .venv-gpu/.installed  ## on a machine with an NVIDIA GPU: prove the GPU path and write docs/gpu/<device>.md
 	@.venv-gpu/bin/python -m bench.gpu $(GPU_CHECK)

@@ -1,8 +1,8 @@
 """A scoring job against one server, and against ONNX Runtime in process on the same file: `make bench-scoring`.
 
 2,000,000 images (MNIST's, repeated and shifted by up to two pixels) lie in one .npy file. The job is `mlpserve score`
-with its defaults against `mlpserve-server` with its defaults on this machine, all on the same cores. Beside it, the
-loop that one would write without a server: read 4,096 images, run them in ONNX Runtime on all cores, write the same
+with its defaults against `mlpserve-server` as one would start it for jobs (FOR_JOBS), all on the same cores. Beside it,
+the loop that one would write without a server: read 4,096 images, run them in ONNX Runtime on all cores, write the same
 columns to Parquet; and the Run alone, without writing. Rounds are interleaved, medians are shown, and the job's peak
 resident memory.
 """
@@ -29,6 +29,7 @@ from mlpserve_trainer.data import load
 BIN = Path(sys.executable).parent
 RESULTS = Path(__file__).parent / "results" / "scoring.json"
 CHUNK = 4096
+FOR_JOBS = ["--threads", "2", "--max-batch", "1024"]  # docs/scoring.md#throughput: no single images wait beside the job
 MODELS = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
 
@@ -99,7 +100,7 @@ def main() -> None:
         images = root / "images.npy"
         make_images(images, arguments.images)
         for precision in MODELS:
-            command = [str(BIN / "mlpserve-server"), "--store", str(store), "--listen", "127.0.0.1:0"]
+            command = [str(BIN / "mlpserve-server"), "--store", str(store), "--listen", "127.0.0.1:0", *FOR_JOBS]
             with subprocess.Popen(
                 [*command, "--precision", precision], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             ) as server:

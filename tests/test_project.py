@@ -32,6 +32,16 @@ def test_floors_of_the_stubs_generator_are_those_of_the_package() -> None:
     assert f"grpcio>={grpcio[1]}" in dependencies
 
 
+def test_targets_are_listed() -> None:
+    """`make` alone lists what CONTRIBUTING.md and README.md name."""
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = {line.split()[0] for line in listed.splitlines()}
+    for page in ("CONTRIBUTING.md", "README.md", *(str(path) for path in (ROOT / "docs").rglob("*.md"))):
+        named = set(re.findall(r"`make ([\w-]+)", (ROOT / page).read_text()))
+        assert named <= targets, f"{page}: {named - targets}"
+    assert {"setup", "test", "test-all", "lint", "format", "proto", "docs", "sbom", "images"} <= targets
+
+
 def _install(folder: Path, *requirements: str) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin/python"

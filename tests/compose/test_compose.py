@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,38 @@ def test_up_trains_serves_and_scores_then_does_not_train_again(project: list[str
     again = _docker(*project, "logs", "trainer").stdout
     assert "mnist version 1 is in the store already; nothing to do" in again
     assert "Epoch" not in again
+
+
+@pytest.mark.compose
+@pytest.mark.timeout(1200)
+def test_up_serves_the_playground(project: list[str]) -> None:
+    up = _docker(*project, "up", "--detach", "--wait", "server", "playground")
+    assert up.returncode == 0, up.stdout[-5000:] + up.stderr[-5000:]
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:8000/api/model", timeout=5) as answer:
+                model = json.loads(answer.read())
+            break
+        except OSError:
+            assert time.monotonic() < deadline, _docker(*project, "logs", "playground").stdout
+            time.sleep(0.5)
+    assert model["target"] == "server:50051"
+    with urllib.request.urlopen("http://127.0.0.1:8000/api/gallery", timeout=60) as answer:
+        assert json.loads(answer.read())["images"] == 10_000
+    _docker(*project, "down")
+
+
+@pytest.mark.compose
+def test_images_are_labelled_with_version_and_revision(project: list[str]) -> None:
+    built = subprocess.run(["make", "images"], cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for name in ("trainer", "server", "client"):
+        labels = json.loads(_docker("image", "inspect", f"mlpserve-{name}").stdout)[0]["Config"]["Labels"]
+        assert labels["org.opencontainers.image.version"] == version
+        assert labels["org.opencontainers.image.revision"] == revision.strip()
 
 
 @pytest.mark.compose

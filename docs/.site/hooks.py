@@ -1,0 +1,87 @@
+"""Pages that are made from the code when the site is built, and links that lead out of it.
+
+index.md                     the README
+reference/<executable>.md    what --help prints, for every command
+reference/contract.md        the .proto files, with their comments
+reference/changes.md         the CHANGELOG
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+import proto_pages
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+COMMANDS = {
+    "mlpserve": ["", "info", "predict", "score", "playground", "doctor", "completion"],
+    "mlpserve-server": [""],
+    "mlpserve-store": ["", "list", "verify", "push", "promote", "rollback", "follow-newest"],
+    "mlpserve-train": ["", "compare", "sweep"],
+}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the generated pages."""
+    pages = {
+        "index.md": _from_root("README.md"),
+        "README.zh-CN.md": _from_root("README.zh-CN.md"),
+        "reference/contract.md": proto_pages.page("The contract", ROOT / "proto/mlpserve/v1/classifier.proto"),
+        "reference/artifact.md": proto_pages.page("The artifact", ROOT / "proto/mlpserve/v1/artifact.proto"),
+        "reference/changes.md": (ROOT / "CHANGELOG.md").read_text(),
+    }
+    for program, commands in COMMANDS.items():
+        pages[f"reference/{program}.md"] = _program(program, commands)
+    for path, content in pages.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links to files of the repository that are no pages become their paths."""
+
+    def replace(match: re.Match[str]) -> str:
+        text, target = match[1], match[2]
+        path = target.partition("#")[0]
+        if "://" in path or not path.startswith("../"):
+            return match[0]
+        source = Path(page.file.src_uri).parent
+        inside = os.path.normpath(Path("docs") / source / path)
+        if inside.startswith("docs/"):
+            return match[0]
+        return f"{text} (`{inside}`)" if text.strip("`/") not in inside else f"`{inside}`"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", replace, markdown)
+
+
+def _from_root(name: str) -> str:
+    """A page of the repository's root, with its links as seen from docs/."""
+
+    def replace(match: re.Match[str]) -> str:
+        target = match[1]
+        if "://" in target or target.startswith("#"):
+            return match[0]
+        if target.startswith("docs/"):
+            return f"]({target.removeprefix('docs/')})"
+        if target in ("README.md", "README.zh-CN.md"):
+            return f"]({target.replace('README.md', 'index.md')})"
+        return "](reference/changes.md)" if target == "CHANGELOG.md" else f"](../{target})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", replace, (ROOT / name).read_text())
+
+
+def _program(program: str, commands: list[str]) -> str:
+    parts = [f"# {program}\n"]
+    for command in commands:
+        arguments = [str(BIN / program), *command.split(), "--help"]
+        environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1"}
+        shown = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
+        parts.append((f"## {program} {command}\n\n" if command else "") + f"```text\n{shown.rstrip()}\n```\n")
+    return "\n".join(parts)

@@ -1,0 +1,107 @@
+"""Every command and program in README and docs runs, here or in the test that a comment above it names."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support import documents
+from tests.support.documents import ROOT, Block
+from tests.support.processes import ServerProcess
+
+BLOCKS = [block for page in documents.PAGES for block in documents.blocks(page)]
+TUTORIALS = [ROOT / "docs/tutorial/index.md", ROOT / "docs/tutorial/index.zh-CN.md"]
+SCREENSHOTS = os.environ.get("MLPSERVE_SCREENSHOTS")  # set by `make screenshots`
+ALONE = [
+    block
+    for block in BLOCKS
+    if block.language not in documents.SHOWN and block.note("holds") is None and block.page not in TUTORIALS
+]
+
+
+def _parameters(*, slow: bool) -> list[object]:
+    return [pytest.param(block, id=block.name) for block in ALONE if (block.note("slow") is not None) == slow]
+
+
+@pytest.fixture(scope="module")
+def reader(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a reader follows the pages, one block after the other."""
+    folder = tmp_path_factory.mktemp("reader")
+    documents.furnish(folder, store)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(reader: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server on 127.0.0.1:50051 of the pages."""
+    store = shutil.copytree(reader / "store", tmp_path_factory.mktemp("served") / "store")
+    with ServerProcess(tmp_path_factory.mktemp("server"), Path(store), "--keep-versions", 2) as process:
+        yield process.address
+
+
+def test_blocks_say_what_they_are() -> None:
+    unnamed = [block.name for block in BLOCKS if not block.language]
+    assert not unnamed, "a block needs its language; text for what is not run"
+
+
+@pytest.mark.parametrize("block", [pytest.param(b, id=b.name) for b in BLOCKS if b.note("holds") is not None])
+def test_blocks_that_run_elsewhere_name_their_test(block: Block) -> None:
+    path, _, name = (block.note("holds") or "").partition("::")
+    assert re.search(rf"^def {re.escape(name)}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path} has no {name}"
+
+
+@pytest.mark.parametrize("block", _parameters(slow=False))
+def test_block(block: Block, reader: Path, address: str) -> None:
+    documents.run(block, reader, address, timeout=240)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("block", _parameters(slow=True))
+def test_slow_block(block: Block, reader: Path, address: str) -> None:
+    if block.language == "javascript" and shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    documents.run(block, reader, address, timeout=1400)
+
+
+def test_the_tutorial_is_one_program(reader: Path, address: str) -> None:
+    """Its Python blocks in order as one program, then its commands; the pictures that it shows are there."""
+    found = documents.blocks(TUTORIALS[0])
+    program = "\n".join(block.code for block in found if block.language == "python")
+    whole = Block(TUTORIALS[0], 1, "python", program, ())
+    documents.run(whole, reader, address, timeout=280)
+    if SCREENSHOTS:
+        for picture in (reader / "pictures").iterdir():
+            shutil.copy(picture, TUTORIALS[0].parent / "pictures")
+    shown = set(re.findall(r"\]\(pictures/([\w-]+\.png)\)", TUTORIALS[0].read_text()))
+    assert shown == {path.name for path in (reader / "pictures").iterdir()}
+    assert shown == {path.name for path in (TUTORIALS[0].parent / "pictures").iterdir()}
+    for block in found:
+        if block.language == "bash":
+            documents.run(block, reader, address, timeout=240)
+
+
+def test_both_tutorials_have_the_same_code() -> None:
+    english, chinese = ([b.code for b in documents.blocks(page) if b.language != "text"] for page in TUTORIALS)
+    assert english == chinese
+
+
+def test_errors_name_pages_that_are_there() -> None:
+    from mlpserve_client.errors import MlpserveError
+    from mlpserve_client.scoring.errors import ScoringError
+    from mlpserve_server import errors as server_errors
+    from mlpserve_trainer import errors as trainer_errors
+
+    kinds: list[type] = [MlpserveError, ScoringError]
+    kinds += [
+        kind for module in (server_errors, trainer_errors) for kind in vars(module).values() if isinstance(kind, type)
+    ]
+    pages = {kind.page for kind in kinds if hasattr(kind, "page")}
+    assert len(pages) >= 8
+    for page in pages:
+        path, _, anchor = page.partition("#")
+        headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors, page
