@@ -35,9 +35,8 @@ def main() -> None:
             size = sum(path.stat().st_size for path in files if "__pycache__" not in path.parts) / 1e6
             helps = ", ".join(f"{command} {seconds(environment / 'bin' / command):.2f}" for command in commands)
             print(f"| mlpserve{extra} | {size:.0f} | {helps} |", flush=True)
-    print(
-        f"| [trainer], in this environment | | mlpserve-train {seconds(Path(sys.executable).parent / 'mlpserve-train'):.2f} |"
-    )
+    trainer = seconds(Path(sys.executable).parent / "mlpserve-train")
+    print(f"| [trainer], in this environment | | mlpserve-train {trainer:.2f} |")
 
 
 def seconds(program: Path) -> float:
