@@ -34,6 +34,7 @@ ABLATION = {
     "neither": ["--recipe", "accurate", "--teachers", "0", "--warp", "0"],
     "two-teachers": ["--recipe", "accurate", "--teachers", "2"],
     "best-without-teachers": ["--recipe", "best", "--teachers", "0", "--epochs", "150"],
+    "best-shorter": ["--recipe", "best", "--epochs", "60", "--teachers", "2", "--teacher-epochs", "15"],
 }
 
 
