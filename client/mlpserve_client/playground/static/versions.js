@@ -28,7 +28,7 @@ export function showVersions(model) {
 // One row for each version; `answers` are those to the same picture.
 export function showTable(model, answers) {
   const byVersion = new Map(answers.map((answer) => [answer.version, answer]));
-  const columns = ["version", "state", "test accuracy", ...(answers.length ? ["answer", "probability"] : [])];
+  const columns = ["version", ...(answers.length ? ["answer", "probability"] : []), "state", "test accuracy"];
   const head = document.createElement("tr");
   for (const name of columns) {
     const cell = part("th", name);
@@ -38,11 +38,11 @@ export function showTable(model, answers) {
   const served = byVersion.get(model.served.version);
   const rows = model.versions.map((one) => {
     const row = document.createElement("tr");
-    const cells = [`${one.version}${one.promoted ? " (promoted)" : ""}`, STATES[one.state] ?? one.state];
-    cells.push(one.testAccuracy ? `${(100 * one.testAccuracy).toFixed(2)} %` : "");
+    const cells = [`${one.version}${one.promoted ? " (promoted)" : ""}`];
     const answer = byVersion.get(one.version);
     if (answer) cells.push(model.labels[answer.classId], percent(answer.probabilities[answer.classId]));
     else if (answers.length) cells.push("", "");
+    cells.push(STATES[one.state] ?? one.state, one.testAccuracy ? `${(100 * one.testAccuracy).toFixed(2)} %` : "");
     row.append(...cells.map((text) => part("td", text)));
     row.title = one.detail || one.digest;
     row.classList.toggle("differs", Boolean(answer && served && answer.classId !== served.classId));
