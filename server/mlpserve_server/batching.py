@@ -83,6 +83,7 @@ class BatchingLoop:
 
     Attributes:
         proved: time.monotonic() when the model last gave its golden answers in this loop.
+        pending: versions that are about to be kept; calls that name them are asked to come back.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class BatchingLoop:
         self._kept: dict[int, Served] = {}  # by version, latest first; replaced as a whole
         self._next_probe = 0.0
         self.proved = 0.0
+        self.pending: frozenset[int] = frozenset()
         self._draining = threading.Event()
         self._refusing = False
         self._turn = threading.Lock()  # who holds it receives, and owns the queue
@@ -136,8 +138,13 @@ class BatchingLoop:
         return served.model if served else None
 
     def find(self, version: int) -> LoadedModel | None:
-        """What answers calls that name a version now; for 0 and unknown versions what answers the others."""
+        """What answers calls that name a version now; for 0 and unknown versions what answers the others.
+
+        None while the version, or any, is still being loaded.
+        """
         kept = self._kept.get(version)
+        if kept is None and version in self.pending:
+            return None
         return kept.model if kept else self.model
 
     def serve(self, model: LoadedModel) -> None:
@@ -247,13 +254,17 @@ class BatchingLoop:
                 self._metrics.started[call.method] += 1
                 self._refuse(call, reason, REFUSALS[reason], answers)
             return
-        waiting, now, kept = self._queued_images, time.monotonic(), self._kept
+        waiting, now, kept, pending = self._queued_images, time.monotonic(), self._kept, self.pending
         for call in calls:
             self._metrics.started[call.method] += 1
             # Good enough before the message is parsed: everything but the images is shorter than one image.
             call.served = served
-            if kept and not call.payload.startswith(IMAGES_TAG):
-                call.served = kept.get(named_version(call.payload), served)
+            if (kept or pending) and not call.payload.startswith(IMAGES_TAG):
+                version = named_version(call.payload)
+                call.served = kept.get(version, served)
+                if version in pending and version not in kept:
+                    self._refuse(call, "not_ready", not_loaded_yet(version), answers)
+                    continue
             call.images = len(call.payload) // call.served.model.pixels or 1
             if waiting + call.images > self._max_queue:
                 self._refuse(call, "overload", self._overloaded(waiting), answers)
@@ -374,6 +385,11 @@ class BatchingLoop:
     def _set_queued(self, images: int) -> None:
         self._queued_images = images
         self._metrics.queued_images = images
+
+
+def not_loaded_yet(version: int) -> NotReady:
+    """Why a version that is about to be kept does not answer."""
+    return NotReady(f"version {version} is still being loaded; try again in a moment")
 
 
 def _timing(batch: Batch, number: int) -> Timing:

@@ -33,6 +33,7 @@ class Follower:
         hand_over: lets a model serve from now on.
         keep: lets a model answer calls that name it; False when there is no room for another one.
         kept: how many such models there may be.
+        set_pending: told of the versions that are about to be loaded to be kept, and of none when that is over.
         metrics: counts what was tried.
 
     Attributes:
@@ -50,6 +51,7 @@ class Follower:
         hand_over: Callable[[LoadedModel], None],
         keep: Callable[[LoadedModel], bool],
         kept: int,
+        set_pending: Callable[[frozenset[int]], None],
         metrics: Metrics,
         refused: Mapping[int, str],
     ) -> None:
@@ -61,12 +63,15 @@ class Follower:
         self._hand_over = hand_over
         self._keep = keep
         self._kept = kept
+        self._set_pending = set_pending
         self._metrics = metrics
         self.refused = dict(refused)
         self._retries: dict[int, tuple[float, float]] = {n: (time.monotonic() + poll, 2 * poll) for n in refused}
         self._complaint = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+        self._earlier = self._list_earlier()
+        set_pending(frozenset(self._earlier))
 
     def start(self) -> None:
         """Start the thread."""
@@ -90,24 +95,30 @@ class Follower:
             except Exception:
                 log.exception("following the store met an error that is a bug; it goes on")
 
+    def _list_earlier(self) -> list[int]:
+        """The versions before the one that serves, latest first; none if none are to be kept."""
+        current = self._current()
+        if current is None or not self._kept:
+            return []
+        try:
+            numbers = self._store.versions(self._model)
+        except StartupError:
+            return []  # `_look` says so
+        return sorted((number for number in numbers if number < current.ref.version), reverse=True)
+
     def _keep_earlier(self) -> None:
         """Load the versions before the one that serves, so that a job which names one outlives a restart."""
-        current, room = self._current(), self._kept
-        if current is None or not room:
-            return
-        try:
-            earlier = [number for number in self._store.versions(self._model) if number < current.ref.version]
-        except StartupError:
-            return  # `_look` says so
-        for number in sorted(earlier, reverse=True):
+        room = self._kept
+        for number in self._earlier:
             if not room or self._stop.is_set():
-                return
+                break
             try:
                 room -= self._keep(self._load(self._store.open(self._model, number)))
             except StartupError as error:
                 log.warning("version %d is not kept: %s", number, error)
             except Exception:
                 log.exception("keeping version %d met an error that is a bug; the server goes on", number)
+        self._set_pending(frozenset())
 
     def _complain(self, message: str) -> None:
         """Say once what is wrong with the store."""

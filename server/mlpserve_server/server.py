@@ -140,6 +140,7 @@ class Server:
                 hand_over=self._hand_over,
                 keep=self._loop.keep,
                 kept=config.keep_versions,
+                set_pending=self._set_pending,
                 metrics=self.metrics,
                 refused=refused,
             )
@@ -222,6 +223,10 @@ class Server:
         }
         if model.pci_bus_id:
             self.metrics.gpu = GpuWatch(model.pci_bus_id).sample
+
+    def _set_pending(self, versions: frozenset[int]) -> None:
+        assert self._loop is not None
+        self._loop.pending = versions
 
     def _count_denied(self) -> None:
         self.metrics.dropped["unauthenticated"] += 1

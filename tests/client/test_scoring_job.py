@@ -127,7 +127,9 @@ def test_what_is_missing_or_damaged_is_made_again_with_the_same_bytes(
 
 def _start(server: str, *arguments: object) -> "subprocess.Popen[str]":
     command = [str(BIN / "mlpserve"), "--server", server, "score", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background ignores SIGINT, and so would a job that these tests interrupt.
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heed)  # type: ignore[call-overload,no-any-return]
 
 
 def _wait_for_parts(folder: Path, count: int, process: "subprocess.Popen[str]") -> None:
@@ -243,7 +245,12 @@ def test_a_version_published_meanwhile_changes_nothing(store: Path, many: Path, 
         assert sum(both.tally.disagreements.values()) == 60_000
         rows = pq.read_table(tmp_path / "both")
         assert np.array_equal(np.array(rows["other_class_id"]), np.array(table["class_id"]))
+    # A server that restarts still answers for the version before, so the job goes on; one that keeps none cannot.
     with ServerProcess(tmp_path, own) as server:
+        (tmp_path / "o/_part-00006.json").unlink()
+        again = run("mlpserve", "--server", server.address, "score", many, tmp_path / "o", *flags)
+        assert again.returncode == 0, again.stderr
+    with ServerProcess(tmp_path, own, "--keep-versions", 0) as server:
         (tmp_path / "o/_part-00007.json").unlink()
         refused = run("mlpserve", "--server", server.address, "score", many, tmp_path / "o", *flags)
         assert refused.returncode == 1

@@ -14,6 +14,7 @@ from tests.support.processes import ServerProcess, run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+from mlpserve_client import Client
 
 SECONDS = 30.0
 POLL = ("--poll", 0.1)
@@ -219,10 +220,18 @@ def test_a_restart_keeps_the_version_before(own: Path, transport: str, tmp_path:
     for number in (2, 3, 4):
         publish_rolled(own / "mnist/1", own, number, broken="golden mismatch" if number == 3 else "")
     arguments = ("--transport", transport, "--keep-versions", 2, *POLL)
+    images = pixels(mnist_images()[:20])
+    with ServerProcess(tmp_path, own, *arguments) as process, Client(process.address, version=1) as client:
+        # It asks again while the server says UNAVAILABLE.
+        assert client.predict(mnist_images()[:20]).model.version == 1
     with ServerProcess(tmp_path, own, *arguments) as process, stub(process.address) as caller:
+        try:  # from the first moment on: an answer, or "come back", never "unknown"
+            caller.Predict(pb.PredictRequest(images=images, version=1), timeout=10)
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert error.details() == "version 1 is still being loaded; try again in a moment"
         expected = {4: "SERVING", 3: "AVAILABLE", 2: "KEPT", 1: "KEPT"}
         _wait_until(lambda: _states(caller) == expected)
-        images = pixels(mnist_images()[:20])
         first = caller.Predict(pb.PredictRequest(images=images, version=1), timeout=10)
         for number in (2, 4):
             answer = caller.Predict(pb.PredictRequest(images=images, version=number), timeout=10)

@@ -109,7 +109,7 @@ def test_a_server_serves_and_follows(versions: Path, store: Path, transport: str
         assert [(m.model.version, m.state) for m in listed] == [
             (4, pb.MODEL_STATE_REFUSED),
             (2, pb.MODEL_STATE_SERVING),
-            (1, pb.MODEL_STATE_AVAILABLE),
+            (1, pb.MODEL_STATE_KEPT),
         ]
         process.terminate()
         assert process.wait() == 0

@@ -104,7 +104,9 @@ def _start(store: Path, folder: Path, *more: str) -> "subprocess.Popen[str]":
     command = [str(BIN / "mlpserve-train"), "--store", str(store), "--data", str(folder), "--model", "m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*command, *FLAGS, *LENGTH, *more], text=True, env=environment, **pipes)  # type: ignore[call-overload,no-any-return]
+    # What a shell starts in the background ignores SIGINT, and so would the run that these tests interrupt.
+    options = pipes | {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen([*command, *FLAGS, *LENGTH, *more], text=True, env=environment, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def _lines_until(process: "subprocess.Popen[str]", words: str) -> None:
