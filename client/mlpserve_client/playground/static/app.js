@@ -14,6 +14,7 @@ let opened = null; // a picture file or a tile of the gallery that is on the pap
 let pixels = null; // what the model saw last
 let asking = false;
 let waiting = false; // something changed while an answer was on its way
+let away = false; // the last answer was that the server does not answer
 
 const paper = new Paper(find("paper"), () => {
   if (paper.strokes.length || !paper.picture) opened = null;
@@ -65,8 +66,8 @@ async function askOnce() {
 function complain(error) {
   const notice = find("notice");
   notice.hidden = error === null;
+  away = error !== null && ["Unavailable", "DeadlineExceeded", "Server"].includes(error.kind);
   if (error === null) return;
-  const away = ["Unavailable", "DeadlineExceeded", "Server"].includes(error.kind);
   const text = away
     ? `The model server does not answer (${error.message}). Is it running? Start it with: mlpserve-server --store STORE. ` +
       "This page looks again every two seconds."
@@ -78,7 +79,8 @@ async function look() {
   try {
     const now = await api.model();
     const changed = JSON.stringify(now) !== JSON.stringify(model);
-    const wasAway = model === null;
+    // A question that was asked while the server was away may have failed after it came back.
+    const wasAway = away || model === null;
     if (changed) {
       const sameClasses = model && JSON.stringify(model.labels) === JSON.stringify(now.labels);
       const newVersion = model?.served.digest !== now.served.digest;
@@ -89,7 +91,7 @@ async function look() {
       if (newVersion) showGallery();
     }
     if (wasAway) complain(null);
-    if (changed) ask();
+    if (changed || wasAway) ask();
   } catch (error) {
     model = null;
     complain(error);
