@@ -1,3 +1,5 @@
+import json
+import shutil
 from math import comb
 from pathlib import Path
 
@@ -53,9 +55,14 @@ def test_two_versions_side_by_side(versions: tuple[Path, Path, Path], tmp_path: 
 def test_what_cannot_be_compared(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
     good, bad, folder = versions
     other = write_class_folders(tmp_path / "few", per_class=20, classes=3)
+    named = shutil.copytree(good, tmp_path / "named")  # as of a person's own folder called mnist
+    manifest = json.loads((named / "manifest.json").read_text())
+    manifest["training"]["data"] = "mnist"
+    (named / "manifest.json").write_text(json.dumps(manifest))
     for flags, words in (
         ([good, tmp_path], "not a published version"),
         ([good, bad], "say where it is: --data PATH"),
+        ([named, bad], "digits/1 was evaluated on other images"),
         ([good, bad, "--data", other], "the versions know 0, 1, 2, 3"),
         (
             [good, bad, "--data", folder, "--image-size", "10x10"],

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from google.protobuf import json_format
 
-from mlpserve.v1.artifact_pb2 import FileRole, Manifest
+from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
 from mlpserve_trainer import calibrate, data
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import torchvision_sets
@@ -20,6 +20,8 @@ from mlpserve_trainer.errors import ConfigError, DataError
 from mlpserve_trainer.report import figures, templates
 
 ROLES = {"fp32": FileRole.FILE_ROLE_MODEL_FP32, "int8": FileRole.FILE_ROLE_MODEL_INT8}
+PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8}
+SAME_ACCURACY = 0.001  # another machine may decide a few images otherwise
 SHOWN = 40  # disagreements shown
 BATCH = 4096  # images in one Run
 
@@ -70,6 +72,8 @@ def compare(
         for folder, manifest in zip((a, b), manifests, strict=True)
     ]
     one, other = answers
+    if not data:
+        _check_same_images(one, precision)
     only_one = int((one.right & ~other.right).sum())
     only_other = int((other.right & ~one.right).sum())
     chance = mcnemar(only_one, only_other)
@@ -113,6 +117,25 @@ def compare(
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(html)
     return output
+
+
+def _check_same_images(answers: Answers, precision: str) -> None:
+    """A person's own folder may have the name of a known data set; the manifest says how many of its images were right.
+
+    Raises:
+        ConfigError: these are other images.
+    """
+    training = answers.manifest.training
+    right, count = int(answers.right.sum()), len(answers.right)
+    for recorded in answers.manifest.evaluations:
+        if recorded.precision != PRECISIONS[precision]:
+            continue
+        were = round(recorded.test_images * recorded.test_accuracy)
+        if recorded.test_images != count or abs(right - were) > max(1, count * SAME_ACCURACY):
+            raise ConfigError(
+                f"{answers.name} was evaluated on other images than {training.data}'s: {were:,} of "
+                f"{recorded.test_images:,} were right, here {right:,} of {count:,}; say where they are: --data PATH"
+            )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
