@@ -33,8 +33,8 @@ ABLATION = {
     "no-average": ["--recipe", "accurate", "--average", "0"],
     "neither": ["--recipe", "accurate", "--teachers", "0", "--warp", "0"],
     "two-teachers": ["--recipe", "accurate", "--teachers", "2"],
-    "best-without-teachers": ["--recipe", "best", "--teachers", "0", "--epochs", "150"],
-    "best-shorter": ["--recipe", "best", "--epochs", "60", "--teachers", "2", "--teacher-epochs", "15"],
+    "best-without-teacher": ["--recipe", "best", "--teachers", "0"],
+    "best-start-only": ["--recipe", "best", "--epochs", "1", "--learning-rate", "1e-9"],
 }
 
 

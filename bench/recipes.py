@@ -22,10 +22,11 @@ from torchvision import datasets, transforms
 
 from bench.training import CPU, RESULTS, cpu_name, write_raw_files
 from mlpserve_trainer.config import TrainConfig, configure
+from mlpserve_trainer.convolutional import ConvNet
 from mlpserve_trainer.data import Dataset, Split, load
 from mlpserve_trainer.feed import Feed
 from mlpserve_trainer.fit import compute_type, fit, new_mlp
-from mlpserve_trainer.stages import new_teacher, teacher_config
+from mlpserve_trainer.stages import new_start, new_teacher, start_config, teacher_config
 from mlpserve_trainer.steps import Objective
 from mlpserve_trainer.warp import Warp
 
@@ -38,11 +39,36 @@ def part(dataset: Dataset, count: int) -> Dataset:
     return dataclasses.replace(dataset, train=train, validation=few)
 
 
-def our_epoch(dataset: Dataset, config: TrainConfig, teachers: list[nn.Module]) -> float:
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One fit of a recipe: its settings, who teaches it, and how its network is made."""
+
+    config: TrainConfig
+    teachers: list[nn.Module]
+    new: Callable[[Dataset, TrainConfig], nn.Module]
+
+
+def stages(dataset: Dataset, recipe: str) -> dict[str, Stage]:
+    """A recipe's fits by name, with untrained teachers: they take as long to ask."""
+    config = configure(recipe)
+    found = {}
+    teachers: list[nn.Module] = []
+    for number in range(config.teachers):
+        own = teacher_config(config, number)
+        found[f"{recipe}: a teacher"] = Stage(own, [], new_teacher)
+        teacher = new_teacher(dataset, own).requires_grad_(False).eval()
+        teachers.append(teacher.folded() if isinstance(teacher, ConvNet) else teacher)
+    if config.start_channels:
+        found[f"{recipe}: the start"] = Stage(start_config(config), teachers, new_start)
+    found[recipe] = Stage(config, teachers, new_mlp)
+    return found
+
+
+def our_epoch(dataset: Dataset, stage: Stage) -> float:
     """Seconds for 60,000 images."""
     small = part(dataset, OURS)
-    once = dataclasses.replace(config, epochs=1)
-    result = fit(new_mlp(small, once), small, once, CPU, teachers=teachers)
+    once = dataclasses.replace(stage.config, epochs=1)
+    result = fit(stage.new(small, once), small, once, CPU, teachers=stage.teachers)
     return result.epochs[0].seconds * 60_000 / OURS
 
 
@@ -66,7 +92,8 @@ def preparing(dataset: Dataset, config: TrainConfig, teachers: list[nn.Module], 
     return (time.perf_counter() - started) * 60_000 / OURS
 
 
-def data_loader_epoch(root: Path, config: TrainConfig, teachers: list[nn.Module], dataset: Dataset) -> float:
+def data_loader_epoch(root: Path, stage: Stage, dataset: Dataset) -> float:
+    config, teachers = stage.config, stage.teachers
     steps: list[Callable[[Any], Any]] = []
     if config.warp:
         steps += [
@@ -77,8 +104,8 @@ def data_loader_epoch(root: Path, config: TrainConfig, teachers: list[nn.Module]
     train = datasets.MNIST(str(root), train=True, transform=transforms.Compose(steps))
     few = torch.utils.data.Subset(train, range(THEIRS))
     loader: Iterable[Any] = torch.utils.data.DataLoader(few, batch_size=config.batch_size, shuffle=True)
-    mlp = new_mlp(dataset, config)
-    optimiser = torch.optim.Adam(mlp.parameters(), lr=config.learning_rate)
+    network = stage.new(dataset, config)
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     objective = Objective(config.temperature, config.label_smoothing, compute_type(config.compute, CPU))
     started = time.perf_counter()
     for number, (pictures, labels) in enumerate(loader):
@@ -88,7 +115,7 @@ def data_loader_epoch(root: Path, config: TrainConfig, teachers: list[nn.Module]
                 logits = teachers[number % len(teachers)](x).float()
             targets = (logits / config.temperature).softmax(dim=1)
         optimiser.zero_grad()
-        objective(mlp, x, targets).backward()
+        objective(network, x, targets).backward()
         optimiser.step()
     return (time.perf_counter() - started) * 60_000 / THEIRS
 
@@ -98,36 +125,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
     arguments = parser.parse_args()
     dataset = load("mnist", cache=Path(), validation=1 / 12, seed=0, image_size=None)
-    cases: dict[str, tuple[TrainConfig, list[nn.Module]]] = {}
+    cases: dict[str, Stage] = {}
     for recipe in ("textbook", "fast", "accurate", "best"):
-        config = configure(recipe)
-        teachers = []
-        for number in range(config.teachers):
-            own = teacher_config(config, number)
-            cases[f"{recipe}: a teacher"] = (own, [])
-            teachers.append(new_teacher(dataset, own).requires_grad_(False).eval())
-        cases[recipe] = (config, teachers)
+        cases |= stages(dataset, recipe)
     lines = [
-        "| recipe | network | batch | ours, s | DataLoader, s | ratio | warping | teachers |",
+        "| recipe | parameters | batch | ours, s | DataLoader, s | ratio | warping | teachers |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     record: dict[str, Any] = {"machine": f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"}
     with tempfile.TemporaryDirectory() as root:
         write_raw_files(Path(root))
-        for name, (config, teachers) in cases.items():
-            our_epoch(dataset, config, teachers)  # libraries wake up
+        for name, stage in cases.items():
+            config, teachers = stage.config, stage.teachers
+            our_epoch(dataset, stage)  # libraries wake up
             ours, theirs, warping, asking = [], [], [], []
             for _ in range(arguments.rounds):
-                ours.append(our_epoch(dataset, config, teachers))
-                theirs.append(data_loader_epoch(Path(root), config, teachers, dataset))
+                ours.append(our_epoch(dataset, stage))
+                theirs.append(data_loader_epoch(Path(root), stage, dataset))
                 plain = preparing(dataset, config, [], warped=False)
                 warping.append((preparing(dataset, config, [], warped=True) - plain) / ours[-1])
                 asking.append((preparing(dataset, config, teachers, warped=False) - plain) / ours[-1])
             medians = [statistics.median(values) for values in (ours, theirs, warping, asking)]
-            network = "-".join(map(str, (784, *config.hidden, 10)))
+            parameters = sum(weights.numel() for weights in stage.new(dataset, config).parameters())
             shares = " | ".join(f"{share:.0%}" if share > 0.005 else "–" for share in medians[2:])
             lines.append(
-                f"| {name} | {network} | {config.batch_size} | {medians[0]:.2f} | {medians[1]:.1f} "
+                f"| {name} | {parameters:,} | {config.batch_size} | {medians[0]:.2f} | {medians[1]:.1f} "
                 f"| {medians[1] / medians[0]:.1f}× | {shares} |"
             )
             print(lines[-1], flush=True)

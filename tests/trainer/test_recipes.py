@@ -39,6 +39,8 @@ def test_textbook_is_the_tutorial_and_accurate_keeps_its_network() -> None:
         ({"label_smoothing": 1.0}, "--label-smoothing must be"),
         ({"teachers": -1}, "--teachers must be"),
         ({"teacher_epochs": 0}, "--teacher-epochs must be"),
+        ({"start_channels": (8, 0)}, "--start-channels needs numbers"),
+        ({"start_epochs": 0}, "--start-epochs must be"),
         ({"temperature": 0}, "--temperature must be above 0"),
         ({"schedule": "step"}, "--schedule must be one of"),
         ({"compute": "int4"}, "--compute must be one of"),

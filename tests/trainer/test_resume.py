@@ -38,11 +38,18 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("kind", ["mlp", "convolutional"])
+OTHER_STAGES = {
+    "mlp teachers": {"teacher_kind": "mlp"},
+    "convolutional teachers": {"teacher_kind": "convolutional"},
+    "start": {"teachers": 1, "teacher_kind": "convolutional", "start_channels": (2, 3), "start_epochs": 3},
+}
+
+
+@pytest.mark.parametrize("stages", OTHER_STAGES)
 @pytest.mark.parametrize("after", [1, 3, 4, 6, 8, 10], ids=lambda n: f"after {n} epochs")
-def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: int, kind: str) -> None:
-    """Two teachers of three epochs, a student of four: killed in each stage and between them."""
-    settings = SETTINGS | {"teacher_kind": kind}
+def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: int, stages: str) -> None:
+    """Two networks of three epochs come before one of four: killed in each stage and between them."""
+    settings = SETTINGS | OTHER_STAGES[stages]
     config = TrainConfig(store=tmp_path, model="m", **settings)  # type: ignore[arg-type]
     whole = run_stages(digits, config, CPU)
     seen = 0

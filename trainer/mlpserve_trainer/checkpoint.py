@@ -33,11 +33,13 @@ class Progress:
     """How far a run has come.
 
     Attributes:
-        finished: weights of the teachers that are fitted, in order.
+        finished: weights of the networks before the published one that are fitted, in order.
+        seconds: that they took.
         stage: the network that was being fitted; None before its first epoch has ended.
     """
 
     finished: list[dict[str, torch.Tensor]]
+    seconds: float = 0.0
     stage: Saved | None = None
 
 
@@ -64,7 +66,8 @@ class Checkpoint:
             return None
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-            settings, finished, stage = content["settings"], content["finished"], content["stage"]
+            settings, stage = content["settings"], content["stage"]
+            finished, seconds = content["finished"], content["seconds"]
             saved = None if stage is None else Saved(**stage | {"history": tuple(Epoch(*e) for e in stage["history"])})
         except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise ConfigError(
@@ -77,7 +80,7 @@ class Checkpoint:
                 f"--resume: the interrupted run in {self.path.parent} had other settings: {was}. "
                 "Give the same ones, or start anew without --resume"
             )
-        return Progress(finished, saved)
+        return Progress(finished, seconds, saved)
 
     def save(self, progress: Progress) -> None:
         """Replace the checkpoint, with one rename.
@@ -91,7 +94,15 @@ class Checkpoint:
             stage["history"] = [tuple(asdict(epoch).values()) for epoch in progress.stage.history]
         # Into memory first: an interruption inside the writing of a file comes out of PyTorch as another error.
         content = io.BytesIO()
-        torch.save({"settings": self._settings, "finished": progress.finished, "stage": stage}, content)
+        torch.save(
+            {
+                "settings": self._settings,
+                "finished": progress.finished,
+                "seconds": progress.seconds,
+                "stage": stage,
+            },
+            content,
+        )
         unfinished = self.path.with_suffix(f".{os.getpid()}.writing")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -66,10 +66,18 @@ class TrainConfig:
         metavar="SIZES",
         parse=_layer_sizes,
     )
+    start_channels: tuple[int, ...] = _flag(
+        (),
+        "begin as a small convolutional network with these channels, which is fitted first and then written out as "
+        "layers before those of --hidden (default: none)",
+        metavar="CHANNELS",
+        parse=_layer_sizes,
+    )
+    start_epochs: int = _flag(40, "passes over the training images for that network")
     activation: str = _flag("relu", "activation of the hidden layers", choices=ACTIVATIONS)
     epochs: int = _flag(10, "passes over the training images")
     batch_size: int = _flag(64, "images in one optimiser step")
-    learning_rate: float = _flag(1e-3, "Adam's mean step size")
+    learning_rate: float = _flag(1e-3, "Adam's mean step size; convolutional networks have one of their own")
     schedule: str = _flag(
         "one-cycle", "one-cycle: climb to twice the mean step size, fall to zero; constant: stay", choices=SCHEDULES
     )
@@ -133,6 +141,8 @@ class TrainConfig:
             "--label-smoothing must be at least 0 and below 1": 0 <= self.label_smoothing < 1,
             "--teachers must be at least 0": self.teachers >= 0,
             "--teacher-hidden needs sizes of at least 1": all(size >= 1 for size in self.teacher_hidden),
+            "--start-channels needs numbers of at least 1": all(count >= 1 for count in self.start_channels),
+            "--start-epochs must be at least 1": self.start_epochs >= 1,
             "--teacher-epochs must be at least 1": self.teacher_epochs >= 1,
             "--teacher-view must be at least 0 and at most --warp": 0 <= self.teacher_view <= max(self.warp, 0),
             "--temperature must be above 0": self.temperature > 0,

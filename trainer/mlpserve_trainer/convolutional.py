@@ -4,8 +4,11 @@ Convolutions know beforehand that a shape may lie anywhere, so such a teacher is
 after 150, and an MLP that learns its answers to endlessly warped images comes close to it.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CHANNELS = (32, 64, 128)
 GRID = 4  # rows and columns of the last feature map; 28 × 28 images come to it by themselves
@@ -39,6 +42,25 @@ class ConvNet(nn.Module):
         pictures = x.view(-1, 1, self._rows, self._cols).contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.last(self.features(pictures).flatten(1))
         return logits
+
+    def folded(self) -> "ConvNet":
+        """A copy with the same answers, a quarter sooner, that can no longer learn."""
+        other = copy.deepcopy(self)
+        other.features = fold_normalisations(other.features)
+        return other.requires_grad_(False).eval()
+
+
+def fold_normalisations(layers: nn.Sequential) -> nn.Sequential:
+    """Layers with the same answers, each batch normalisation folded into the convolution before it."""
+    folded: list[nn.Module] = []
+    for layer in copy.deepcopy(layers).eval():
+        if isinstance(layer, nn.BatchNorm2d):
+            convolution = folded.pop()
+            assert isinstance(convolution, nn.Conv2d)
+            folded.append(fuse_conv_bn_eval(convolution, layer))
+        else:
+            folded.append(layer)
+    return nn.Sequential(*folded)
 
 
 def _convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> list[nn.Module]:

@@ -13,6 +13,7 @@ from mlpserve_trainer.data import Split
 from mlpserve_trainer.mlp import normalise
 from mlpserve_trainer.warp import Warp
 
+ASKED = 256  # images that a teacher answers together on a CPU, so that its feature maps stay in the cache
 PREPARED = 1024  # images prepared together, at least one batch: they still lie in a CPU's cache when they are learnt
 
 
@@ -122,6 +123,7 @@ class Feed:
     @torch.no_grad()
     def _ask(self, teacher: nn.Module, x: Tensor) -> Tensor:
         """A teacher's softened answers to normalised pixels [N, D], [N, C]."""
+        at_once = ASKED if x.device.type == "cpu" else max(1, len(x))
         with torch.autocast(x.device.type, self._compute, enabled=self._compute is not None):
-            logits: Tensor = teacher(x)
+            logits = torch.cat([teacher(part) for part in x.split(at_once)])
         return (logits.float() / self._temperature).softmax(dim=1)

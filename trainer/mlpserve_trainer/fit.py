@@ -27,6 +27,7 @@ from mlpserve_trainer.errors import ConfigError
 from mlpserve_trainer.feed import Batch, Feed
 from mlpserve_trainer.mlp import MLP, Classifier, Network, normalise
 from mlpserve_trainer.schedule import average_shares, constant, one_cycle
+from mlpserve_trainer.start import map_sizes
 from mlpserve_trainer.steps import GraphSteps, Objective, ParallelSteps, PlainSteps
 from mlpserve_trainer.warp import Warp
 
@@ -117,9 +118,10 @@ def new_mlp(dataset: Dataset, config: TrainConfig) -> MLP:
     """The untrained network for a data set, initialised from the configured seed."""
     torch.manual_seed(config.seed)
     classes = len(dataset.labels)
-    if classes == 2 and not config.hidden and config.activation == "sigmoid":
+    hidden = (*map_sizes(dataset.rows, dataset.cols, config.start_channels), *config.hidden)
+    if classes == 2 and not hidden and config.activation == "sigmoid":
         classes = 1  # the single neuron
-    return MLP(dataset.rows * dataset.cols, config.hidden, classes, config.activation)
+    return MLP(dataset.rows * dataset.cols, hidden, classes, config.activation)
 
 
 def compute_type(name: str, device: torch.device) -> torch.dtype | None:

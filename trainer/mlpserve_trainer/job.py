@@ -176,6 +176,7 @@ def _manifest(
             temperature=temperature,
             teachers=config.teachers,
             teacher_kind=config.teacher_kind if config.teachers else "",
+            start_channels=config.start_channels,
             teacher_layers=_teacher_layers(config, mlp),
             warp=config.warp,
             warnings=dataset.warnings,

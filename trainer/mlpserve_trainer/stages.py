@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +14,12 @@ from mlpserve_trainer.convolutional import ConvNet
 from mlpserve_trainer.data import Dataset
 from mlpserve_trainer.distributed import Group
 from mlpserve_trainer.fit import Epoch, Fit, Saved, fit, new_mlp
-from mlpserve_trainer.mlp import MLP, Classifier
+from mlpserve_trainer.mlp import MLP, Classifier, Network
+from mlpserve_trainer.start import ConvStart
 
 OnEpoch = Callable[[str, Epoch, Classifier[Any]], object]
 TEACHER_SEEDS = 1_000_003  # apart from each other and from the seeds that people give
-CONVOLUTIONAL_RATE = 3.0  # times the learning rate: normalised layers take larger steps
+CONVOLUTIONAL_RATE = 1.5e-3  # mean step size: normalised layers take larger steps than an MLP
 
 
 def run(
@@ -51,22 +52,32 @@ def run(
         if checkpoint is not None and group.rank == 0:
             checkpoint.save(progress)
 
+    finished = iter(list(progress.finished))
+
+    def fitted(name: str, network: Network, own: TrainConfig, teachers: Sequence[nn.Module] = ()) -> Network:
+        """A network that is needed for the published one, fitted now or in the run that is resumed."""
+        weights = next(finished, None)
+        if weights is not None:
+            network.load_state_dict(weights)
+            return network.to(device).eval()
+        report = _named(on_epoch, name)
+        result = fit(network, dataset, own, device, report, group, None, teachers, resume=progress.stage, keep=keep)
+        progress.seconds += result.seconds
+        progress.finished.append(result.classifier.mlp.state_dict())
+        progress.stage = None
+        return result.classifier.mlp.to(device)
+
     teachers: list[nn.Module] = []
-    seconds = 0.0
     for number in range(config.teachers):
         own = teacher_config(config, number)
-        teacher = new_teacher(dataset, own)
-        if number < len(progress.finished):
-            teacher.load_state_dict(progress.finished[number])
-        else:
-            name = f"Teacher {number + 1}/{config.teachers}"
-            fitted = fit(teacher, dataset, own, device, _named(on_epoch, name), group, resume=progress.stage, keep=keep)
-            teacher, seconds = fitted.classifier.mlp, seconds + fitted.seconds
-            progress.finished.append(teacher.state_dict())
-            progress.stage = None
-        teachers.append(teacher.requires_grad_(False).to(device).eval())
+        teacher = fitted(f"Teacher {number + 1}/{config.teachers}", new_teacher(dataset, own), own)
+        teachers.append(teacher.folded() if isinstance(teacher, ConvNet) else teacher.requires_grad_(False))
+    mlp = new_mlp(dataset, config)
+    if config.start_channels:
+        own = start_config(config)
+        fitted("Start", new_start(dataset, own), own, teachers).write_into(mlp.to(device))
     result = fit(
-        new_mlp(dataset, config),
+        mlp,
         dataset,
         config,
         device,
@@ -77,7 +88,7 @@ def run(
         keep=keep,
         publish_on_interrupt=config.on_interrupt == "publish",
     )
-    return dataclasses.replace(result, seconds=seconds + result.seconds)
+    return dataclasses.replace(result, seconds=progress.seconds + result.seconds)
 
 
 def teacher_config(config: TrainConfig, number: int) -> TrainConfig:
@@ -85,8 +96,9 @@ def teacher_config(config: TrainConfig, number: int) -> TrainConfig:
     return dataclasses.replace(
         config,
         hidden=config.teacher_hidden,
+        start_channels=(),
         epochs=config.teacher_epochs,
-        learning_rate=config.learning_rate * (CONVOLUTIONAL_RATE if config.teacher_kind == "convolutional" else 1),
+        learning_rate=CONVOLUTIONAL_RATE if config.teacher_kind == "convolutional" else config.learning_rate,
         seed=(config.seed + (number + 1) * TEACHER_SEEDS) % 2**63,
         teachers=0,
     )
@@ -98,6 +110,24 @@ def new_teacher(dataset: Dataset, config: TrainConfig) -> nn.Module:
         return new_mlp(dataset, config)
     torch.manual_seed(config.seed)
     return ConvNet(dataset.rows, dataset.cols, len(dataset.labels))
+
+
+def start_config(config: TrainConfig) -> TrainConfig:
+    """The settings of the network that the published one begins as: it learns from the same teachers."""
+    return dataclasses.replace(
+        config,
+        epochs=config.start_epochs,
+        learning_rate=CONVOLUTIONAL_RATE,
+        seed=(config.seed + (config.teachers + 1) * TEACHER_SEEDS) % 2**63,
+    )
+
+
+def new_start(dataset: Dataset, config: TrainConfig) -> ConvStart:
+    """The untrained network that the published one begins as, initialised from the configured seed."""
+    torch.manual_seed(config.seed)
+    return ConvStart(
+        dataset.rows, dataset.cols, config.start_channels, config.hidden, len(dataset.labels), config.activation
+    )
 
 
 def identify(dataset: Dataset) -> dict[str, object]:

@@ -110,7 +110,7 @@ class Network(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[int]] = ..., activation: _Optional[str] = ..., parameters: _Optional[int] = ...) -> None: ...
 
 class Training(_message.Message):
-    __slots__ = ("data", "train_images", "validation_images", "pixel_mean", "pixel_deviation", "epochs", "batch_size", "learning_rate", "seed", "device", "seconds", "validation_accuracy", "recipe", "temperature", "teachers", "teacher_layers", "warp", "warnings", "teacher_kind")
+    __slots__ = ("data", "train_images", "validation_images", "pixel_mean", "pixel_deviation", "epochs", "batch_size", "learning_rate", "seed", "device", "seconds", "validation_accuracy", "recipe", "temperature", "teachers", "teacher_layers", "warp", "warnings", "teacher_kind", "start_channels")
     DATA_FIELD_NUMBER: _ClassVar[int]
     TRAIN_IMAGES_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_IMAGES_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +130,7 @@ class Training(_message.Message):
     WARP_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     TEACHER_KIND_FIELD_NUMBER: _ClassVar[int]
+    START_CHANNELS_FIELD_NUMBER: _ClassVar[int]
     data: str
     train_images: int
     validation_images: int
@@ -149,7 +150,8 @@ class Training(_message.Message):
     warp: float
     warnings: _containers.RepeatedScalarFieldContainer[str]
     teacher_kind: str
-    def __init__(self, data: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., pixel_mean: _Optional[float] = ..., pixel_deviation: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., validation_accuracy: _Optional[float] = ..., recipe: _Optional[str] = ..., temperature: _Optional[float] = ..., teachers: _Optional[int] = ..., teacher_layers: _Optional[_Iterable[int]] = ..., warp: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ..., teacher_kind: _Optional[str] = ...) -> None: ...
+    start_channels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, data: _Optional[str] = ..., train_images: _Optional[int] = ..., validation_images: _Optional[int] = ..., pixel_mean: _Optional[float] = ..., pixel_deviation: _Optional[float] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., validation_accuracy: _Optional[float] = ..., recipe: _Optional[str] = ..., temperature: _Optional[float] = ..., teachers: _Optional[int] = ..., teacher_layers: _Optional[_Iterable[int]] = ..., warp: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ..., teacher_kind: _Optional[str] = ..., start_channels: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("precision", "test_images", "test_accuracy", "max_difference", "agreement", "calibration_error")
