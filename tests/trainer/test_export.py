@@ -54,8 +54,8 @@ def test_float32_file_answers_as_pytorch(network: tuple[tuple[int, ...], int, st
 @settings(max_examples=40, deadline=None)
 @given(networks)
 def test_int8_file_is_exact_over_its_own_weights(network: tuple[tuple[int, ...], int, str, int]) -> None:
-    folded = fold_int8(_classifier(*network))
     images = np.random.default_rng(network[3]).integers(0, 256, (9, 36)).astype(np.uint8)
+    folded = fold_int8(_classifier(*network), images)
     _, _, probabilities = _run(to_onnx(folded), images)
     assert np.abs(probabilities - folded.probabilities(images)).max() < 1e-5
     assert np.abs(folded.layers[0].weights.astype(int)).max() <= WEIGHT_LIMIT
@@ -98,8 +98,9 @@ def test_interface_and_versions_are_pinned() -> None:
 @pytest.fixture
 def exported() -> tuple[Classifier, list[Exported], Split]:
     classifier = _classifier((20,), 4, "relu", 1)
-    pairs = [(Precision.PRECISION_FP32, fold(classifier)), (Precision.PRECISION_INT8, fold_int8(classifier))]
     images = torch.randint(0, 256, (200, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    int8 = fold_int8(classifier, images.numpy())
+    pairs = [(Precision.PRECISION_FP32, fold(classifier)), (Precision.PRECISION_INT8, int8)]
     test = Split(images, classifier(images).argmax(dim=1))
     return classifier, [Exported(precision, network, to_onnx(network)) for precision, network in pairs], test
 

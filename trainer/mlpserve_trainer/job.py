@@ -83,7 +83,7 @@ def train(config: TrainConfig) -> Path | None:
         calibrate.divide_logits(fit.classifier, temperature)
     networks = {
         Precision.PRECISION_FP32: quantize.fold(fit.classifier),
-        Precision.PRECISION_INT8: quantize.fold_int8(fit.classifier),
+        Precision.PRECISION_INT8: quantize.fold_int8(fit.classifier, dataset.train.images.numpy()),
     }
     exported = [
         evaluate.Exported(precision, network, export.to_onnx(network)) for precision, network in networks.items()

@@ -1,7 +1,7 @@
 """Folding the normalisation into the first layer, and int8 weights for it.
 
-The pixels are bytes already, so the first layer can be an exact integer product: only its weights are rounded, one
-scale for each unit, and nothing needs calibrating.
+The pixels are bytes already, so the first layer can be an exact integer product: only its weights are rounded, with one
+scale for each unit (`rounding.py`).
 
 Weights stay within ±63. CPUs without VNNI multiply uint8 by int8 with an instruction that adds two neighbouring
 products in a saturating int16 (VPMADDUBSW): 2 × 255 × 63 = 32,130 fits below 32,767, 2 × 255 × 127 does not, and
@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlpserve_trainer.mlp import MLP, Classifier
+from mlpserve_trainer.rounding import rounded
 
 WEIGHT_LIMIT = 63
+SAMPLE = 4096  # images that the rounding is fitted to
 
 Floats = npt.NDArray[np.float32]
 
@@ -89,18 +91,23 @@ def fold(classifier: Classifier[MLP]) -> FoldedNetwork:
     return FoldedNetwork((first, *_float32_layers(rest)), classifier.mlp.activation)
 
 
-def fold_int8(classifier: Classifier[MLP]) -> FoldedNetwork:
+def fold_int8(classifier: Classifier[MLP], images: npt.NDArray[np.uint8]) -> FoldedNetwork:
     """The classifier with int8 weights in the first layer, rounded per unit to at most ±`WEIGHT_LIMIT`.
 
-    The bias is folded with the rounded weights, so that rounding acts on normalised pixels, whose mean is near 0.
+    Args:
+        classifier: the fitted network.
+        images: training images [N, D]; for the first of them the sums change as little as rounding allows, and in the
+            mean over them not at all: the bias makes up for it.
     """
     (weights, biases), *rest = _float64_layers(classifier)
     steps = np.abs(weights).max(axis=0) / WEIGHT_LIMIT
     steps[steps == 0] = 1  # a unit without weights
-    rounded = np.rint(weights / steps)
+    sample = (images[:SAMPLE] / 255 - classifier.mean) / classifier.deviation
+    whole = rounded(weights, steps, WEIGHT_LIMIT, sample)
+    biases = biases + sample.mean(axis=0) @ (weights - whole * steps)
     first = Dense(
-        rounded.astype(np.int8),
-        _folded_biases(classifier, rounded * steps, biases),
+        whole.astype(np.int8),
+        _folded_biases(classifier, whole * steps, biases),
         (steps / (255 * classifier.deviation)).astype(np.float32),
     )
     return FoldedNetwork((first, *_float32_layers(rest)), classifier.mlp.activation)
