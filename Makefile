@@ -68,7 +68,7 @@ bench-scoring: setup  ## two million images through a server and without one
 bench-recipes: setup  ## an epoch of each recipe against the DataLoader way of doing the same (five minutes)
 	@$(BIN)/python -m bench.recipes
 
-bench-accuracy: setup  ## what the recipes reach over seeds (hours): RUNS="fast:0-4 accurate:0-4 best:0"
+bench-accuracy: setup  ## what the recipes reach over seeds (hours): RUNS="fast:0-4 accurate:0-4 best:0-4"
 	@$(BIN)/python -m bench.accuracy $(RUNS)
 
 bench-install: setup  ## megabytes of each extra in an empty environment, and how soon --help answers

@@ -4,7 +4,7 @@ Runs `mlpserve-train` as a person does and reads what it published: accuracy of 
 and the seconds of the fit. Every run is kept in bench/results/accuracy.json under its name and seed, so a long
 measurement can be made in pieces; the table on standard output is of all that are there.
 
-    python -m bench.accuracy fast:0-4 accurate:0-4 best:0        # recipe:seeds
+    python -m bench.accuracy fast:0-4 accurate:0-4 best:0-4      # recipe:seeds
     python -m bench.accuracy no-teacher:0                        # a row of the ablation, see ABLATION
 """
 
