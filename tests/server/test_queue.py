@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -39,14 +40,27 @@ def busy_for_long(transport: str, slow_store: Path, tmp_path: Path) -> Iterator[
 @pytest.fixture
 def busy(transport: str, slow_store: Path, tmp_path: Path) -> Iterator[Busy]:
     """A server that may queue 5,000 images, its stub, and its metrics' address."""
-    flags = ["--model", "slow", "--transport", transport, "--max-queue", 5000, "--precision", "fp32", "--threads", 1]
-    port = free_port()
+    with _slow_server(transport, slow_store, tmp_path, max_queue=5000) as parts:
+        yield parts
+
+
+@pytest.fixture
+def busy_with_room(transport: str, slow_store: Path, tmp_path: Path) -> Iterator[Busy]:
+    """The same, and it may queue 30,000 images."""
+    with _slow_server(transport, slow_store, tmp_path, max_queue=30_000) as parts:
+        yield parts
+
+
+@contextmanager
+def _slow_server(transport: str, store: Path, tmp_path: Path, max_queue: int) -> Iterator[Busy]:
+    flags = ["--model", "slow", "--transport", transport, "--precision", "fp32", "--threads", 1]
+    address = f"127.0.0.1:{free_port()}"
     with (
-        ServerProcess(tmp_path, slow_store, *flags, "--metrics-listen", f"127.0.0.1:{port}") as process,
+        ServerProcess(tmp_path, store, *flags, "--max-queue", max_queue, "--metrics-listen", address) as process,
         stub(process.address) as caller,
     ):
         caller.Predict(ONE, timeout=10)  # the connection is up
-        yield process, caller, f"127.0.0.1:{port}"
+        yield process, caller, address
 
 
 def _dropped(samples: dict[str, float], reason: str) -> float:
@@ -170,17 +184,18 @@ def test_a_drain_that_takes_too_long_is_reported(busy_for_long: Busy) -> None:
     assert "Traceback" not in process.log
 
 
-def test_a_call_that_cannot_be_in_time_is_refused_at_once(busy: Busy) -> None:
+def test_a_call_that_cannot_be_in_time_is_refused_at_once(busy_with_room: Busy) -> None:
     """Its deadline would pass in the queue; it is told so while there is time to go elsewhere."""
-    _, caller, metrics = busy
+    _, caller, metrics = busy_with_room
     started = time.monotonic()
     caller.Predict(BLOCKER, timeout=60)  # now the loop knows how fast batches run
     run_seconds = time.monotonic() - started
     (blocker,) = _block(caller)
-    waiting = [caller.Predict.future(pb.PredictRequest(images=bytes(784 * 1000)), timeout=60) for _ in range(4)]
+    waiting = [caller.Predict.future(pb.PredictRequest(images=bytes(784 * 1000)), timeout=60) for _ in range(24)]
     time.sleep(0.1)
-    # Alive when the loop takes it in, after the blocker's Run; not after the Runs of what waits before it.
-    hopeless = [caller.Predict.future(ONE, timeout=1.4 * run_seconds) for _ in range(10)]
+    # Alive when the loop takes it in, after the blocker's Run (which other work may slow down by half and
+    # more); not after the Runs of what waits before it, six times as much.
+    hopeless = [caller.Predict.future(ONE, timeout=3 * run_seconds) for _ in range(10)]
     in_time = [caller.Predict.future(ONE, timeout=60) for _ in range(10)]
     codes = [call.code() for call in hopeless if call.exception() is not None]
     assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 10
