@@ -16,6 +16,7 @@ from PIL import Image
 from tests.support import mnist
 from tests.support.mnist import test_images as mnist_images
 from tests.support.mnist import test_labels as mnist_labels
+from tests.support.pictures import png
 from tests.support.processes import ServerProcess, run
 
 from mlpserve_client import Client, UnavailableError
@@ -26,12 +27,6 @@ COUNT = 100
 
 def _idx(images: np.ndarray, rows: int | None = None) -> bytes:  # type: ignore[type-arg]
     return struct.pack(">IIII", 2051, rows or len(images), *images.shape[1:]) + images.tobytes()
-
-
-def _png(image: np.ndarray) -> bytes:  # type: ignore[type-arg]
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _write_idx(path: Path) -> tuple[Path, list[int]]:
@@ -78,7 +73,7 @@ def _parquet_raw(path: Path) -> tuple[Path, list[int]]:
 
 
 def _parquet_png(path: Path) -> tuple[Path, list[int]]:
-    values: list[Any] = [{"bytes": _png(image), "path": "x.png"} for image in mnist_images()[:COUNT]]
+    values: list[Any] = [{"bytes": png(image), "path": "x.png"} for image in mnist_images()[:COUNT]]
     values[0], values[7] = {"bytes": None, "path": None}, {"bytes": values[7]["bytes"][:90], "path": "x.png"}
     return _write_parquet(path, values, pa.struct([("bytes", pa.binary()), ("path", pa.string())])), [0, 7]
 
@@ -96,7 +91,7 @@ def _folder(path: Path) -> tuple[Path, list[int]]:
     (folder / "deep").mkdir(parents=True)
     for index in range(COUNT):
         target = folder / ("deep" if index % 2 else ".") / f"{index:03}.png"
-        target.write_bytes(_png(mnist_images()[index]))
+        target.write_bytes(png(mnist_images()[index]))
     (folder / "050.png").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("not an image")
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png"))

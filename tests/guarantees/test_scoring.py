@@ -1,7 +1,6 @@
 """A scoring job that is killed again and again, and one with bad rows of five kinds."""
 
 import hashlib
-import io
 import json
 import random
 import subprocess
@@ -13,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from tests.support.mnist import test_images as mnist_images
+from tests.support.pictures import png
 from tests.support.processes import BIN, ServerProcess, run
 
 pytestmark = [pytest.mark.guarantee, pytest.mark.timeout(900)]
@@ -66,19 +65,13 @@ def test_killed_again_and_again(store: Path, tmp_path: Path, figures: dict[str, 
     assert np.array_equal(rows, np.arange(IMAGES))
 
 
-def _png(image: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def test_bad_rows_of_five_kinds(store: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
     """One row in a hundred: null, no picture, a cut picture, an empty page, too few raw pixels."""
     images = [mnist_images()[n % 10_000] for n in range(ROWS)]
-    values: list[Any] = [_png(image) if n % 2 else image.tobytes() for n, image in enumerate(images)]
+    values: list[Any] = [png(image) if n % 2 else image.tobytes() for n, image in enumerate(images)]
     bad = sorted(random.Random(29).sample(range(ROWS), BAD))
-    blank = _png(np.full((60, 60), 255, np.uint8))
-    kinds = (None, b"GIF89a nothing", _png(images[1])[:120], blank, b"\x07" * 500)
+    blank = png(np.full((60, 60), 255, np.uint8))
+    kinds = (None, b"GIF89a nothing", png(images[1])[:120], blank, b"\x07" * 500)
     for number, row in enumerate(bad):
         values[row] = kinds[number % len(kinds)]
     pq.write_table(pa.table({"image": pa.array(values, pa.binary())}), tmp_path / "x.parquet")

@@ -1,16 +1,15 @@
 """What the page asks of `mlpserve playground`, over HTTP, without a browser."""
 
 import base64
-import io
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from tests.support.mnist import test_images as mnist_images
 from tests.support.mnist import test_labels as mnist_labels
+from tests.support.pictures import png
 from tests.support.playground import Playground
 from tests.support.processes import ServerProcess, free_port, run
 
@@ -74,17 +73,11 @@ def test_pixels_as_they_are(playground: Playground) -> None:
     assert len(result["answers"]) == 2
 
 
-def _png(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
         ("/api/predict", b"no picture", 400, "not a picture"),
-        ("/api/predict", _png(np.full((60, 60), 255, np.uint8)), 400, "no ink found"),
+        ("/api/predict", png(np.full((60, 60), 255, np.uint8)), 400, "no ink found"),
         ("/api/predict?raw=1", b"12", 400, "2 bytes; expected 28x28 pixels"),
         ("/api/predict?versions=x", IMAGE.tobytes(), 400, "expected up to 8 version numbers"),
         ("/api/predict?raw=1&versions=7", IMAGE.tobytes(), 404, "version 7 of 'mnist' is not served here"),

@@ -1,6 +1,10 @@
-"""Drawings that look like photographs of a sign on paper: pen strokes, uneven light, noise, off-centre."""
+"""PNG files in memory, and drawings that look like photographs of a sign: strokes, uneven light, noise, off-centre."""
+
+import io
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 Strokes = list[list[tuple[float, float]]]
@@ -18,6 +22,13 @@ DIGITS: dict[int, Strokes] = {
     5: [[(0.9, 0), (0.2, 0.02), (0.12, 0.42), (0.6, 0.4), (0.95, 0.62), (0.75, 0.95), (0.05, 0.95)]],
     7: [[(0, 0.03), (1, 0), (0.35, 1)]],
 }
+
+
+def png(pixels: npt.NDArray[Any]) -> bytes:
+    """The bytes of a PNG file with these pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def photograph(

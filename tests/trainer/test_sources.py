@@ -13,6 +13,7 @@ from PIL import Image
 from tests.support.mnist import test_images as mnist_images
 from tests.support.mnist import test_labels as mnist_labels
 from tests.support.mnist import write_class_folders
+from tests.support.pictures import png
 
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.errors import DataError
@@ -33,12 +34,6 @@ def _everything(dataset: Dataset) -> set[tuple[bytes, int]]:
 
 
 EXPECTED = {(image.tobytes(), int(label)) for image, label in zip(IMAGES, LABELS, strict=True)}
-
-
-def _png(pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    return buffer.getvalue()
 
 
 # --- NumPy files ---------------------------------------------------------------------------------------------------
@@ -140,9 +135,9 @@ def _parquet(path: Path, images: list[Any], labels: list[Any], **columns: list[A
 
 def test_parquet_of_encoded_pictures_raw_bytes_and_lists(tmp_path: Path) -> None:
     labels = LABELS.tolist()
-    encoded = _parquet(tmp_path / "a.parquet", [_png(image) for image in IMAGES], labels)
+    encoded = _parquet(tmp_path / "a.parquet", [png(image) for image in IMAGES], labels)
     assert _everything(_load(encoded)) == EXPECTED
-    hub = _parquet(tmp_path / "b.parquet", [{"bytes": _png(image), "path": None} for image in IMAGES], labels)
+    hub = _parquet(tmp_path / "b.parquet", [{"bytes": png(image), "path": None} for image in IMAGES], labels)
     assert _everything(_load(hub)) == EXPECTED
     raw = _parquet(tmp_path / "c.parquet", [image.tobytes() for image in IMAGES], labels)
     assert _everything(_load(raw, (28, 28))) == EXPECTED
@@ -152,11 +147,11 @@ def test_parquet_of_encoded_pictures_raw_bytes_and_lists(tmp_path: Path) -> None
 
 def test_parquet_with_a_split_column_and_a_folder(tmp_path: Path) -> None:
     splits = ["train"] * 150 + ["test"] * 50
-    one = _parquet(tmp_path / "one.parquet", [_png(image) for image in IMAGES], LABELS.tolist(), split=splits)
+    one = _parquet(tmp_path / "one.parquet", [png(image) for image in IMAGES], LABELS.tolist(), split=splits)
     folder = tmp_path / "folder"
     folder.mkdir()
     for name, rows in (("train-00000", slice(0, 150)), ("test-00000", slice(150, 200))):
-        _parquet(folder / f"{name}.parquet", [_png(image) for image in IMAGES[rows]], LABELS[rows].tolist())
+        _parquet(folder / f"{name}.parquet", [png(image) for image in IMAGES[rows]], LABELS[rows].tolist())
     for dataset in (_load(one), _load(folder)):
         assert np.array_equal(dataset.test.images.numpy(), IMAGES[150:].reshape(50, -1))
         assert _everything(dataset) == EXPECTED
@@ -168,7 +163,7 @@ def test_names_of_classes_in_a_hub_s_metadata(tmp_path: Path) -> None:
         b'{"info": {"features": {"label": {"names": %s, "_type": "ClassLabel"}}}}'
         % str(names).replace("'", '"').encode()
     )
-    table = pa.table({"image": [_png(image) for image in IMAGES], "label": LABELS.tolist()})
+    table = pa.table({"image": [png(image) for image in IMAGES], "label": LABELS.tolist()})
     pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / "d.parquet")
     assert _load(tmp_path / "d.parquet").labels == tuple(names)
 
@@ -180,13 +175,13 @@ def test_bad_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"photo": [b""], "label": [1]}), tmp_path / "e.parquet")
     with pytest.raises(DataError, match=r"no column with images; it has photo, label, expected one of image"):
         _load(tmp_path / "e.parquet")
-    _parquet(tmp_path / "f.parquet", [_png(IMAGES[0]), b"nothing"], [0, 1])
+    _parquet(tmp_path / "f.parquet", [png(IMAGES[0]), b"nothing"], [0, 1])
     with pytest.raises(DataError, match=r"f\.parquet, image 1: not a readable image"):
         _load(tmp_path / "f.parquet")
     _parquet(tmp_path / "g.parquet", [[300, 2], [1, 2]], [0, 1])
     with pytest.raises(DataError, match="pixels must be whole numbers from 0 to 255"):
         _load(tmp_path / "g.parquet", (1, 2))
-    _parquet(tmp_path / "h.parquet", [_png(IMAGES[0]), None], [0, 1])
+    _parquet(tmp_path / "h.parquet", [png(IMAGES[0]), None], [0, 1])
     with pytest.raises(DataError, match="some rows have no image or no label"):
         _load(tmp_path / "h.parquet")
 
@@ -264,9 +259,9 @@ def test_torch_does_not_share_the_file_s_memory(tmp_path: Path) -> None:
 
 
 def test_a_picture_as_long_as_an_image_is_not_raw_pixels(tmp_path: Path) -> None:
-    picture = _png(IMAGES[0])
+    picture = png(IMAGES[0])
     side = (1, len(picture))
-    _parquet(tmp_path / "d.parquet", [picture, _png(IMAGES[1])] * 20, [0, 1] * 20)
+    _parquet(tmp_path / "d.parquet", [picture, png(IMAGES[1])] * 20, [0, 1] * 20)
     dataset = _load(tmp_path / "d.parquet", side)
     assert not any(bytes(image.numpy()).startswith(b"\x89PNG") for image in dataset.train.images)
 
