@@ -1,8 +1,7 @@
 """The batching loop: a thread that takes what has arrived, runs it, and answers.
 
 No timer delays anything: a batch is whatever arrived while the last one ran. Idle, a request runs at once; under load
-batches grow by themselves up to the maximum. The queue is bounded in images and lives here alone, so there is one
-bound in one place, and calls that are dead by the time their batch forms cost no Run.
+batches grow by themselves up to the maximum.
 
 On a GPU there are two such threads. One at a time takes its turn at the queue and decodes its batch, while the other
 waits for the device or answers; on CPUs a second one would only take the cores from the Run.
@@ -11,40 +10,24 @@ waits for the device or answers; on CPUs a second one would only take the cores 
 import logging
 import threading
 import time
-from collections import deque
 from typing import NamedTuple
 
-from grpc import StatusCode
-
 from mlpserve.v1.classifier_pb2 import Timing
-from mlpserve_server.codec import IMAGES_TAG, Decoder, Encoder, Request, assemble, named_version
-from mlpserve_server.drift import DriftWindow
-from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, RunFailed
+from mlpserve_server.admission import Admission
+from mlpserve_server.codec import Request, assemble
+from mlpserve_server.errors import CallError, RunFailed
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
-from mlpserve_server.open_inference import InferDecoder
 from mlpserve_server.request_log import RequestLog
 from mlpserve_server.runners import Images, Predictions
+from mlpserve_server.served import Served, prepare
 from mlpserve_server.tracing import Tracing
 from mlpserve_server.transports.base import Answer, Call, Transport
 
 log = logging.getLogger(__name__)
 
-REFUSALS: dict[str, CallError] = {
-    "draining": Draining("the server is shutting down; call another one, or this one again later"),
-    "not_ready": NotReady("the model is still being loaded; try again in a moment"),
-}
 IDLE_SECONDS = 0.1  # longest wait for a call before the loop looks whether it should stop
 PROBE_SECONDS = 2.0  # between two proofs of the model that serves
-
-
-class Served(NamedTuple):
-    """A model and what its requests and replies need."""
-
-    model: LoadedModel
-    decoders: tuple[Decoder | InferDecoder, ...]  # one for each of the transport's METHODS
-    encoder: Encoder
-    drift: DriftWindow | None
 
 
 class Batch(NamedTuple):
@@ -100,14 +83,10 @@ class BatchingLoop:
     ) -> None:
         self._transport = transport
         self._metrics = metrics
-        self._max_batch = max_batch
         self._max_request = max_request
-        self._max_queue = max_queue
         self._request_log = request_log
         self._tracing = tracing
-        self._queue: deque[Call] = deque()
-        self._queued_images = 0
-        self._images_per_second = 0.0  # of recent large batches, to estimate how long the queue takes
+        self._admission = Admission(metrics, request_log, max_batch=max_batch, max_queue=max_queue)
         self._served: Served | None = None
         self._keep = keep
         self._kept: dict[int, Served] = {}  # by version, latest first; replaced as a whole
@@ -116,7 +95,7 @@ class BatchingLoop:
         self.pending: frozenset[int] = frozenset()
         self._draining = threading.Event()
         self._refusing = False
-        self._turn = threading.Lock()  # who holds it receives, and owns the queue
+        self._turn = threading.Lock()  # who holds it receives, and owns what waits
         self._recording = threading.Lock()
         self._threads: list[threading.Thread] = []
 
@@ -149,7 +128,7 @@ class BatchingLoop:
 
     def serve(self, model: LoadedModel) -> None:
         """Let a model that has proven itself answer from the next batch on; called from any thread."""
-        served = self._prepare(model)  # before the model takes over, so that no request waits for it
+        served = prepare(model, self._max_request)  # before the model takes over, so that no request waits for it
         replaced, number = self._served, model.ref.version
         # In this order, so that a call which names a version finds it at every moment.
         if replaced is not None:
@@ -171,15 +150,8 @@ class BatchingLoop:
         current = self.model
         if len(self._kept) >= self._keep or number in self._kept or (current and current.ref.version == number):
             return False
-        self._kept = self._kept | {number: self._prepare(model)}
+        self._kept = self._kept | {number: prepare(model, self._max_request)}
         return True
-
-    def _prepare(self, model: LoadedModel) -> Served:
-        decoders = (Decoder(model, self._max_request), InferDecoder(model, self._max_request))
-        reference = model.version.manifest.reference
-        return Served(
-            model, decoders, Encoder(model), DriftWindow(reference, model.pixels) if reference.images else None
-        )
 
     def drain(self, timeout: float) -> bool:
         """Finish every call that has arrived, refuse later ones, and end the threads.
@@ -206,18 +178,18 @@ class BatchingLoop:
             if draining:
                 # One round with the flag set has taken in all that had arrived; from now on calls are refused.
                 self._refusing = True
-                if not self._queue:
+                if not self._admission:
                     return
 
     def _run_once(self) -> None:
         """Receive, form a batch, run it, answer it."""
         answers: list[Answer] = []
         with self._turn:
-            wait = 0 if self._queue or self._draining.is_set() else IDLE_SECONDS
+            wait = 0 if self._admission or self._draining.is_set() else IDLE_SECONDS
             arrived = self._transport.receive(wait)
             if arrived:
                 self._admit(arrived, answers)
-            taken = self._take(answers)
+            taken = self._admission.take(answers)
             batch = self._decode(taken, answers) if taken else None
             probe = time.monotonic() >= self._next_probe
             if probe:
@@ -245,84 +217,13 @@ class BatchingLoop:
             except Exception as error:
                 log.error("the model that serves did not prove itself again: %s", error)
 
-    def _admit(self, calls: list[Call], answers: list[Answer]) -> None:
+    def _admit(self, arrived: list[Call], answers: list[Answer]) -> None:
         """Queue calls, or answer them with why not."""
         served = self._served
         if self._refusing or served is None:
-            reason = "draining" if self._refusing else "not_ready"
-            for call in calls:
-                self._metrics.started[call.method] += 1
-                self._refuse(call, reason, REFUSALS[reason], answers)
-            return
-        waiting, now, kept, pending = self._queued_images, time.monotonic(), self._kept, self.pending
-        for call in calls:
-            self._metrics.started[call.method] += 1
-            # Good enough before the message is parsed: everything but the images is shorter than one image.
-            call.served = served
-            if (kept or pending) and not call.payload.startswith(IMAGES_TAG):
-                version = named_version(call.payload)
-                call.served = kept.get(version, served)
-                if version in pending and version not in kept:
-                    self._refuse(call, "not_ready", not_loaded_yet(version), answers)
-                    continue
-            call.images = len(call.payload) // call.served.model.pixels or 1
-            if waiting + call.images > self._max_queue:
-                self._refuse(call, "overload", self._overloaded(waiting), answers)
-            elif waiting > 2 * self._max_batch and call.deadline < now + self._wait(waiting):
-                self._refuse(call, "hopeless", self._hopeless(call.deadline - now, waiting), answers)
-            else:
-                waiting += call.images
-                self._queue.append(call)
-        self._set_queued(waiting)
-
-    def _wait(self, images: int) -> float:
-        """Seconds until so many images have run, by what recent large batches took; 0 while that is unknown."""
-        return images / self._images_per_second if self._images_per_second else 0.0
-
-    def _overloaded(self, waiting: int) -> Overloaded:
-        message = f"{waiting} images are waiting, at most {self._max_queue} may"
-        return Overloaded(message, self._wait(waiting) or 0.1)
-
-    def _hopeless(self, left: float, waiting: int) -> Overloaded:
-        wait = self._wait(waiting)
-        message = f"the queue takes about {wait:.3f} s, and the call's deadline is in {left:.3f} s"
-        return Overloaded(message, max(wait - left, 0.001))
-
-    def _take(self, answers: list[Answer]) -> list[Call]:
-        """The next batch: at least one call if any is alive, then as many as fit. The dead are dropped."""
-        queue = self._queue
-        batch: list[Call] = []
-        images, waiting = 0, self._queued_images
-        now = time.monotonic()
-        while queue:
-            call = queue[0]
-            if call.alive and call.deadline > now:
-                if batch and (images + call.images > self._max_batch or call.served is not batch[0].served):
-                    break
-                batch.append(queue.popleft())
-                images += call.images
-            else:
-                self._drop(queue.popleft(), now, answers)
-            waiting -= call.images
-        self._set_queued(waiting)
-        return batch
-
-    def _drop(self, call: Call, now: float, answers: list[Answer]) -> None:
-        """Count a dead call, and answer it unless the transport has ended it already."""
-        reason = "expired" if call.deadline <= now else "cancelled"
-        if call.alive:
-            expired = Expired("the deadline passed while the call waited in the queue")
-            self._refuse(call, reason, expired, answers)
+            self._admission.refuse_all(arrived, "draining" if self._refusing else "not_ready", answers)
         else:
-            self._metrics.dropped[reason] += 1
-            self._metrics.handled[call.method][StatusCode.CANCELLED.name] += 1
-
-    def _refuse(self, call: Call, reason: str, error: CallError, answers: list[Answer]) -> None:
-        """Answer a call that will not be run."""
-        self._metrics.dropped[reason] += 1
-        self._metrics.handled[call.method][error.code.name] += 1
-        self._request_log.failed(call, error)
-        answers.append((call, error))
+            self._admission.admit(arrived, served, self._kept, self.pending, answers)
 
     def _decode(self, taken: list[Call], answers: list[Answer]) -> "Batch | None":
         """Decode each call by itself and put the images of the good ones together; None when none is good."""
@@ -335,7 +236,7 @@ class BatchingLoop:
                 requests.append(served.decoders[call.method].decode(call.payload))
                 calls.append(call)
             except CallError as error:
-                self._refuse(call, "invalid", error, answers)
+                self._admission.refuse(call, "invalid", error, answers)
         return Batch(started, served, calls, requests, assemble(requests, served.model.pixels)) if requests else None
 
     def _answer(self, batch: "Batch", answers: list[Answer]) -> None:
@@ -360,9 +261,7 @@ class BatchingLoop:
     def _record(self, batch: "Batch", predictions: Predictions) -> None:
         calls, images, started, now = batch.calls, len(batch.images), batch.started, time.monotonic()
         seconds = now - started
-        if images >= self._max_batch // 2:  # smaller ones say little of how fast a long queue empties
-            rate = images / max(seconds, 1e-6)
-            self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
+        self._admission.observe(images, seconds)
         self._metrics.images += images
         self._metrics.count_classes(predictions.class_ids, batch.served.model.classes)
         if batch.served.drift is not None:
@@ -381,15 +280,6 @@ class BatchingLoop:
         self._metrics.handled[method]["OK"] += count
         self._metrics.queue_seconds.observe(started - arrived, count)
         self._metrics.request_seconds[method].observe(now - arrived, count)
-
-    def _set_queued(self, images: int) -> None:
-        self._queued_images = images
-        self._metrics.queued_images = images
-
-
-def not_loaded_yet(version: int) -> NotReady:
-    """Why a version that is about to be kept does not answer."""
-    return NotReady(f"version {version} is still being loaded; try again in a moment")
 
 
 def _timing(batch: Batch, number: int) -> Timing:
