@@ -41,7 +41,7 @@ class TrainConfig:
     recipe: str = _flag(
         "fast",
         "settings that belong together; a flag given beside it overrides its value: textbook (the tutorial's), fast, "
-        "accurate (the same network, taught by a larger one; minutes), best (a larger network; an hour)",
+        "accurate (the same network, taught by a larger one; minutes), best (a larger network; most of an hour)",
         choices=tuple(RECIPES),
     )
     store: Path = _flag(Path("store"), "folder that holds the published models", metavar="DIR")
@@ -121,7 +121,9 @@ class TrainConfig:
     device: str = _flag("auto", "where to train; auto takes a GPU where there is one", choices=DEVICES)
     resume: bool = _flag(False, "go on where an interrupted run with the same settings stopped", action="store_true")
     on_interrupt: str = _flag(
-        "stop", "what Ctrl-C does: stop, for --resume to go on; or publish the best epoch so far", choices=ON_INTERRUPT
+        "stop",
+        "what Ctrl-C does: stop, for --resume to go on; or publish what the epochs so far came to",
+        choices=ON_INTERRUPT,
     )
     tensorboard: Path | None = _flag(
         None, "write TensorBoard's logs here, in a folder for each run", metavar="DIR", parse=Path

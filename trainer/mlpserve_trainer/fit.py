@@ -9,6 +9,7 @@ Legend: N images, D pixels, C classes.
 """
 
 import copy
+import math
 import os
 import sys
 import time
@@ -58,7 +59,7 @@ class Saved:
     """Everything that a fit needs to go on after its last epoch as if nothing had happened.
 
     Attributes:
-        weights, averages, best_weights: state dictionaries of the network.
+        weights, averages, chosen_weights: state dictionaries of the network.
         steps: of the optimiser.
         generators: states of the random generators.
         history: the epochs so far.
@@ -67,7 +68,7 @@ class Saved:
 
     weights: dict[str, Tensor]
     averages: dict[str, Tensor]
-    best_weights: dict[str, Tensor]
+    chosen_weights: dict[str, Tensor]
     steps: dict[str, Any]
     generators: dict[str, Tensor]
     history: tuple[Epoch, ...]
@@ -79,16 +80,16 @@ class Fit(Generic[Network]):
     """A fitted classifier on the CPU, and how it came about.
 
     Attributes:
-        classifier: averaged weights of the best epoch, on the CPU.
+        classifier: averaged weights of the chosen epoch, on the CPU.
         epochs: every epoch, in order.
-        best: the epoch that the weights are from.
+        chosen: the epoch that the weights are from, see `choose`.
         seconds: wall-clock time of the fit.
         device: "cpu" or "cuda".
     """
 
     classifier: Classifier[Network]
     epochs: tuple[Epoch, ...]
-    best: Epoch
+    chosen: Epoch
     seconds: float
     device: str
 
@@ -143,7 +144,7 @@ def fit(
     keep: Callable[[Saved], object] = lambda saved: None,
     publish_on_interrupt: bool = False,
 ) -> Fit[Network]:
-    """Train a network and return the averaged weights of the epoch that was best on the validation split.
+    """Train a network and return the averaged weights of the epoch that `choose` takes by the validation split.
 
     Args:
         mlp: the network, as `new_mlp` makes it, or a teacher; its weights are changed.
@@ -169,7 +170,7 @@ def fit(
     steps = _steps(mlp, averaged, train, dataset, config, group, generators["warp"], teachers, device, graph)
 
     history: list[Epoch] = []
-    best_weights: dict[str, Tensor] = {}
+    chosen: tuple[Epoch, dict[str, Tensor]] | None = None
     spent = 0.0
     if resume is not None:
         mlp.load_state_dict(resume.weights)
@@ -177,15 +178,13 @@ def fit(
         steps.restore(resume.steps)
         for name, generator in generators.items():
             generator.set_state(resume.generators[name])
-        history, best_weights, spent = list(resume.history), resume.best_weights, resume.seconds
+        history, spent = list(resume.history), resume.seconds
+        chosen = choose(history, len(validation)), resume.chosen_weights
 
     started = time.perf_counter() - spent
-    best: tuple[Epoch, dict[str, Tensor]] | None = None
-    if history:
-        best = max(history, key=_merit), best_weights
 
     def run_epoch(number: int) -> tuple[Epoch, dict[str, Tensor]]:
-        """One epoch; returns the best one so far with its weights."""
+        """One epoch; returns the one to publish so far with its weights."""
         epoch_started = time.perf_counter()
         order = torch.randperm(len(train), generator=generators["order"], device=device)
         batches = -(-len(train) // config.batch_size)
@@ -194,18 +193,18 @@ def fit(
         seconds = time.perf_counter() - epoch_started
         epoch = Epoch(number, mean_loss, *validate(averaged, validation), seconds)
         history.append(epoch)
-        if best is not None and _merit(best[0]) > _merit(epoch):
-            return best
+        if chosen is not None and choose(history, len(validation)) is not epoch:
+            return chosen
         return epoch, {name: value.clone() for name, value in averaged.mlp.state_dict().items()}
 
     try:
         for number in range(len(history) + 1, config.epochs + 1):
-            best = run_epoch(number)
+            chosen = run_epoch(number)
             keep(
                 Saved(
                     weights=mlp.state_dict(),
                     averages=averaged.mlp.state_dict(),
-                    best_weights=best[1],
+                    chosen_weights=chosen[1],
                     steps=steps.state(),
                     generators={name: generator.get_state() for name, generator in generators.items()},
                     history=tuple(history),
@@ -214,17 +213,27 @@ def fit(
             )
             on_epoch(history[-1], averaged)
     except KeyboardInterrupt:
-        if best is None or not publish_on_interrupt:
+        if chosen is None or not publish_on_interrupt:
             raise
     elapsed = time.perf_counter() - started
-    assert best is not None
-    averaged.mlp.load_state_dict(best[1])
-    return Fit(averaged.cpu().eval(), tuple(history), best[0], elapsed, device.type)
+    assert chosen is not None
+    averaged.mlp.load_state_dict(chosen[1])
+    return Fit(averaged.cpu().eval(), tuple(history), chosen[0], elapsed, device.type)
 
 
-def _merit(epoch: Epoch) -> tuple[float, int]:
-    """By which the best epoch is chosen; of equal ones the last."""
-    return epoch.validation_accuracy, epoch.number
+def choose(history: Sequence[Epoch], images: int) -> Epoch:
+    """The epoch to publish: the last one within a standard error of the best (Breiman et al. 1984, "one SE rule").
+
+    The best itself is the one that chance favoured most among many that are alike, often one from before the weights
+    came to rest.
+
+    Args:
+        history: epochs so far, at least one.
+        images: in the validation split.
+    """
+    best = max(epoch.validation_accuracy for epoch in history)
+    error = math.sqrt(best * (1 - best) / images)
+    return [epoch for epoch in history if epoch.validation_accuracy >= best - error][-1]
 
 
 def _steps(

@@ -98,7 +98,7 @@ def train(config: TrainConfig) -> Path | None:
     manifest.reference.CopyFrom(evaluate.reference(exported[0], dataset.validation, len(dataset.labels)))
     findings = report.Findings(
         epochs=fit.epochs,
-        best=fit.best.number,
+        published=fit.chosen.number,
         confusion=evaluated[0].confusion,
         images=dataset.test.images.numpy().reshape(-1, dataset.rows, dataset.cols),
         targets=dataset.test.targets.numpy(),
@@ -171,7 +171,7 @@ def _manifest(
             seed=config.seed,
             device=fit.device,
             seconds=fit.seconds,
-            validation_accuracy=fit.best.validation_accuracy,
+            validation_accuracy=fit.chosen.validation_accuracy,
             recipe=config.recipe,
             temperature=temperature,
             teachers=config.teachers,

@@ -145,7 +145,7 @@ def _run_trial(config: TrainConfig, dataset: Dataset, settings: Mapping[str, str
     """Validation accuracy and loss of one trial."""
     trial = dataclasses.replace(configured(config, settings), on_interrupt="stop")
     fit = stages.run(dataset, trial, choose_device(trial.device))
-    return fit.best.validation_accuracy, fit.best.validation_loss
+    return fit.chosen.validation_accuracy, fit.chosen.validation_loss
 
 
 def _text(choice: Choice, value: float) -> str:

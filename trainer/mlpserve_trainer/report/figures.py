@@ -35,7 +35,7 @@ def curves(findings: Findings) -> bytes:
     loss.legend()
     values = [100 * epoch.validation_accuracy for epoch in findings.epochs]
     accuracy.plot(numbers, values, style, color="tab:orange")
-    accuracy.axvline(findings.best, color="grey", linestyle=":", label=f"published: epoch {findings.best}")
+    accuracy.axvline(findings.published, color="grey", linestyle=":", label=f"published: epoch {findings.published}")
     accuracy.set(xlabel="epoch", ylabel="%", title="Accuracy on the validation split")
     accuracy.legend(loc="lower right")
     for axes in (loss, accuracy):

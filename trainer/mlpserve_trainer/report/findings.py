@@ -16,7 +16,7 @@ class Findings:
 
     Attributes:
         epochs: history of the fit.
-        best: number of the epoch that was published.
+        published: number of the epoch whose weights are.
         confusion: [C, C] counts on the test set, row = true class, column = answer.
         images: test images uint8 [N, rows, cols].
         targets: their classes [N].
@@ -28,7 +28,7 @@ class Findings:
     """
 
     epochs: Sequence[Epoch]
-    best: int
+    published: int
     confusion: npt.NDArray[np.int64]
     images: npt.NDArray[np.uint8]
     targets: npt.NDArray[np.int64]
