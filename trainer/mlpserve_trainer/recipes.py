@@ -27,10 +27,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     # A larger network that begins as a small convolutional one, both taught by a larger convolutional one, which sees
     # every image a little differently.
     "best": {
-        "start_channels": (12, 24),
-        "start_epochs": 40,
+        "start_channels": (12, 24, 24),
+        "start_epochs": 54,
         "hidden": (512,),
-        "epochs": 12,
+        "epochs": 18,
         "batch_size": 256,
         "learning_rate": 1.5e-4,
         "schedule": "one-cycle",
@@ -38,7 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warp": 1.25,
         "teachers": 1,
         "teacher_kind": "convolutional",
-        "teacher_epochs": 36,
+        "teacher_epochs": 40,
         "teacher_view": 0.35,
         "temperature": 2.0,
         "compute": "auto",

@@ -12,6 +12,7 @@ from mlpserve_trainer.convolutional import fold_normalisations
 from mlpserve_trainer.mlp import ACTIVATION_MODULES, MLP
 
 MOST_PLACES = 14  # rows and columns of the first feature map: they bound the matrices whatever the images' size
+COARSE_PLACES = 7  # rows and columns that further maps keep, so that a layer more does not cost resolution
 AT_ONCE = 256  # columns of a matrix written out together
 
 
@@ -20,8 +21,8 @@ class ConvStart(nn.Module):
 
     Args:
         rows, cols: size of the images.
-        channels: of each convolution. The first has the stride that leaves at most 14 rows and columns, the others 2;
-            kernels overlap by half.
+        channels: of each convolution. The first has the stride that leaves at most 14 rows and columns, the others
+            halve both until they are at most 7; kernels overlap by half.
         hidden: units of the further layers.
         classes: C.
         activation: of all layers, a key of `ACTIVATION_MODULES`.
@@ -77,4 +78,14 @@ def map_sizes(rows: int, cols: int, channels: tuple[int, ...]) -> tuple[int, ...
 
 
 def _strides(rows: int, cols: int, count: int) -> list[tuple[int, int]]:
-    return [(-(-rows // MOST_PLACES), -(-cols // MOST_PLACES)), *[(2, 2)] * (count - 1)][:count]
+    """Of each convolution, down and to the right."""
+    return list(zip(_steps(rows, count), _steps(cols, count), strict=True))
+
+
+def _steps(places: int, count: int) -> list[int]:
+    steps: list[int] = []
+    for _ in range(count):
+        step = 1 + (places > COARSE_PLACES) if steps else -(-places // MOST_PLACES)
+        places = -(-places // step)
+        steps.append(step)
+    return steps
