@@ -31,7 +31,8 @@ def curves(findings: Findings) -> bytes:
     loss.plot(
         numbers, [epoch.validation_loss for epoch in findings.epochs], style, label="validation (averaged weights)"
     )
-    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss", ylim=(0, None))
+    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
+    _logarithmic(loss)  # of a taught network the two are not of one size
     loss.legend()
     values = [100 * epoch.validation_accuracy for epoch in findings.epochs]
     accuracy.plot(numbers, values, style, color="tab:orange")
@@ -42,6 +43,18 @@ def curves(findings: Findings) -> bytes:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return png(figure)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Set values apart by their ratio, upwards. Matplotlib's own labels would need `text.parse_math`."""
+
+    def label(value: float, _: object) -> str:
+        low, high = axes.get_ylim()
+        return f"{value:,.6g}" if f"{value:e}"[0] in "125" or high < 3 * low else ""
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(label)
+    axes.yaxis.set_minor_formatter(label)
 
 
 def confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
@@ -86,7 +99,8 @@ def calibration(findings: Findings) -> bytes:
     )
     diagram.legend(loc="upper left")
     histogram.bar(edges[:-1], counts, 1 / BINS, align="edge", color="tab:grey", edgecolor="white")
-    histogram.set(xlabel="probability of the answer", ylabel="test images", title="How sure it is", yscale="log")
+    histogram.set(xlabel="probability of the answer", ylabel="test images", title="How sure it is")
+    _logarithmic(histogram)
     histogram.set_xlim(0, 1)
     return png(figure)
 
