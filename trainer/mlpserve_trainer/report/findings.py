@@ -16,7 +16,7 @@ class Findings:
 
     Attributes:
         epochs: history of the fit.
-        published: number of the epoch whose weights are.
+        published: number of the epoch whose weights the files have.
         confusion: [C, C] counts on the test set, row = true class, column = answer.
         images: test images uint8 [N, rows, cols].
         targets: their classes [N].
