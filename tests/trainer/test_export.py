@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.cuda_kernels import KERNELS
 
 from mlpserve.v1.artifact_pb2 import GoldenSamples, Precision
 from mlpserve_trainer.data import Split
@@ -90,6 +91,28 @@ def test_interface_and_versions_are_pinned() -> None:
     assert [item.name for item in model.graph.input] == ["images"]
     assert [item.name for item in model.graph.output] == ["class_ids", "scores", "probabilities"]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu"])
+def test_a_gpu_computes_float32_files_without_cudnn(activation: str) -> None:
+    for hidden in ((), (5,), (5, 4)):
+        for classes in (2, 3, 10, 33, 100, 1024, 1025, 1500):
+            model = to_onnx(fold(_classifier(hidden, classes, activation, 0)))
+            assert {node.op_type for node in model.graph.node} <= KERNELS.keys(), (hidden, classes)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("classes", [2, 10, 1500])
+def test_of_classes_that_are_as_good_the_first_is_the_answer(classes: int, int8: bool) -> None:
+    """Columns 1 and the last are one and the same class, which is the best; for two classes all are."""
+    first = np.zeros((36, classes), np.int8 if int8 else np.float32)
+    first[:, [1 % classes, -1]] = 1
+    if classes == 2:
+        first[:] = 1
+    layer = Dense(first, np.zeros(classes, np.float32), np.full(classes, 0.01, np.float32) if int8 else None)
+    class_ids, scores, probabilities = _run(to_onnx(FoldedNetwork((layer,), "relu")), np.full((70, 36), 9, np.uint8))
+    assert class_ids.tolist() == [0 if classes == 2 else 1] * 70
+    assert np.array_equal(scores, probabilities[:, -1])
 
 
 # --- evaluation, gates and golden samples --------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Both files have the same interface: `images` uint8 [N, D] in; `class_ids` int32 [N], `scores` float32 [N] and
 `probabilities` float32 [N, C] out. Opset and IR version are pinned to what the oldest supported ONNX Runtime reads.
-The graphs are built node by node rather than traced from PyTorch: docs/decisions/002-onnx-graph.md says why.
+The graphs are built node by node rather than traced from PyTorch, of operators that need no cuDNN on a GPU:
+docs/decisions/002-onnx-graph.md says why.
 """
 
 from typing import Any
@@ -28,10 +29,7 @@ def to_onnx(network: FoldedNetwork) -> onnx.ModelProto:
         x = graph.node(ACTIVATION_NODES[network.activation], x)
         x = graph.gemm(x, layer, index)
     probabilities = graph.node("Softmax", x, output="probabilities", axis=1)
-    best = graph.node("ArgMax", probabilities, axis=1, keepdims=0)
-    graph.node("Cast", best, output="class_ids", to=TensorProto.INT32)
-    axes = graph.constant("score_axes", np.array([1], np.int64))
-    graph.node("ReduceMax", probabilities, axes, output="scores", keepdims=0)
+    graph.best_class(probabilities)
 
     inputs, classes = network.layers[0].weights.shape[0], network.layers[-1].weights.shape[1]
     model = helper.make_model(
@@ -82,3 +80,11 @@ class _Graph:
     def gemm(self, x: str, layer: Dense, index: int) -> str:
         weights = self.constant(f"weights_{index}", layer.weights)
         return self.node("Gemm", x, weights, self.constant(f"biases_{index}", layer.biases))
+
+    def best_class(self, probabilities: str) -> None:
+        """Add `class_ids` and `scores`; of classes that are as good as one another, the first."""
+        columns = self.constant("class_axis", np.array([1], np.int64))
+        best = self.node("ArgMax", probabilities, axis=1, keepdims=1)
+        # Not ReduceMax: ONNX Runtime's CUDA provider computes that with cuDNN, a gigabyte that nothing else needs.
+        self.node("Squeeze", self.node("GatherElements", probabilities, best, axis=1), columns, output="scores")
+        self.node("Cast", self.node("Squeeze", best, columns), output="class_ids", to=TensorProto.INT32)
