@@ -136,6 +136,10 @@ class StoreError(StartupError):
     """The store, the model or the version is missing or cannot be read."""
 
 
+class VersionMissing(StoreError):
+    """The store answers, and does not have the version."""
+
+
 class ArtifactError(StartupError):
     """A file of the version is damaged, or the model does not give its golden answers."""
 

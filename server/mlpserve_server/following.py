@@ -1,7 +1,8 @@
 """Following the store: a newly published or promoted version takes over while the server runs.
 
 A version is checked, loaded and proven in this thread, and only then handed over, so the loop that answers never waits
-for it. A version that fails is refused, and the one that serves goes on.
+for it. A version that fails is refused, and the one before it is tried, as at a start, until the one that serves is
+reached, which goes on.
 """
 
 import logging
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from mlpserve_server import promotion
-from mlpserve_server.errors import ArtifactError, StartupError
+from mlpserve_server.errors import ArtifactError, DeviceError, StartupError, VersionMissing
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.resources import yield_to_others
@@ -127,30 +128,57 @@ class Follower:
         self._complaint = message
 
     def _look(self) -> None:
-        current = self._current()
-        number, promoted = promotion.followed(self._store, self._model)
-        if current is None or number == current.ref.version:
-            return
-        if not promoted and number < current.ref.version:
-            return  # a version that was deleted goes on serving; going back is for `rollback`
+        """Bring in the version that a server which started now would serve."""
+        numbers, promoted = promotion.candidates(self._store, self._model)
+        if not promoted:
+            self._forget(numbers)
+        for number in numbers:
+            current = self._current()
+            if current is None or number == current.ref.version or self._stop.is_set():
+                return
+            if not promoted and number < current.ref.version:
+                return  # a version that was deleted goes on serving; going back is for `rollback`
+            if self._take(number, promoted, current):
+                return
+
+    def _forget(self, published: list[int]) -> None:
+        """Forget refused versions that were deleted."""
+        if self._retries:
+            there = set(published)
+            self._retries = {number: retry for number, retry in self._retries.items() if number in there}
+            self.refused = {number: reason for number, reason in self.refused.items() if number in there}
+
+    def _take(self, number: int, promoted: bool, current: LoadedModel) -> bool:
+        """Try a version, unless it failed not long ago.
+
+        Returns:
+            Whether the look is over: it serves, or there is something wrong that is not the version's fault.
+
+        Raises:
+            StoreError: the store does not give what it has.
+        """
         due, pause = self._retries.get(number, (0.0, self._poll))
         if time.monotonic() < due:
-            return
+            return False
         self._retries[number] = time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE)
         try:
             version = self._store.open(self._model, number)
             if not promoted:
                 _check_same_interface(version, current.version)
             model = self._load(version)
-        except StartupError as error:
+        except (ArtifactError, VersionMissing, DeviceError) as error:
             self._refuse(number, str(error), current)
-            return
-        if self._stop.is_set():
-            return
-        self._hand_over(model)
-        self.refused.pop(number, None)
-        self._metrics.reloads["served"] += 1
-        log.info("version %d took over from version %d (%s)", number, current.ref.version, model.precision_name)
+            return isinstance(error, DeviceError)
+        except StartupError:
+            del self._retries[number]  # it has not been seen
+            raise
+        if not self._stop.is_set():
+            self._hand_over(model)
+            self.refused.pop(number, None)
+            self._retries.pop(number, None)
+            self._metrics.reloads["served"] += 1
+            log.info("version %d took over from version %d (%s)", number, current.ref.version, model.precision_name)
+        return True
 
     def _refuse(self, number: int, reason: str, current: LoadedModel) -> None:
         if self.refused.get(number) != reason:

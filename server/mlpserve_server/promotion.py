@@ -44,34 +44,18 @@ def read(store: Store, model: str) -> Promotion | None:
     return promotion
 
 
-def followed(store: Store, model: str) -> tuple[int, bool]:
-    """The version that servers should serve, and whether it was promoted; one look, so that the two belong together.
+def candidates(store: Store, model: str) -> tuple[list[int], bool]:
+    """The version that servers should serve, then those to fall back on, and whether it was promoted.
 
-    Raises:
-        StoreError: as for `read` and `candidates`.
-    """
-    promotion = read(store, model)
-    return (promotion.version, True) if promotion else (_newest_first(store, model)[0], False)
-
-
-def candidates(store: Store, model: str, pinned: int = 0) -> list[int]:
-    """The version that a server should serve, then those that it may fall back on when that one is broken.
-
-    Args:
-        store: the store.
-        model: name.
-        pinned: the only version that will do; 0 for none.
+    One look, so that the two belong together. Versions that were promoted once may have been deleted since.
 
     Raises:
         StoreError: the store or the model is not there, or nothing is published.
     """
-    if pinned:
-        return [pinned]
     promotion = read(store, model)
-    published = _newest_first(store, model)
     if promotion is None:
-        return published
-    return [promotion.version, *(number for number in promotion.previous if number in published)]
+        return _newest_first(store, model), False
+    return [promotion.version, *promotion.previous], True
 
 
 def _newest_first(store: Store, model: str) -> list[int]:
@@ -116,7 +100,10 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
         ArtifactError: one of its files is damaged.
     """
     with store.sole_writer(model):
-        current, *older = candidates(store, model)
+        (current, *older), promoted = candidates(store, model)
+        if promoted:
+            published = set(store.versions(model))
+            older = [number for number in older if number in published]
         if not older:
             raise StoreError(f"model {model!r} in {store.location} has no version before {current} to go back to")
         _verify(store, model, older[0])
@@ -135,7 +122,7 @@ def follow_newest(store: Store, model: str) -> int:
     """
     with store.sole_writer(model):
         store.write_promotion(model, None)
-        return candidates(store, model)[0]
+        return _newest_first(store, model)[0]
 
 
 def _write(store: Store, model: str, promotion: Promotion) -> None:

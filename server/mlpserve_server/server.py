@@ -1,8 +1,9 @@
 """The server's life: start, serve, follow the store, drain, stop. Signals and exit codes belong to `cli.py`."""
 
+import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from grpc import StatusCode
 
@@ -10,7 +11,7 @@ from mlpserve.v1.classifier_pb2 import ServingInfo
 from mlpserve_server import loading, promotion
 from mlpserve_server.batching import BatchingLoop
 from mlpserve_server.config import ServerConfig
-from mlpserve_server.errors import ArtifactError, StartupError
+from mlpserve_server.errors import ArtifactError, StartupError, VersionMissing
 from mlpserve_server.following import Follower
 from mlpserve_server.gpu import GpuWatch
 from mlpserve_server.liveness import Liveness
@@ -96,8 +97,11 @@ class Server:
         """
         config = self.config
         self._store = open_store(config.store)
-        opened, refused = self._open_candidates()
-        image = opened[0].manifest.image
+        refused: dict[int, StartupError] = {}
+        candidates = self._candidates(refused)
+        first = next(candidates)
+        candidates = itertools.chain([first], candidates)
+        image = first.manifest.image
         pixels = image.rows * image.cols
         self._max_request = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
         self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
@@ -123,11 +127,11 @@ class Server:
         )
         # Beside other workers the port leads to this one as soon as it listens, so it must be able to answer by then.
         if self._share_port:
-            self._hand_over(self._load_first(opened, refused))
+            self._hand_over(self._load_first(candidates, refused))
         self.address = self._transport.start()
         self._loop.start()
         if not self._share_port:
-            self._hand_over(self._load_first(opened, refused))
+            self._hand_over(self._load_first(candidates, refused))
         model = self.model
         assert model is not None
         if config.poll and not config.version:
@@ -142,47 +146,47 @@ class Server:
                 kept=config.keep_versions,
                 set_pending=self._set_pending,
                 metrics=self.metrics,
-                refused=refused,
+                refused={number: str(error) for number, error in refused.items()},
             )
         return model
 
-    def _open_candidates(self) -> tuple[list[Version], dict[int, str]]:
-        """The versions that may be served, best first, and those that cannot be opened, with why.
+    def _candidates(self, refused: dict[int, StartupError]) -> Iterator[Version]:
+        """The versions that may be served, best first, each opened when it is asked for.
+
+        Args:
+            refused: gets those that cannot be opened, with why.
 
         Raises:
-            StartupError: there is none.
+            StartupError: there are no more; it is what was wrong with the first one.
         """
-        opened, refused, first_error = [], {}, None
-        for number in promotion.candidates(self._store, self.config.model, self.config.version):
+        numbers = [self.config.version]
+        if not self.config.version:
+            numbers, _ = promotion.candidates(self._store, self.config.model)
+        for number in numbers:
             try:
-                opened.append(self._store.open(self.config.model, number))
-            except StartupError as error:
-                first_error = first_error or error
-                refused[number] = str(error)
-        if not opened:
-            assert first_error is not None
-            raise first_error
-        return opened, refused
+                version = self._store.open(self.config.model, number)
+            except (ArtifactError, VersionMissing) as error:
+                refused[number] = error
+            else:
+                yield version
+        raise next(iter(refused.values()))
 
-    def _load_first(self, versions: list[Version], refused: dict[int, str]) -> LoadedModel:
+    def _load_first(self, candidates: Iterator[Version], refused: dict[int, StartupError]) -> LoadedModel:
         """The first version that proves itself; those before it are added to `refused`.
 
         Raises:
-            StartupError: none does; it is the first one's.
+            StartupError: none does; it is what was wrong with the first one.
         """
-        first_error: StartupError | None = None
-        for version in versions:
+        for version in candidates:
             try:
                 model = self._load(version)
             except ArtifactError as error:
-                first_error = first_error or error
-                refused[version.manifest.version] = str(error)
+                refused[version.manifest.version] = error
                 continue
             for number, reason in refused.items():
                 log.error("version %d is refused, version %d is served instead: %s", number, model.ref.version, reason)
             return model
-        assert first_error is not None
-        raise first_error
+        raise AssertionError("the candidates end with an error")
 
     def _load(self, version: Version) -> LoadedModel:
         """Load a version and prove it."""

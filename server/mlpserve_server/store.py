@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from google.protobuf import json_format
 
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest
-from mlpserve_server.errors import ArtifactError, StoreError
+from mlpserve_server.errors import ArtifactError, StoreError, VersionMissing
 
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"
@@ -103,7 +103,8 @@ class Store:
         """Open a version; 0 is the latest.
 
         Raises:
-            StoreError: it is not there.
+            StoreError: the store cannot be read, or has nothing of the model.
+            VersionMissing: the store does not have this version.
             ArtifactError: its manifest is damaged.
         """
         published = self.versions(model)
@@ -113,7 +114,7 @@ class Store:
             )
         if version and version not in published:
             listing = ", ".join(map(str, published))
-            raise StoreError(f"model {model!r} in {self.location} has no version {version} (published: {listing})")
+            raise VersionMissing(f"model {model!r} in {self.location} has no version {version} (published: {listing})")
         return self._read(model, version or published[0])
 
     def _read(self, model: str, number: int) -> Version:

@@ -80,7 +80,7 @@ def _number(text: str) -> int:
 
 
 def _listing(store: Store, model: str) -> list[str]:
-    followed, promoted = promotion.followed(store, model)
+    (followed, *_), promoted = promotion.candidates(store, model)
     lines = []
     for number in store.versions(model):
         try:

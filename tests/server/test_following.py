@@ -156,6 +156,30 @@ def test_a_start_falls_back_on_the_version_before_a_broken_one(own: Path, tmp_pa
         assert _predict(caller).model.version == 2, "a version that was deleted goes on serving"
 
 
+def test_a_running_server_falls_back_as_a_start_does(
+    following: tuple[ServerProcess, ClassifierServiceStub], own: Path, tmp_path: Path
+) -> None:
+    """Two replicas must not disagree because one of them was started later."""
+    process, caller = following
+    elsewhere = tmp_path / "elsewhere"
+    publish_rolled(own / "mnist/1", elsewhere, 2)
+    publish_rolled(own / "mnist/1", elsewhere, 3, broken="golden mismatch")
+    publish_rolled(own / "mnist/1", elsewhere, 4, broken="tampered")
+    for number in (4, 3, 2):  # a look between two of these must make no difference
+        (elsewhere / f"mnist/{number}").rename(own / f"mnist/{number}")
+    _wait_until(lambda: _serves(caller) == 2)
+    assert _states(caller) == {4: "REFUSED", 3: "REFUSED", 2: "SERVING", 1: "KEPT"}
+    assert "version 2 took over from version 1" in process.log
+    # So it does when the promoted one is broken, or is gone.
+    publish_rolled(own / "mnist/1", own, 5)
+    _wait_until(lambda: _serves(caller) == 5)
+    (own / "mnist/promoted.json").write_text('{"version": 9, "previous": [4, 1]}')
+    _wait_until(lambda: _serves(caller) == 1)
+    assert "version 9 is refused, version 5 goes on serving: model 'mnist'" in process.log
+    with ServerProcess(tmp_path, own, *POLL) as other, stub(other.address) as other_caller:
+        assert _serves(other_caller) == 1
+
+
 def test_two_workers_follow(own: Path, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, own, "--workers", 2, *POLL) as process:
         publish_rolled(own / "mnist/1", own, 2)
