@@ -8,6 +8,7 @@ from typing import NamedTuple
 import grpc
 
 from mlpserve_client.errors import InvalidInputError
+from mlpserve_client.targets import addresses, is_local
 
 # Calls go round the addresses that a target resolves to (dns:///name, or a list), without those whose health is bad.
 _SERVICE_CONFIG = {
@@ -29,7 +30,11 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 ]
-_LOOPBACK = ("127.", "localhost", "[::1]", "ipv4:127.", "ipv6:[::1]", "unix:")
+# http_proxy, https_proxy, grpc_proxy and GRPC_ADDRESS_HTTP_PROXY name another host, whose loopback would answer.
+_NO_PROXY: list[tuple[str, int | str]] = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.address_http_proxy_enabled_addresses", ""),
+]
 
 
 @dataclass(frozen=True)
@@ -62,15 +67,18 @@ def way_to(target: str, tls: Tls | None, token: str, token_over_plaintext: bool)
     Raises:
         InvalidInputError: a file cannot be read, or a token would travel where others can read it.
     """
-    if token and tls is None and not token_over_plaintext and not target.startswith(_LOOPBACK):
+    if not target or not target.isprintable():
+        raise InvalidInputError(f"the target {target!r} is no address; expected HOST:PORT or a name that gRPC resolves")
+    local = is_local(target)
+    if token and tls is None and not token_over_plaintext and not local:
         raise InvalidInputError(
-            f"a token for {target} would travel unencrypted: use TLS, or token_over_plaintext where something between "
-            "encrypts"
+            f"a token for {target} would travel unencrypted to other hosts: use TLS, or token_over_plaintext where "
+            "something between encrypts; only loopback addresses, localhost and unix: need neither"
         )
     if not token.isascii() or not token.isprintable():
         raise InvalidInputError("the token has characters that a header cannot carry; expected printable ASCII")
-    options = _OPTIONS
-    if "," in target:
+    options = [*_OPTIONS, *_NO_PROXY] if local else _OPTIONS
+    if len(addresses(target)) > 1:
         # gRPC would send the whole list as the host's name, which HTTP/2 servers refuse.
         options = [*options, ("grpc.default_authority", "mlpserve")]
     metadata = (("authorization", f"Bearer {token}"),) if token else ()

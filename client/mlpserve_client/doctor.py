@@ -201,7 +201,7 @@ def _gpu() -> Finding:
 def _server(client: Client) -> Iterator[Finding]:
     target = client.target
     host, _, port = target.rpartition(":")
-    if host in ("127.0.0.1", "localhost") and port.isdigit() and not _listens(int(port)):
+    if host in ("127.0.0.1", "localhost") and port.isascii() and port.isdigit() and not _listens(host, int(port)):
         advice = f"start one: mlpserve-server --store STORE --listen {target} (or docker compose up)"
         yield Finding("server", PROBLEM, f"nothing listens on {target}; the port is free", advice)
         return
@@ -229,10 +229,12 @@ def _server(client: Client) -> Iterator[Finding]:
     )
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(SECONDS)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), SECONDS).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _advice(error: ServerError) -> str:

@@ -151,3 +151,14 @@ def test_wrong_flags(flags: tuple[str, ...], words: str) -> None:
     result = run("mlpserve", "playground", *flags)
     assert result.returncode == 1
     assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("listen", "shown"),
+    [("[0:0:0:0:0:0:0:1]:0", "[0:0:0:0:0:0:0:1]"), ("0:0", "127.0.0.1"), ("[::]:0", "[::1]"), ("[0::0]:0", "[::1]")],
+)
+def test_other_ways_to_write_an_address(server: ServerProcess, tmp_path: Path, listen: str, shown: str) -> None:
+    with Playground(tmp_path, server.address, "--listen", listen) as running:
+        assert running.url.startswith(f"http://{shown}:")
+        assert running.ask("/")[0] == 200
+        assert running.ask("/", Host="evil.example")[0] == 400

@@ -19,6 +19,9 @@ from tests.support.processes import BIN, ServerProcess, run
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client, InvalidInputError, Tls, UnauthenticatedError, UnavailableError
+from mlpserve_server.config import ServerConfig
+from mlpserve_server.errors import ConfigError
+from mlpserve_server.security import check_plaintext
 
 IMAGE = pb.PredictRequest(images=bytes(784))
 RENEWAL_SECONDS = 15
@@ -305,3 +308,20 @@ def test_a_handshake_that_stalls_does_not_block_others(store: Path, certificates
             assert secure.version() in ("TLSv1.2", "TLSv1.3")
         for connection in stalled:
             connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "[::1]", "localhost"])
+def test_loopback_needs_no_encryption(host: str, tmp_path: Path) -> None:
+    check_plaintext(ServerConfig(store=tmp_path, listen=f"{host}:0"))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("0.0.0.0", "0", "[::]", "10.0.0.9", "127.evil.example", "localhost.evil.example", "evil.localhost", "127.1"),
+        *("2130706433", "[::ffff:10.0.0.9]", "127.0.0.1.evil.example", "localhost.", "[localhost].evil", "127.0.0.1\0"),
+    ],
+)
+def test_whatever_is_not_clearly_loopback_needs_encryption(host: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can be reached from other hosts"):
+        check_plaintext(ServerConfig(store=tmp_path, listen=f"{host}:0"))

@@ -43,6 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
 
 def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
+    import ipaddress
     import signal
     import socket
 
@@ -68,11 +69,13 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
             f"--listen {arguments.listen}: {error.strerror}; choose another port, 0 for any"
         ) from error
     names = ["127.0.0.1", "localhost", "[::1]", *arguments.host_name]
-    if bare not in ("0.0.0.0", "::"):
-        names.append(bare)
+    address = listener.getsockname()[0]  # as the system read it: "0" is every address too
+    everywhere = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
+    if not everywhere:
+        names.append(f"[{bare}]" if ":" in bare else bare)  # as browsers write it
     gallery = Gallery(arguments.gallery, arguments.labels) if arguments.gallery else None
     app = create_app(Answers(endpoint, arguments.raw), gallery, names)
-    shown = "127.0.0.1" if bare in ("0.0.0.0", "::") else host
+    shown = ("[::1]" if ":" in bare else "127.0.0.1") if everywhere else host
     print(
         f"Playground on http://{shown}:{listener.getsockname()[1]} (server {endpoint.server}); Ctrl-C ends it",
         flush=True,

@@ -1,0 +1,61 @@
+"""What a target names, read as gRPC reads it: which of its addresses can only be this machine's.
+
+gRPC takes "SCHEME:…" for a scheme that it knows, and everything else as a name for DNS. A name is as good as whoever
+answers for it, so that beside addresses only `localhost` counts as this machine; `x.localhost`, `localhost.`, `127.1`
+and whatever else a resolver may read in its own way do not.
+"""
+
+import ipaddress
+import re
+import socket
+from urllib.parse import unquote
+
+_SCHEMES = ("dns:", "ipv4:", "ipv6:")
+# A path that is no part of a URI makes gRPC ask DNS for the host "unix".
+_SOCKET = re.compile(r"unix(-abstract)?:(%[0-9A-Fa-f]{2}|[\w/.~!$&'()*+,;=:@-])+", re.ASCII)
+
+
+def addresses(target: str) -> list[str]:
+    """The addresses or names, with their ports, that a target lists; itself where it is not of a known form."""
+    scheme = next((scheme for scheme in _SCHEMES if target.startswith(scheme)), "")
+    if not scheme:
+        return [target]
+    path = target.removeprefix(scheme)
+    if path.startswith("//"):
+        authority, _, path = path.removeprefix("//").partition("/")
+        if authority:  # another resolver than this machine's
+            return [target]
+    if "?" in path or "#" in path:
+        return [target]
+    path = unquote(path).removeprefix("/")
+    return [path] if scheme == "dns:" else path.split(",")
+
+
+def is_local(target: str) -> bool:
+    """Whether a target can only be reached on this machine: a Unix socket, or nothing but loopback addresses."""
+    if _SOCKET.fullmatch(target):
+        return hasattr(socket, "AF_UNIX")
+    return all(_is_loopback(_host(address)) for address in addresses(target))
+
+
+def _host(address: str) -> str:
+    """The host of "HOST", "HOST:PORT", "[IPV6]", "[IPV6]:PORT" or "IPV6"; "" where it is none of these."""
+    if address.startswith("["):
+        host, bracket, port = address[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")) or ":" not in host:
+            return ""
+        port = port.removeprefix(":")
+    elif address.count(":") == 1:
+        host, _, port = address.partition(":")
+    else:
+        host, port = address, ""
+    return host if not port or (port.isascii() and port.isdigit()) else ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.isascii() and host.lower() == "localhost"
+    # Connecting to ::ffff:127.0.0.1 is connecting to 127.0.0.1, which not every Python counts as loopback.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
