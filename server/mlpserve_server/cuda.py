@@ -6,29 +6,18 @@ CUDA provider has loaded, so it needs no package of its own.
 
 import contextlib
 import ctypes
-import io
 import logging
 from typing import Any
 
 import numpy.typing as npt
-import onnxruntime as ort
 
+from mlpserve_server import cuda_libraries
 from mlpserve_server.errors import DeviceError
 
 log = logging.getLogger(__name__)
 
-SONAMES = ("libcudart.so.13", "libcudart.so.12")
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2  # cudaMemcpyKind
 PCI_BUS_ID_BYTES = 32
-
-
-def preload() -> None:
-    """Load the CUDA libraries of the installed NVIDIA wheels, which no loader path leads to."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # it prints what is missing; standard output is not for that
-        ort.preload_dlls(cudnn=False)
-    if lines := " ".join(said.getvalue().split()):
-        log.info("CUDA libraries: %s", lines)
 
 
 class CudaMemory:
@@ -49,8 +38,8 @@ class CudaMemory:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self._library = _open_library()
-        self._call("cudaSetDevice", ctypes.c_int(index))
+        self._library = cuda_libraries.open_runtime()
+        self._take_gpu()
 
     def pin(self, array: npt.NDArray[Any]) -> None:
         """Keep an array's memory from being paged out, so that copies from and to it need no detour.
@@ -65,15 +54,16 @@ class CudaMemory:
     def unpin(self, array: npt.NDArray[Any]) -> None:
         """Undo `pin`; before the array's memory is given back."""
         with contextlib.suppress(DeviceError):  # it was never pinned
+            self._take_gpu()
             self._call("cudaHostUnregister", _pointer(array))
 
     def copy_in(self, target: int, source: npt.NDArray[Any]) -> None:
         """Copy a contiguous array to a device address; returns when it is there."""
-        self._call("cudaSetDevice", ctypes.c_int(self.index))  # each thread has its own, and this may be a new thread
+        self._take_gpu()
         self._copy(ctypes.c_void_p(target), _pointer(source), source.nbytes, HOST_TO_DEVICE)
 
     def copy_out(self, target: npt.NDArray[Any], source: int) -> None:
-        """Fill a contiguous array from a device address."""
+        """Fill a contiguous array from a device address, in the thread that copied in."""
         self._copy(_pointer(target), ctypes.c_void_p(source), target.nbytes, DEVICE_TO_HOST)
 
     def pci_bus_id(self) -> str:
@@ -82,24 +72,17 @@ class CudaMemory:
         self._call("cudaDeviceGetPCIBusId", name, ctypes.c_int(PCI_BUS_ID_BYTES), ctypes.c_int(self.index))
         return name.value.decode()
 
+    def _take_gpu(self) -> None:
+        """Make it the calling thread's GPU; a thread that has none yet would take the first, some hundred MB of it."""
+        self._call("cudaSetDevice", ctypes.c_int(self.index))
+
     def _copy(self, target: ctypes.c_void_p, source: ctypes.c_void_p, size: int, kind: int) -> None:
         self._call("cudaMemcpy", target, source, ctypes.c_size_t(size), ctypes.c_int(kind))
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = getattr(self._library, name)(*arguments)
         if code != 0:
-            self._library.cudaGetLastError()  # forget it, or the next call by anybody reports it again
-            text = ctypes.string_at(self._library.cudaGetErrorString(code)).decode()
-            raise DeviceError(f"{name} on GPU {self.index} failed: {text}")
-
-
-def _open_library() -> ctypes.CDLL:
-    for name in SONAMES:
-        with contextlib.suppress(OSError):
-            library = ctypes.CDLL(name)
-            library.cudaGetErrorString.restype = ctypes.c_void_p
-            return library
-    raise DeviceError(f"the CUDA runtime ({' or '.join(SONAMES)}) cannot be loaded; install 'mlpserve[server,gpu]'")
+            raise DeviceError(f"{name} on GPU {self.index} failed: {cuda_libraries.error_text(self._library, code)}")
 
 
 def _pointer(array: npt.NDArray[Any]) -> ctypes.c_void_p:

@@ -156,3 +156,8 @@ class ListenError(StartupError):
     """An address cannot be listened on."""
 
     page = "docs/serving.md#who-may-call"
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of a library says, or what it is called; ONNX Runtime's messages go on with a stack trace."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

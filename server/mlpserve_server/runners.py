@@ -3,6 +3,7 @@
 Legend: N images, D pixels, C classes.
 """
 
+import mmap
 import threading
 from typing import Any, NamedTuple, Protocol
 
@@ -120,8 +121,8 @@ class DeviceRunner:
         self._memory = memory
         self._lock = threading.Lock()
         self._sizes = batch_sizes(max_batch)
-        self._images = np.empty((max_batch, pixels), np.uint8)
-        self._outputs = np.empty(_layout(max_batch, classes)[1], np.uint8)
+        self._images = _own_pages(max_batch * pixels).reshape(max_batch, pixels)
+        self._outputs = _own_pages(_layout(max_batch, classes)[1])
         self._device_images = _allocate(self._images.nbytes, memory)
         self._device_outputs = _allocate(self._outputs.nbytes, memory)
         self._bound = {size: self._bind(size, pixels, classes) for size in self._sizes}
@@ -129,7 +130,7 @@ class DeviceRunner:
         memory.pin(self._outputs)
 
     def __del__(self) -> None:
-        # NumPy gives the memory back after this; pinned pages must not be used for anything else.
+        # The memory is given back after this; pinned pages must not be used for anything else.
         for array in (getattr(self, "_images", None), getattr(self, "_outputs", None)):
             if array is not None:
                 self._memory.unpin(array)
@@ -176,6 +177,11 @@ def _layout(size: int, classes: int) -> tuple[dict[str, Part], int]:
         parts[name] = (offset, kind, shape)
         offset += -(-int(np.prod(shape)) * 4 // ALIGNMENT) * ALIGNMENT
     return parts, offset
+
+
+def _own_pages(size: int) -> npt.NDArray[np.uint8]:
+    """Host memory that shares no page with anything else: whole pages are pinned, and no page can be pinned twice."""
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 def _allocate(size: int, memory: Memory) -> ort.OrtValue:

@@ -136,7 +136,7 @@ def test_gpu_image_is_small_and_fails_closed(project: list[str], open_store: Pat
     assert refused.returncode == 1
     last = refused.stderr.strip().splitlines()[-1]
     assert "--device cuda:" in last, refused.stderr
-    assert "Use --device cpu, or auto to take a GPU only where there is one" in last
+    assert "Use --device cpu, or auto to take a GPU only where one works" in last
     assert "Traceback" not in refused.stderr
     # auto serves on the CPU, and says why.
     name = "mlpserve-test-gpu-auto"

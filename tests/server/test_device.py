@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import mmap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.support.mnist import test_images as mnist_images
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision
-from mlpserve_server import cuda, loading
+from mlpserve_server import cuda, cuda_libraries, loading
 from mlpserve_server.config import ServerConfig, split_device
 from mlpserve_server.errors import ConfigError, DeviceError
 from mlpserve_server.gpu import GpuWatch
@@ -82,6 +83,14 @@ def test_pinned_memory_is_given_back(version: Version) -> None:
     del runner
     gc.collect()
     assert memory.pinned == set()
+
+
+def test_pinned_buffers_share_no_page_with_anything(version: Version) -> None:
+    """The sizes here are far below a page, so that NumPy would have put them side by side."""
+    memory = HostMemory()
+    runners = [DeviceRunner(_session(version), 1, 784, 10, memory) for _ in range(3)]
+    assert len(memory.pinned) == 2 * len(runners)
+    assert all(address % mmap.PAGESIZE == 0 for address in memory.pinned)
 
 
 def test_threads_share_a_runner(runner: DeviceRunner) -> None:
@@ -154,28 +163,59 @@ def test_unknown_devices(device: str) -> None:
         ServerConfig(device=device)
 
 
+def _load(version: Version, device: str) -> LoadedModel:
+    return loading.load(version, device=device, precision="fp32", max_batch=8, threads=1)
+
+
 @pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this ONNX Runtime has the CUDA provider")
-def test_provider_policy_without_the_provider(version: Version, caplog: pytest.LogCaptureFixture) -> None:
+def test_device_policy_without_the_provider(version: Version, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DeviceError, match=r"--device cuda:1: this ONNX Runtime has no CUDA provider"):
-        loading.choose_provider("cuda:1", version)
+        _load(version, "cuda:1")
     caplog.set_level(logging.INFO)
-    assert loading.choose_provider("auto", version) == CPU
+    assert _load(version, "auto").provider == CPU
+    assert "INFO" in caplog.text
     assert "serving on the CPU: this ONNX Runtime has no CUDA provider" in caplog.text
 
 
-def test_a_provider_that_does_not_load_is_not_served(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The provider is listed, as onnxruntime-gpu always lists it, but has no driver or no GPU."""
+def test_device_policy_without_a_driver(
+    version: Version, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The provider is listed, as onnxruntime-gpu always lists it."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])
-    with pytest.raises(DeviceError, match=r"--device cuda: .*Use --device cpu, or auto"):
-        loading.choose_provider("cuda", version)
-    assert loading.choose_provider("auto", version) == CPU
+    monkeypatch.setattr(cuda_libraries, "DRIVER", "libnotcuda.so.1")
+    why = (
+        r"there is no NVIDIA driver: libnotcuda\.so\.1 cannot be loaded \(libnotcuda\.so\.1: cannot open shared object"
+    )
+    with pytest.raises(DeviceError, match=rf"--device cuda: {why}.* series or newer.*Use --device cpu, or auto"):
+        _load(version, "cuda")
+    assert _load(version, "auto").provider == CPU
+    assert caplog.records[-1].levelno == logging.WARNING
+    assert "device auto: serving on the CPU: there is no NVIDIA driver" in caplog.text
+
+
+def test_libraries_are_looked_for_in_every_folder_of_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside ONNX Runtime, in the environment below, wherever Python looks: in Python's order."""
+    files = []
+    for place, wheel in (("own", "cublas"), ("below", "cu13")):
+        folder = tmp_path / place / "nvidia" / wheel / "lib"
+        folder.mkdir(parents=True)
+        files.append(folder / "libmlpserve-test.so.1")
+        files[-1].write_text("no library")
+        monkeypatch.syspath_prepend(tmp_path / place)
+    assert cuda_libraries.wheels_with("libmlpserve-test.so.1") == files[::-1]
+    problem = cuda_libraries._load("libmlpserve-test.so.1")
+    assert all(f"{file}: file too short" in problem or f"{file}: invalid ELF header" in problem for file in files)
+    assert "libmlpserve-test.so.1: cannot open shared object file" in problem
 
 
 def test_cuda_memory_without_a_gpu() -> None:
     try:
         cuda.CudaMemory(999)
     except DeviceError as error:
-        assert "cannot be loaded" in str(error) or "cudaSetDevice on GPU 999 failed" in str(error)
+        missing = "libcudart.so.13 cannot be loaded" in str(error) and "pip install 'nvidia-cuda-runtime==13.*'" in str(
+            error
+        )
+        assert missing or "cudaSetDevice on GPU 999 failed" in str(error)
     else:
         raise AssertionError("there are not that many GPUs anywhere")
 
