@@ -7,7 +7,7 @@
     mlpserve doctor                                check this machine and the way to the server
 
 Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files,
-130 interrupted.
+3 an input of `score` changed while it ran, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
         extra = EXTRAS.get(error.name or "", "score")
         _exit(2, f"{error.name} is not installed; this command needs: pip install 'mlpserve[{extra}]'")
     except MlpserveError as error:
-        _exit(1, f"{error} (see {error.page})")
+        _exit(getattr(error, "exit_code", 1), f"{error} (see {error.page})")
     except BrokenPipeError:  # of `mlpserve … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -17,7 +17,7 @@ SHOWN = 10  # reasons, slices and disagreements printed
 EPILOG = """OUTPUT is a folder of Parquet files, with one row for each row of the inputs; a bad row has an error in
 place of an answer. Run the same command again after whatever has stopped it: finished parts are kept, and it ends with
 the same bytes.
-Exit codes: 0 done, 2 done with bad rows, 1 failed."""
+Exit codes: 0 done, 2 done with bad rows, 1 failed, 3 an input changed while the job ran, 130 interrupted."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:

@@ -73,17 +73,22 @@ def test_a_folder_of_shards(server: ServerProcess, tmp_path: Path) -> None:
 def test_inputs_and_output_through_fsspec(server: ServerProcess, tmp_path: Path) -> None:
     import fsspec
 
-    memory = fsspec.filesystem("memory")
-    with memory.open("/in/a.npy", "wb") as file:
+    memory, root = fsspec.filesystem("memory"), str(tmp_path)
+    with memory.open(f"{root}/in/a.npy", "wb") as file:
         np.save(file, mnist_images()[:90])
     pq.write_table(pa.table({"image": [image.tobytes() for image in mnist_images()[90:120]]}), tmp_path / "b.parquet")
-    memory.put(str(tmp_path / "b.parquet"), "/in/b.parquet")
-    summary = score(Endpoint(server.address), ["memory://in/*"], "memory://out", Options(part_rows=50))
+    memory.put(str(tmp_path / "b.parquet"), f"{root}/in/b.parquet")
+    job = (Endpoint(server.address), [f"memory:/{root}/in/*"], f"memory:/{root}/out", Options(part_rows=50))
+    summary = score(*job)
     assert (summary.tally.rows, summary.parts) == (120, 3)
-    names = {Path(name).name for name in memory.ls("/out", detail=False)}
+    names = {Path(name).name for name in memory.ls(f"{root}/out", detail=False)}
     assert {"_SUCCESS", "_job.json", "part-00002.parquet"} <= names
-    again = score(Endpoint(server.address), ["memory://in/*"], "memory://out", Options(part_rows=50))
+    again = score(*job)
     assert (again.parts_before, again.rows_now) == (3, 0)
+    with memory.open(f"{root}/in/a.npy", "wb") as file:
+        np.save(file, mnist_images()[90:180])
+    with pytest.raises(ScoringError, match=r"a\.npy has changed since"):
+        score(*job)
 
 
 # --- going on ------------------------------------------------------------------------------------------------------

@@ -85,10 +85,7 @@ class Gallery:
         images = np.concatenate([part.images for part in decoded])
         targets = None
         if self._labels_path is not None:
-            targets = read_labels(self._labels_path)
-            if len(targets) != source.rows:
-                raise InvalidInputError(f"{self._labels_path}: {len(targets)} labels for {source.rows} images")
-            targets = targets[:count]
+            targets = read_labels(self._labels_path, source.rows)[:count]
             classes = len(info.manifest.labels)
             if len(targets) and not 0 <= targets.min() <= targets.max() < classes:
                 raise InvalidInputError(f"{self._labels_path}: expected class ids from 0 to {classes - 1}")

@@ -3,6 +3,8 @@
 job.py          the whole job: plan, go on or begin, sum up
 plan.py         what a job is, and whether an output is of this one
 inputs/         files, folders and globs as rows
+states.py       what a file is at one time; what has changed
+changed.py      inputs that have changed while a job ran
 pipeline.py     read, decode, ask and write at the same time
 window.py       how many requests are in flight
 parts.py        Parquet files and their sidecars
@@ -11,7 +13,7 @@ on_ray.py       the same parts as tasks of a Ray cluster
 """
 
 from mlpserve_client.scoring.endpoint import Endpoint
-from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
+from mlpserve_client.scoring.errors import InputChangedError, ScoringError, TooManyErrors
 from mlpserve_client.scoring.job import Options, Summary, score
 
-__all__ = ["Endpoint", "Options", "ScoringError", "Summary", "TooManyErrors", "score"]
+__all__ = ["Endpoint", "InputChangedError", "Options", "ScoringError", "Summary", "TooManyErrors", "score"]

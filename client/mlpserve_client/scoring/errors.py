@@ -7,6 +7,14 @@ class ScoringError(MlpserveError):
     """The job cannot go on: the input or the output as a whole is wrong, or is not what the job began with."""
 
     page = "docs/scoring.md#going-on-or-not"
+    exit_code = 1
+
+
+class InputChangedError(ScoringError):
+    """An input is no longer what it was when the job began; the parts that do not rest on it are kept."""
+
+    page = "docs/scoring.md#inputs-that-change"
+    exit_code = 3
 
 
 class TooManyErrors(ScoringError):

@@ -9,10 +9,15 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
 from mlpserve_client.scoring.errors import ScoringError
+from mlpserve_client.scoring.remote import MissingError, asked, filesystem, is_remote, reason
+from mlpserve_client.scoring.states import State, change, look, of_object
+
+SAMPLES, SAMPLE_BYTES = 16, 65_536  # of a file's content that its fingerprint is made of
 
 
 class File:
@@ -23,30 +28,15 @@ class File:
 
     Attributes:
         size: bytes.
-        fingerprint: changes when the file does: of its size and time of change, or of what the object store says.
+
+    Raises:
+        ScoringError: it is not there, or is no file.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        if is_remote(path):
-            self._remote = _filesystem(path)
-            info = _asked(path, self._remote.info)
-            self.size = int(info.get("size") or 0)
-            mark = (
-                info.get("ETag")
-                or info.get("etag")
-                or info.get("md5Hash")
-                or info.get("mtime")
-                or info.get("LastModified")
-            )
-        else:
-            try:
-                status = Path(path).stat()
-            except OSError as error:
-                raise ScoringError(f"{path}: {error.strerror}") from error
-            self.size = status.st_size
-            mark = status.st_mtime_ns
-        self.fingerprint = digest([self.size, str(mark)])
+        self._state = look(path)
+        self.size = self._state.size
 
     @property
     def name(self) -> str:
@@ -58,14 +48,51 @@ class File:
         """Lower-case ending with its dot."""
         return Path(self.name).suffix.lower()
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when the file does: of its size, its time of change or what the store says, and samples of it.
+
+        A copy has the same, on this machine or another.
+
+        Raises:
+            ScoringError: it cannot be read.
+        """
+        return digest([self.size, self._state.mark, self._sampled])
+
+    def changed(self) -> str:
+        """What has changed since the file was first looked at, in words; "" for nothing.
+
+        Raises:
+            ScoringError: it cannot be looked at.
+        """
+        words = change(self.path, self._state)
+        if not words and not self._state.mark and self._samples() != self._sampled:
+            return "it was written again"
+        return words
+
     def open(self) -> IO[bytes]:
         """Open it for reading, with seek."""
-        if is_remote(self.path):
-            return cast(IO[bytes], _asked(self.path, lambda path: self._remote.open(path, "rb")))
+        return opened(self.path)
+
+    @cached_property
+    def _sampled(self) -> str:
+        return "" if is_remote(self.path) and self._state.mark else self._samples()
+
+    def _samples(self) -> str:
+        """SHA-256 of blocks from all over the file: another content with the same size and time is seen."""
+        content = hashlib.sha256()
         try:
-            return open(self.path, "rb")  # noqa: PTH123
-        except OSError as error:
-            raise ScoringError(f"{self.path}: {error.strerror}") from error
+            with self.open() as stream:
+                for number in range(SAMPLES):
+                    stream.seek(max(self.size - SAMPLE_BYTES, 0) * number // (SAMPLES - 1))
+                    content.update(stream.read(SAMPLE_BYTES))
+                    if self.size <= SAMPLE_BYTES:
+                        break
+        except ScoringError:
+            raise
+        except Exception as error:  # every protocol's library has errors of its own
+            raise ScoringError(f"{self.path}: cannot be read ({reason(error)})") from error
+        return content.hexdigest()
 
 
 class Folder:
@@ -77,7 +104,7 @@ class Folder:
 
     def __init__(self, path: str) -> None:
         self.path = path.rstrip("/")
-        self._remote = _filesystem(path) if is_remote(path) else None
+        self._remote = filesystem(path) if is_remote(path) else None
 
     def names(self) -> set[str]:
         """Names of its files.
@@ -86,9 +113,9 @@ class Folder:
             ScoringError: it is a file, or cannot be read.
         """
         if self._remote is not None:
-            if not _asked(self.path, self._remote.exists):
+            if not asked(self.path, self._remote.exists):
                 return set()
-            listed = _asked(self.path, lambda path: self._remote.ls(path, detail=False))
+            listed = asked(self.path, lambda path: self._remote.ls(path, detail=False))
             return {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in listed}
         try:
             return set(os.listdir(self.path))  # noqa: PTH208
@@ -108,7 +135,7 @@ class Folder:
         except FileNotFoundError:
             return None
         except Exception as error:  # every protocol's library has errors of its own
-            raise ScoringError(f"{self.path}/{name}: cannot be read ({_reason(error)})") from error
+            raise ScoringError(f"{self.path}/{name}: cannot be read ({reason(error)})") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Let a file appear: written under another name, synced, renamed. In an object store a put is whole anyway.
@@ -130,7 +157,7 @@ class Folder:
             unfinished.rename(folder / name)
             _sync(folder)
         except Exception as error:  # every protocol's library has errors of its own
-            raise ScoringError(f"{self.path}/{name}: cannot be written ({_reason(error)})") from error
+            raise ScoringError(f"{self.path}/{name}: cannot be written ({reason(error)})") from error
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
@@ -142,7 +169,7 @@ class Folder:
         except FileNotFoundError:
             pass
         except Exception as error:  # every protocol's library has errors of its own
-            raise ScoringError(f"{self.path}/{name}: cannot be removed ({_reason(error)})") from error
+            raise ScoringError(f"{self.path}/{name}: cannot be removed ({reason(error)})") from error
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -176,9 +203,19 @@ def _lock(path: str, descriptor: int) -> None:
             raise ScoringError(f"{path}: cannot be locked ({error.strerror})") from error
 
 
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL."""
-    return "://" in path
+def opened(path: str) -> IO[bytes]:
+    """A file for reading, with seek.
+
+    Raises:
+        ScoringError: it cannot be opened.
+    """
+    if is_remote(path):
+        remote = filesystem(path)
+        return cast(IO[bytes], asked(path, lambda path: remote.open(path, "rb")))
+    try:
+        return open(path, "rb")  # noqa: PTH123
+    except OSError as error:
+        raise ScoringError(f"{path}: {error.strerror}") from error
 
 
 def expand(pattern: str) -> list[str]:
@@ -188,12 +225,12 @@ def expand(pattern: str) -> list[str]:
         ScoringError: there are none.
     """
     if is_remote(pattern):
-        remote = _filesystem(pattern)
+        remote = filesystem(pattern)
         scheme = pattern.split("://", 1)[0]
-        if glob.has_magic(pattern):
-            found = [f"{scheme}://{path}" for path in sorted(_asked(pattern, remote.glob))]
+        if glob.has_magic(pattern) and not asked(pattern, remote.exists):
+            found = [f"{scheme}://{path}" for path in sorted(asked(pattern, remote.glob))]
         else:
-            found = [pattern] if _asked(pattern, remote.exists) else []
+            found = [pattern] if asked(pattern, remote.exists) else []
     elif glob.has_magic(pattern) and not os.path.lexists(pattern):
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
     else:
@@ -205,50 +242,29 @@ def expand(pattern: str) -> list[str]:
 
 def is_folder(path: str) -> bool:
     """Whether a path is a folder."""
-    return bool(_asked(path, _filesystem(path).isdir)) if is_remote(path) else os.path.isdir(path)  # noqa: PTH112
+    return bool(asked(path, filesystem(path).isdir)) if is_remote(path) else os.path.isdir(path)  # noqa: PTH112
 
 
-def walk(path: str) -> list[str]:
-    """All files below a folder, by their paths inside it, in order."""
+def walk(path: str) -> dict[str, State]:
+    """All files below a folder, by their paths inside it, in order, and what each is now."""
     if is_remote(path):
-        remote = _filesystem(path)
+        remote = filesystem(path)
         root = str(remote._strip_protocol(path)).rstrip("/") + "/"
-        return sorted(str(name).removeprefix(root) for name in _asked(path, remote.find))
+        remote.invalidate_cache()  # or it says what it said before
+        found = asked(path, lambda path: remote.find(path, detail=True))
+        return {name.removeprefix(root): of_object(info) for name, info in sorted(found.items())}
     folder = Path(path)
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    states = {}
+    for name in names:
+        with contextlib.suppress(MissingError):  # gone since
+            states[name] = look(f"{path.rstrip('/')}/{name}")
+    return states
 
 
 def digest(content: Any) -> str:
     """SHA-256 of a value, by its JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode(errors="surrogateescape")).hexdigest()
-
-
-def _filesystem(path: str) -> Any:
-    scheme = path.split("://", 1)[0]
-    try:
-        import fsspec
-
-        return fsspec.filesystem(scheme)
-    except ModuleNotFoundError as error:
-        raise ScoringError(
-            f"{path}: {error.name} is not installed; {scheme}:// needs: pip install 'mlpserve[s3]'"
-        ) from error
-    except (ImportError, ValueError) as error:
-        raise ScoringError(f"{path}: {error}") from error
-
-
-def _asked(path: str, ask: Any) -> Any:
-    try:
-        return ask(path)
-    except FileNotFoundError as error:
-        raise ScoringError(f"{path}: no such file or folder") from error
-    except Exception as error:  # every protocol's library has errors of its own
-        raise ScoringError(f"{path}: cannot be reached ({type(error).__name__}: {_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
 
 
 def _sync(folder: Path) -> None:

@@ -16,15 +16,17 @@ from mlpserve.v1.classifier_pb2 import GetModelResponse
 from mlpserve_client.errors import ModelNotFoundError, ServerError
 from mlpserve_client.requests import ModelId
 from mlpserve_client.scoring import on_ray, parts, plan
+from mlpserve_client.scoring.changed import refuse_changed
 from mlpserve_client.scoring.endpoint import Endpoint
 from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
 from mlpserve_client.scoring.evaluation import Ids, Tally
-from mlpserve_client.scoring.files import File, Folder, expand, is_remote
+from mlpserve_client.scoring.files import File, Folder, expand
 from mlpserve_client.scoring.inputs import Form, Input, open_inputs
 from mlpserve_client.scoring.inputs.labels import read_labels
 from mlpserve_client.scoring.pipeline import Busy, Pipeline
 from mlpserve_client.scoring.plan import PLAN, SUCCESS, Part, Plan
 from mlpserve_client.scoring.progress import Progress
+from mlpserve_client.scoring.remote import is_remote
 
 PART_ROWS = 131_072
 PER_SERVER = 4  # requests in flight: one runs, one is on its way each way, and one more for when they are not even
@@ -106,6 +108,7 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
 
     Raises:
         ScoringError: an input, the labels or the output as a whole is wrong, or the output is another job's.
+        InputChangedError: an input is no longer what it was when the job began.
         TooManyErrors: more rows are bad than allowed.
         ServerError: the server failed and kept failing; finished parts are kept.
     """
@@ -124,8 +127,9 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         opened = open_inputs(inputs, form)
         for item in opened:
             open_files.callback(item.close)
-        truth = _truth(options, opened, len(info.manifest.labels))
-        whole, compared = _plan(endpoint, info, opened, form, options)
+        labels = File(options.labels) if options.labels and options.labels != FOLDERS else None
+        truth = _truth(labels, opened, len(info.manifest.labels))
+        whole, compared = _plan(endpoint, info, opened, form, options, labels)
         if old is None:
             folder.write(PLAN, json.dumps(whole.to_json(), indent=1).encode() + b"\n")
         else:
@@ -133,7 +137,7 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         pinned = replace(endpoint, version=whole.model.version)
         if not options.in_flight:
             options = replace(options, in_flight=PER_SERVER * (endpoint.server.count(",") + 1))
-        return _run(pinned, compared, whole, opened, truth, folder, inputs, options)
+        return _run(pinned, compared, whole, opened, truth, labels, folder, options)
 
 
 def _outside(output: str, inputs: list[str]) -> str:
@@ -158,8 +162,8 @@ def _run(
     whole: Plan,
     opened: list[Input],
     truth: Ids | None,
+    labels: File | None,
     folder: Folder,
-    paths: list[str],
     options: Options,
 ) -> Summary:
     names = folder.names()
@@ -172,7 +176,8 @@ def _run(
     missing = [part for part in whole.parts if part.number not in tallies]
     rows_before = sum(tally.rows for tally in tallies.values())
     bad = sum(tally.bad_rows for tally in tallies.values())
-    pipeline = Pipeline(whole, opened, folder, endpoint, compared, truth, options.batch, options.in_flight)
+    inputs = dict(enumerate(opened))
+    pipeline = Pipeline(whole, inputs, folder, endpoint, compared, truth, options.batch, options.in_flight)
     started = time.perf_counter()
     with Progress(whole.rows, rows_before) as progress:
 
@@ -192,11 +197,12 @@ def _run(
                 progress.add(tally.rows)
                 on_part(part, tally)
 
-            task = on_ray.Task(whole, paths, folder.path, endpoint, compared, options.batch, options.in_flight)
-            on_ray.run(options.ray, task, missing, truth, on_remote_part)
+            task = on_ray.Task(whole, folder.path, endpoint, compared, options.batch, options.in_flight)
+            pipeline.changed = on_ray.run(options.ray, task, missing, truth, on_remote_part)
         elif missing:
             pipeline.run(missing, progress.add, on_part)
     seconds = time.perf_counter() - started
+    refuse_changed(whole, opened, labels, pipeline.changed, tallies.keys())
     total = Tally()
     for _, tally in sorted(tallies.items()):
         total.merge(tally)
@@ -253,29 +259,31 @@ def _form(info: GetModelResponse, options: Options) -> Form:
     )
 
 
-def _truth(options: Options, opened: list[Input], classes: int) -> Ids | None:
-    if not options.labels or options.labels == FOLDERS:
+def _truth(labels: File | None, opened: list[Input], classes: int) -> Ids | None:
+    if labels is None:
         return None
-    truth = read_labels(Path(options.labels))
     rows = sum(item.rows for item in opened)
-    if len(truth) != rows:
-        raise ScoringError(f"{options.labels} has {len(truth)} labels for {rows} rows of the input")
+    truth = read_labels(Path(labels.path), rows)
     if len(truth) and not 0 <= int(truth.min()) <= int(truth.max()) < classes:
         raise ScoringError(
-            f"{options.labels}: labels from {truth.min()} to {truth.max()}; the model's classes are 0 to {classes - 1}"
+            f"{labels.path}: labels from {truth.min()} to {truth.max()}; the model's classes are 0 to {classes - 1}"
         )
     return truth
 
 
 def _plan(
-    endpoint: Endpoint, info: GetModelResponse, opened: list[Input], form: Form, options: Options
+    endpoint: Endpoint,
+    info: GetModelResponse,
+    opened: list[Input],
+    form: Form,
+    options: Options,
+    labels: File | None,
 ) -> tuple[Plan, Endpoint | None]:
     compared: Endpoint | None = None
     other: ModelId | None = None
     if options.compare:
         compared = replace(endpoint, server=options.compare_server or endpoint.server, version=options.compare)
         other = _second(compared, info)
-    has_file = bool(options.labels) and options.labels != FOLDERS
     whole = Plan(
         inputs=tuple((item.path, item.rows, item.fingerprint) for item in opened),
         parts=plan.cut(opened, options.part_rows),
@@ -285,7 +293,7 @@ def _plan(
         form=form,
         named=any(item.named for item in opened),
         part_rows=options.part_rows,
-        truth=File(options.labels).fingerprint if has_file else "",
+        truth="" if labels is None else labels.fingerprint,
     )
     return whole, compared
 

@@ -13,9 +13,10 @@ from mlpserve_client.scoring.endpoint import Endpoint
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.evaluation import Ids, Tally
 from mlpserve_client.scoring.files import Folder
-from mlpserve_client.scoring.inputs import Input, open_inputs
+from mlpserve_client.scoring.inputs import Form, Input, open_inputs
 from mlpserve_client.scoring.pipeline import Pipeline
 from mlpserve_client.scoring.plan import Part, Plan
+from mlpserve_client.scoring.remote import MissingError
 
 RETRIES = 10  # times that a task's machine may be lost
 AHEAD = 2  # tasks waiting for each CPU
@@ -26,7 +27,6 @@ class Task:
     """What every task needs to know."""
 
     plan: Plan
-    paths: list[str]
     output: str
     endpoint: Endpoint
     compared: Endpoint | None
@@ -34,7 +34,9 @@ class Task:
     in_flight: int
 
 
-_opened: dict[tuple[str, ...], list[Input]] = {}  # in a worker, which runs many parts
+MOST_OPENED = 8  # inputs that a worker holds open, as it runs many parts
+
+_opened: dict[tuple[str, str, Form], Input] = {}
 
 
 def run(
@@ -43,7 +45,7 @@ def run(
     parts: list[Part],
     truth: Ids | None,
     on_part: Callable[[Part, Tally], object],
-) -> None:
+) -> dict[int, str]:
     """Score parts on a cluster.
 
     Args:
@@ -52,6 +54,9 @@ def run(
         parts: which ones.
         truth: true class ids of all rows; None for none.
         on_part: told of each part that is written.
+
+    Returns:
+        What has changed, by the number of the input; the parts that rest on it are not written.
 
     Raises:
         ScoringError: Ray is not installed or not reachable, or a part failed.
@@ -74,41 +79,46 @@ def run(
             most = max(1, int(cpus)) * AHEAD
             waiting: dict[Any, Part] = {}
             left = list(reversed(parts))
+            changed: dict[int, str] = {}
             while left or waiting:
                 while left and len(waiting) < most:
                     part = left.pop()
+                    if part.input in changed:
+                        continue
                     rows = part.stop - part.start
                     own = None if truth is None else truth[part.first_row : part.first_row + rows]
                     waiting[remote.remote(shared, part, own)] = part
+                if not waiting:
+                    continue
                 done, _ = ray.wait(list(waiting), num_returns=1)
                 part = waiting.pop(done[0])
                 try:
-                    on_part(part, Tally.from_json(ray.get(done[0])))
+                    tally, words = ray.get(done[0])
+                    if words:
+                        changed.setdefault(part.input, words)
+                    else:
+                        on_part(part, Tally.from_json(tally))
                 except ray.exceptions.RayError as error:
                     cause = getattr(error, "cause", None) or error
                     reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1]
                     raise ScoringError(f"part {part.number} on the cluster: {reason}") from error
+            return changed
         finally:
             ray.shutdown()
 
 
-def _score_part(task: Task, part: Part, truth: Ids | None) -> dict[str, Any]:
-    """Score one part in a worker of the cluster."""
-    key = (*task.paths, *(mark for _, _, mark in task.plan.inputs))
-    if key not in _opened:
-        _opened.clear()
-        _opened[key] = open_inputs(task.paths, task.plan.form)
-    inputs = _opened[key]
-    seen = tuple((item.path, item.rows, item.fingerprint) for item in inputs)
-    if seen != task.plan.inputs:
-        raise ScoringError("the inputs on this machine are not those that the job began with")
+def _score_part(task: Task, part: Part, truth: Ids | None) -> tuple[dict[str, Any], str]:
+    """Score one part in a worker of the cluster: its tally, or what has changed of its input."""
+    source, words = _input(task, part)
+    if source is None:
+        return {}, words
     tallies: list[Tally] = []
     whole = None
     if truth is not None:
         whole = _Offset(truth, part.first_row)
     pipeline = Pipeline(
         task.plan,
-        inputs,
+        {part.input: source},
         Folder(task.output),
         task.endpoint,
         task.compared,
@@ -117,7 +127,26 @@ def _score_part(task: Task, part: Part, truth: Ids | None) -> dict[str, Any]:
         task.in_flight,
     )
     pipeline.run([part], lambda rows: None, lambda part, tally: tallies.append(tally))
-    return tallies[0].to_json()
+    words = pipeline.changed.get(part.input, "")
+    return ({} if words else tallies[0].to_json()), words
+
+
+def _input(task: Task, part: Part) -> tuple[Input | None, str]:
+    """A part's input, or what is other about it than when the job began."""
+    path, rows, fingerprint = task.plan.inputs[part.input]
+    key = (path, fingerprint, task.plan.form)
+    if key not in _opened:
+        try:
+            (source,) = open_inputs([path], task.plan.form)
+        except MissingError:
+            return None, "it is not there on every machine of the cluster"
+        if (source.rows, source.fingerprint) != (rows, fingerprint):
+            source.close()
+            return None, "a machine of the cluster finds another file"
+        while len(_opened) >= MOST_OPENED:
+            _opened.pop(next(iter(_opened))).close()
+        _opened[key] = source
+    return _opened[key], ""
 
 
 class _Offset:

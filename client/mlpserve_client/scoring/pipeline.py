@@ -9,7 +9,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from mlpserve_client.errors import (
     MlpserveError,
     ModelNotFoundError,
     OverloadedError,
+    ServerError,
     UnavailableError,
 )
 from mlpserve_client.requests import ModelId, Predictions
@@ -59,6 +60,7 @@ class Busy:
 
 Scored = tuple[Decoded, Predictions | None, Predictions | None]
 Item = tuple[Part, Chunk, "Future[Scored]"]
+Failed = tuple[Part, Exception]  # reading it failed
 
 
 class Pipeline:
@@ -66,19 +68,22 @@ class Pipeline:
 
     Args:
         plan: of the job.
-        inputs: opened, as the plan lists them.
+        inputs: opened, by their numbers in the plan.
         folder: the output.
         endpoint: of the server that answers.
         compared: of the server that answers for the second version; None for none.
         truth: true class ids of all rows; None for none, or where the inputs have their own.
         batch: rows in one request.
         in_flight: most requests at a time.
+
+    Attributes:
+        changed: what has changed, by the number of the input; none of its parts is written from there on.
     """
 
     def __init__(
         self,
         plan: Plan,
-        inputs: list[Input],
+        inputs: Mapping[int, Input],
         folder: Folder,
         endpoint: Endpoint,
         compared: Endpoint | None,
@@ -95,6 +100,7 @@ class Pipeline:
         self._batch = batch
         self._in_flight = in_flight
         self._stop = threading.Event()
+        self.changed: dict[int, str] = {}
         self.window = Window(in_flight)
         self.busy = Busy()
 
@@ -113,7 +119,7 @@ class Pipeline:
             ServerError: the server failed and kept failing.
         """
         _keep_freed_memory()
-        waiting: queue.Queue[Item | BaseException | None] = queue.Queue(self._in_flight + AHEAD)
+        waiting: queue.Queue[Item | Failed | BaseException | None] = queue.Queue(self._in_flight + AHEAD)
         client = self._endpoint.client(self._plan.model.version)
         other = self._compared.client(self._plan.compared.version) if self._compared and self._plan.compared else None
         with client, ThreadPoolExecutor(self._in_flight, "scoring") as pool:
@@ -137,24 +143,25 @@ class Pipeline:
         pool: ThreadPoolExecutor,
         client: Client,
         other: Client | None,
-        waiting: "queue.Queue[Item | BaseException | None]",
+        waiting: "queue.Queue[Item | Failed | BaseException | None]",
     ) -> None:
-        part = None
         try:
             for part in parts:
+                if part.input in self.changed:
+                    continue
                 since = time.perf_counter()
-                for chunk in self._inputs[part.input].read(part.start, part.stop, self._batch):
-                    self.busy.add("reading", since)
-                    if self._stop.is_set():
-                        return
-                    waiting.put((part, chunk, pool.submit(self._score, chunk, client, other)))
-                    since = time.perf_counter()
+                try:
+                    for chunk in self._inputs[part.input].read(part.start, part.stop, self._batch):
+                        self.busy.add("reading", since)
+                        if self._stop.is_set():
+                            return
+                        waiting.put((part, chunk, pool.submit(self._score, chunk, client, other)))
+                        since = time.perf_counter()
+                except Exception as error:  # whatever a reader raises for a file that nobody foresaw
+                    waiting.put((part, error))
             waiting.put(None)
-        except MlpserveError as error:
+        except Exception as error:
             waiting.put(error)
-        except Exception as error:  # whatever a reader raises for a file that nobody foresaw
-            where = "the inputs" if part is None else self._inputs[part.input].path
-            waiting.put(ScoringError(f"{where}: {type(error).__name__}: {error}"))
 
     def _score(self, chunk: Chunk, client: Client, other: Client | None) -> Scored:
         since = time.perf_counter()
@@ -209,7 +216,7 @@ class Pipeline:
 
     def _write(
         self,
-        waiting: "queue.Queue[Item | BaseException | None]",
+        waiting: "queue.Queue[Item | Failed | BaseException | None]",
         on_rows: Callable[[int], object],
         on_part: Callable[[Part, Tally], object],
     ) -> None:
@@ -222,18 +229,44 @@ class Pipeline:
                 return
             if isinstance(item, BaseException):
                 raise item
-            part, chunk, future = item
-            decoded, answers, others = future.result()
-            since = self.busy.add("waiting", since)
-            if writer is None or part is not current:
-                writer, current = PartWriter(self._plan, part, self._folder), part
-            writer.add(chunk, decoded, answers, others, self._targets(part, chunk))
-            if writer.complete:
-                writer.write()
-            self.busy.add("writing", since)
+            part = item[0]
+            if part.input in self.changed:
+                if len(item) == 3:
+                    item[2].cancel()
+                continue
+            try:
+                if len(item) == 2:
+                    raise item[1]
+                _, chunk, future = item
+                decoded, answers, others = future.result()
+                since = self.busy.add("waiting", since)
+                if writer is None or part is not current:
+                    writer, current = PartWriter(self._plan, part, self._folder), part
+                writer.add(chunk, decoded, answers, others, self._targets(part, chunk))
+                complete = writer.complete
+                if complete and not self._has_changed(part):
+                    writer.write()
+                self.busy.add("writing", since)
+            except ServerError:
+                raise
+            except Exception as error:
+                # What an input holds that is being written may look like anything.
+                if self._has_changed(part):
+                    continue
+                if isinstance(error, MlpserveError):
+                    raise
+                where = self._inputs[part.input].path
+                raise ScoringError(f"{where}: {type(error).__name__}: {error}") from error
             on_rows(chunk.count)
-            if writer.complete:
+            if complete and part.input not in self.changed:
                 on_part(part, writer.tally)
+
+    def _has_changed(self, part: Part) -> bool:
+        """Whether what a part was read from is no longer what it was when it was opened; noted if so."""
+        words = self._inputs[part.input].changed(part.start, part.stop)
+        if words:
+            self.changed[part.input] = words
+        return bool(words)
 
     def _targets(self, part: Part, chunk: Chunk) -> Ids | None:
         if chunk.targets is not None:
@@ -255,12 +288,12 @@ def _keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, 128 << 20)
 
 
-def _drain(waiting: "queue.Queue[Item | BaseException | None]") -> None:
+def _drain(waiting: "queue.Queue[Item | Failed | BaseException | None]") -> None:
     """Forget what nobody will write."""
     while True:
         try:
             item = waiting.get_nowait()
         except queue.Empty:
             return
-        if isinstance(item, tuple):
+        if isinstance(item, tuple) and len(item) == 3:
             item[2].cancel()

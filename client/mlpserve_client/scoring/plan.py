@@ -13,7 +13,7 @@ from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Form, Input
 
-FORMAT = 1
+FORMAT = 2
 PLAN, SUCCESS = "_job.json", "_SUCCESS"
 
 
@@ -23,7 +23,7 @@ class Part:
 
     Attributes:
         number: from 0.
-        input: index of the input.
+        input: number of the input, from 0.
         start, stop: rows in it.
         first_row: number of the first one in the whole job.
     """

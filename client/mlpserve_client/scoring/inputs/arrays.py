@@ -5,6 +5,7 @@ later rows first reads over those before.
 """
 
 import gzip
+import io
 import lzma
 import struct
 import tokenize
@@ -23,6 +24,7 @@ from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Decoded, For
 IDX_IMAGES = 2051  # magic number: unsigned bytes in three dimensions
 DEFLATE_MOST = 1032  # bytes that one compressed byte can stand for
 MEMBERS = ("images", "x", "x_test", "test_images", "x_train", "train_images")  # of an .npz, the first that is there
+LONGEST_HEADER = 65_535  # bytes of an .npy file's header
 CUT = "the file ends early"
 
 # What the readers raise for damaged files; numpy tokenizes an array's header.
@@ -61,6 +63,10 @@ class ArrayInput:
             raise
         self._position = 0  # row that the stream is at
         self._origin = 0 if self._in_order else self._stream.tell()
+
+    def changed(self, start: int = 0, stop: int | None = None) -> str:
+        """What has changed since it was opened, in words; "" for nothing."""
+        return self._file.changed()
 
     def close(self) -> None:
         """Close the file."""
@@ -162,12 +168,28 @@ def _read_up_to(stream: IO[bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
+def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran's order, and type of the array whose .npy header the stream begins with.
+
+    Raises:
+        ValueError: it begins with something else, or the header is too long to be one.
+    """
+    version = np.lib.format.read_magic(stream)
+    field, read = ("<H", np.lib.format.read_array_header_1_0)
+    if version != (1, 0):
+        field, read = ("<I", np.lib.format.read_array_header_2_0)
+    length = stream.read(struct.calcsize(field))
+    count = struct.unpack(field, length)[0]
+    if count > LONGEST_HEADER:  # numpy reads it before it looks
+        raise ValueError(f"its header says that it is {count:,} bytes long itself")
+    shape, fortran, kind = read(io.BytesIO(length + stream.read(count)))
+    return shape, fortran, kind
+
+
 def _npy_header(path: str, stream: IO[bytes], form: Form, size: int) -> int:
     """Rows of the array whose header the stream begins with."""
     try:
-        version = np.lib.format.read_magic(stream)
-        read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, kind = read(stream)
+        shape, fortran, kind = npy_header(stream)
     except DAMAGE as error:
         raise ScoringError(f"{path}: not a readable .npy array ({error})") from error
     if kind != np.uint8:

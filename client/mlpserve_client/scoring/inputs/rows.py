@@ -67,6 +67,18 @@ class Input(Protocol):
         """Rows start to stop in chunks of at most `size`. Going on where the last reading ended costs least."""
         ...
 
+    def changed(self, start: int = 0, stop: int | None = None) -> str:
+        """What has changed since it was opened, in words; "" for nothing.
+
+        Args:
+            start: first row that is asked about, where rows have files of their own.
+            stop: the row behind the last one; None: all of the input.
+
+        Raises:
+            ScoringError: it cannot be looked at.
+        """
+        ...
+
     def close(self) -> None:
         """Close what is open."""
         ...

@@ -36,6 +36,7 @@ class TableInput:
 
     def __init__(self, file: File, form: Form) -> None:
         self.path, self.fingerprint = file.path, file.fingerprint
+        self._file = file
         self._form = form
         if form.folders_are_labels:
             raise ScoringError(f"{file.path}: has no folders; labels for it come from --label-column or --labels FILE")
@@ -56,6 +57,10 @@ class TableInput:
             self.close()
             raise
         self.rows = int(self._table.metadata.num_rows)
+
+    def changed(self, start: int = 0, stop: int | None = None) -> str:
+        """What has changed since it was opened, in words; "" for nothing."""
+        return self._file.changed()
 
     def close(self) -> None:
         """Close the file."""
