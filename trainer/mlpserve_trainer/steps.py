@@ -40,7 +40,9 @@ class Objective:
         """Mean loss over a batch in nats, x [B, D], targets int64 [B] or float32 [B, C]."""
         # Casts are not kept from one product to the next: a CUDA graph must repeat them.
         with torch.autocast(x.device.type, self.compute, enabled=self.compute is not None, cache_enabled=False):
-            logits = mlp(x).float()
+            logits = mlp(x)
+        if self.compute is not None:
+            logits = logits.float()
         if targets.is_floating_point():
             return nn.functional.cross_entropy(logits / self.temperature, targets) * self.temperature**2
         return nn.functional.cross_entropy(logits, targets, label_smoothing=self.smoothing)
@@ -183,9 +185,9 @@ class GraphSteps:
             1 - momenta,
             rates / (1 - momenta**numbers),
             (1 - SECOND_MOMENT**numbers).rsqrt(),
-            torch.tensor(shares),
+            torch.tensor(shares, dtype=torch.float64),
         ]
-        self._table = torch.stack(table, dim=1).float().to(device)
+        self._table = torch.stack(table, dim=1).to(self._weights[0])
         self._taken = torch.zeros(1, dtype=torch.int64, device=device)
         self._loss_sum = torch.zeros((), device=device)
         self._x, self._targets = torch.empty(0), torch.empty(0)
