@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpserve_server.errors import ConfigError
+from mlpserve_server.names import LARGEST_NUMBER, MODEL_RULE, is_model
 
 DEVICES = "auto, cpu, cuda or cuda:N"
 PRECISIONS = ("auto", "fp32", "int8")
@@ -80,7 +81,8 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         checks = {
-            "--version must be 0 or a version number": self.version >= 0,
+            f"--model {self.model[:80]!r} cannot be the name of a model; expected {MODEL_RULE}": is_model(self.model),
+            "--version must be 0 or a version number": 0 <= self.version <= LARGEST_NUMBER,
             "--max-batch must be at least 1": self.max_batch >= 1,
             "--max-request must be at least 1": self.max_request >= 1,
             "--max-queue must be at least --max-request, or the largest request could never be accepted": (

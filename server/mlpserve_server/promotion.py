@@ -8,8 +8,9 @@ Each change is one rename, so a server that looks at any moment sees the old sta
 import json
 from dataclasses import dataclass
 
-from mlpserve_server.errors import StoreError
-from mlpserve_server.store import PROMOTED, Store
+from mlpserve_server.errors import ArtifactError, StoreError
+from mlpserve_server.names import LARGEST_NUMBER, PROMOTED
+from mlpserve_server.store import Store
 
 REMEMBERED = 20  # versions that a rollback can go back over
 
@@ -28,17 +29,20 @@ def read(store: Store, model: str) -> Promotion | None:
     Raises:
         StoreError: promoted.json is not what `promote` writes.
     """
+    where = f"{store.location}/{model}/{PROMOTED}"
     try:
         written = store.read_promotion(model)
         if written is None:
             return None
         content = json.loads(written)
-        promotion = Promotion(content["version"], tuple(content["previous"]))
-        if not all(isinstance(number, int) and number > 0 for number in (promotion.version, *promotion.previous)):
+        promotion = Promotion(content["version"], tuple(content["previous"][:REMEMBERED]))
+        if not all(type(n) is int and 0 < n <= LARGEST_NUMBER for n in (promotion.version, *promotion.previous)):
             raise TypeError
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:  # nothing is wrong with what it says
+        raise StoreError(f"{where} cannot be read just now: {error.strerror}; leave it as it is") from error
+    except (ArtifactError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
-            f"{store.location}/{model}/{PROMOTED} cannot be read as a promotion ({type(error).__name__}); "
+            f"{where} cannot be read as a promotion ({type(error).__name__}); "
             f"write it again: mlpserve-store --store {store.location} promote {model} VERSION"
         ) from error
     return promotion
@@ -54,15 +58,8 @@ def candidates(store: Store, model: str) -> tuple[list[int], bool]:
     """
     promotion = read(store, model)
     if promotion is None:
-        return _newest_first(store, model), False
+        return store.newest_first(model), False
     return [promotion.version, *promotion.previous], True
-
-
-def _newest_first(store: Store, model: str) -> list[int]:
-    published = store.versions(model)
-    if not published:
-        raise StoreError(f"model {model!r} in {store.location} has no published version; train it with mlpserve-train")
-    return published
 
 
 def promote(store: Store, model: str, version: int) -> int:
@@ -122,7 +119,7 @@ def follow_newest(store: Store, model: str) -> int:
     """
     with store.sole_writer(model):
         store.write_promotion(model, None)
-        return _newest_first(store, model)[0]
+        return store.newest_first(model)[0]
 
 
 def _write(store: Store, model: str, promotion: Promotion) -> None:

@@ -1,11 +1,13 @@
 """Whether a version was signed with a key that is trusted here (OpenSSF Model Signing, an elliptic-curve key pair)."""
 
+import tempfile
 from pathlib import Path
 
+from mlpserve_server import files
 from mlpserve_server.errors import ArtifactError, ConfigError
+from mlpserve_server.manifest import LARGEST_SIGNATURE
+from mlpserve_server.names import SIGNATURE
 from mlpserve_server.store import Version
-
-SIGNATURE = "model.sig"
 
 
 def verify(version: Version, public_key: str) -> None:
@@ -18,6 +20,7 @@ def verify(version: Version, public_key: str) -> None:
     Raises:
         ConfigError: the library is not installed, or the key cannot be read.
         ArtifactError: the signature is missing, or not made with this key over these files.
+        StoreError: a file cannot be read, for a reason that is not the file's.
     """
     try:
         from model_signing import verifying
@@ -27,13 +30,30 @@ def verify(version: Version, public_key: str) -> None:
         config = verifying.Config().use_elliptic_key_verifier(public_key=Path(public_key))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--require-signature {public_key}: {error}; expected a PEM public key") from error
-    signature = version.folder / SIGNATURE
-    if not signature.is_file():
-        raise ArtifactError(f"{version.folder} is not signed; publish it with: mlpserve-train --sign-key PRIVATE_KEY")
     try:
-        config.verify(version.folder, signature)
-    except Exception as error:
-        # The library's and its libraries' errors share no base below Exception; any of them means "not verified".
+        signature = files.read(version.folder, SIGNATURE, LARGEST_SIGNATURE)
+    except FileNotFoundError as error:
         raise ArtifactError(
-            f"{version.folder}: its signature is not one by {public_key} over these files: {str(error)[:200]}"
+            f"{version.folder} is not signed; publish it with: mlpserve-train --sign-key PRIVATE_KEY"
         ) from error
+    except OSError as error:
+        raise files.explained(error, version.folder / SIGNATURE) from error
+    wrong = f"{version.folder}: its signature is not one by {public_key} over these files: "
+    if (unlisted := version.unlisted()) is not None:
+        raise ArtifactError(f"{wrong}{unlisted[:200]!r} was added")
+    # What is signed must be what is served, so a copy of that is checked: the folder may change meanwhile, and the
+    # library reads whatever lies in it, pipes and devices too.
+    with tempfile.TemporaryDirectory(prefix="mlpserve-signed-") as copy:
+        try:
+            for name, content in version.parts():
+                path = Path(copy, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            Path(copy, SIGNATURE).write_bytes(signature)
+        except OSError as error:
+            raise ConfigError(f"--require-signature needs a writable temporary folder (TMPDIR): {error}") from error
+        try:
+            config.verify(Path(copy), Path(copy, SIGNATURE))
+        except Exception as error:
+            # The library's and its libraries' errors share no base below Exception; any means "not verified".
+            raise ArtifactError(f"{wrong}{str(error)[:200]}") from error

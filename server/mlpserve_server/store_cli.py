@@ -31,6 +31,7 @@ def main() -> None:
             print(f"{model} version {version.manifest.version}: every file is as it was published ({version.digest})")
         elif arguments.do == "push":
             version = store.open(model, arguments.version)
+            version.fetch()
             version.verify()
             RemoteStore(arguments.url).push(version)
             print(f"{model} version {version.manifest.version} is in {arguments.url} ({version.digest})")

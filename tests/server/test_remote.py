@@ -1,5 +1,6 @@
 """A store in object storage, on a real S3 server: served, followed, promoted, and refused in words."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import boto3
 import pytest
+from google.protobuf import json_format
 from tests.support.artifacts import publish_rolled
 from tests.support.grpc_calls import stub
 from tests.support.processes import ServerProcess, free_port, run
 
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_server.errors import ConfigError
 from mlpserve_server.remote import RemoteStore, open_store
 from mlpserve_server.store import Store
@@ -136,6 +139,79 @@ def test_listing_verifying_and_pushing_twice(versions: Path) -> None:
 
 
 @pytest.mark.usefixtures("storage")
+def test_only_what_the_manifest_lists_is_fetched(versions: Path, tmp_path: Path) -> None:
+    """A key is a name from outside: it must not say where on this machine a file is written."""
+    boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
+    _push(versions, 1)
+    client = boto3.client("s3")
+    escaped = tmp_path / "escaped"
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for key in (f"{'../' * 30}{str(escaped)[1:]}", f"/{escaped}", "extra.onnx", "pictures/extra.png"):
+        client.put_object(Bucket=BUCKET, Key=f"published/mnist/1/{key}", Body=b"ssh-rsa x")
+    environment = {"TMPDIR": str(copies)}
+    assert run("mlpserve-store", "--store", URL, "verify", "mnist", env=environment).returncode == 0
+    os.environ["TMPDIR"] = str(copies)
+    try:
+        with ServerProcess(tmp_path, URL) as process:  # type: ignore[arg-type]
+            assert not escaped.exists()
+            (copy,) = copies.glob("mlpserve-store-*/mnist/1")
+            published = {str(path.relative_to(versions / "mnist/1")) for path in (versions / "mnist/1").rglob("*")}
+            assert {str(path.relative_to(copy)) for path in copy.rglob("*")} == published
+            process.terminate()
+            assert process.wait() == 0
+        assert not list(copies.iterdir())
+    finally:
+        del os.environ["TMPDIR"]
+
+
+@pytest.mark.usefixtures("storage")
+def test_objects_that_are_not_what_the_manifest_says(versions: Path, tmp_path: Path) -> None:
+    boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
+    client = boto3.client("s3")
+    for number in (1, 2, 3):
+        _push(versions, number)
+    client.put_object(Bucket=BUCKET, Key="published/mnist/3/golden.binpb", Body=bytes(20 << 20))
+    client.delete_object(Bucket=BUCKET, Key="published/mnist/2/model.onnx")
+    for number, words in ((3, "golden.binpb is damaged: it does not have the"), (2, "model.onnx cannot be read")):
+        result = run("mlpserve-store", "--store", URL, "verify", "mnist", number)
+        assert (result.returncode, words in result.stderr) == (1, True), result.stderr
+    with ServerProcess(tmp_path, URL) as process:  # type: ignore[arg-type]
+        assert "version 3 is refused, version 1 is served instead" in process.log
+        assert "version 2 is refused, version 1 is served instead" in process.log
+    # A manifest that lists a name outside; and one that never ends.
+    manifest = json_format.Parse((versions / "mnist/1/manifest.json").read_bytes(), Manifest())
+    manifest.version = 4
+    manifest.files[0].path = "../../../escaped"
+    content = json_format.MessageToJson(manifest).encode()
+    checksum = f"{hashlib.sha256(content).hexdigest()}  manifest.json\n".encode()
+    for number, manifest_json, words in ((4, content, "outside the artifact"), (5, b" " * (2 << 20), "is larger than")):
+        client.put_object(Bucket=BUCKET, Key=f"published/mnist/{number}/manifest.json", Body=manifest_json)
+        client.put_object(Bucket=BUCKET, Key=f"published/mnist/{number}/manifest.sha256", Body=checksum)
+        result = run("mlpserve-store", "--store", URL, "verify", "mnist", number)
+        assert (result.returncode, words in result.stderr) == (1, True), result.stderr
+    client.put_object(Bucket=BUCKET, Key="published/mnist/promoted.json", Body=b" " * (1 << 20))
+    result = run("mlpserve-store", "--store", URL, "list", "mnist")
+    assert (result.returncode, "cannot be read as a promotion" in result.stderr) == (1, True), result.stderr
+
+
+@pytest.mark.usefixtures("storage")
+def test_only_what_was_published_is_pushed(versions: Path, tmp_path: Path) -> None:
+    """A link in a store must not carry another file of the person who pushes to everybody."""
+    boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
+    own = Path(shutil.copytree(versions, tmp_path / "own"))
+    (own / "mnist/1/extra").symlink_to("/etc/hostname")
+    _push(own, 1)
+    keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert "published/mnist/1/model.onnx" in keys
+    assert not [key for key in keys if "extra" in key]
+    (own / "mnist/2/golden.binpb").unlink()
+    (own / "mnist/2/golden.binpb").symlink_to("/etc/hostname")
+    result = run("mlpserve-store", "--store", own, "push", "mnist", 2, "--to", URL)
+    assert (result.returncode, "leads out of the version" in result.stderr) == (1, True), result.stderr
+
+
+@pytest.mark.usefixtures("storage")
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -167,6 +243,7 @@ def test_storage_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kinds_of_stores(tmp_path: Path) -> None:
     assert type(open_store(tmp_path)) is Store
-    assert type(open_store(f"file://{tmp_path}")) is RemoteStore
+    assert type(open_store(f"file://{tmp_path}")) is Store  # its files are refused as a folder's are
+    assert type(open_store(f"memory://{tmp_path}")) is RemoteStore
     with pytest.raises(ConfigError, match="fsspec"):
         open_store("nonsense://x")

@@ -60,9 +60,14 @@ def test_the_server_refuses_a_tampered_file(copy: Path) -> None:
 
 def _reseal(folder: Path, name: str, content: bytes) -> None:
     """Change a file and make every digest fit: what a careful attacker, or a broken publisher, could do."""
-    before = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    old = (folder / name).read_bytes()
     (folder / name).write_bytes(content)
-    manifest = (folder / "manifest.json").read_text().replace(before, hashlib.sha256(content).hexdigest())
+    manifest = (folder / "manifest.json").read_text()
+    for before, after in (
+        (hashlib.sha256(old).hexdigest(), hashlib.sha256(content).hexdigest()),
+        (f'"sizeBytes": "{len(old)}"', f'"sizeBytes": "{len(content)}"'),
+    ):
+        manifest = manifest.replace(before, after)
     (folder / "manifest.json").write_text(manifest)
     digest = hashlib.sha256(manifest.encode()).hexdigest()
     (folder / "manifest.sha256").write_text(f"{digest}  manifest.json\n")

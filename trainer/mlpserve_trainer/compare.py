@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import math
+import os
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +15,7 @@ import onnxruntime as ort
 from google.protobuf import json_format
 
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
-from mlpserve_trainer import calibrate, data
+from mlpserve_trainer import calibrate, data, publish
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import torchvision_sets
 from mlpserve_trainer.errors import ConfigError, DataError
@@ -24,6 +26,7 @@ PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8
 SAME_ACCURACY = 0.001  # another machine may decide a few images otherwise
 SHOWN = 40  # disagreements shown
 BATCH = 4096  # images in one Run
+LARGEST_FILE = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)
@@ -161,14 +164,35 @@ def _verdict(one: Answers, other: Answers, only_one: int, only_other: int, chanc
 
 def _manifest(folder: Path) -> Manifest:
     try:
-        return json_format.Parse((folder / "manifest.json").read_bytes(), Manifest(), ignore_unknown_fields=True)
+        content = read_inside(folder, publish.MANIFEST, publish.LARGEST_MANIFEST)
+        return json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
     except OSError as error:
         raise ConfigError(
             f"{folder}: not a published version ({error.strerror}: manifest.json); give its folder, for example "
             "store/mnist/1"
         ) from error
-    except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{folder}/manifest.json cannot be read: {error}") from error
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{folder}/manifest.json cannot be read: {str(error)[:300]!r}") from error
+
+
+def read_inside(folder: Path, name: str, most: int) -> bytes:
+    """A regular file inside a version's folder, which somebody else may have written.
+
+    Raises:
+        ConfigError: it lies elsewhere, is no regular file, or has more than `most` bytes.
+        OSError: it is not there, or cannot be read.
+    """
+    if "\0" in name:
+        raise ConfigError(f"{folder}: the manifest lists {name[:200]!r}, which cannot be a file")
+    path = (folder / name).resolve(strict=True)
+    if not path.is_relative_to(folder.resolve()):
+        raise ConfigError(f"{folder}: {name[:200]!r} lies outside the version; publish it again")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb", closefd=True) as file:  # noqa: PTH123
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise ConfigError(f"{path} is not what its manifest says; publish the version again")
+        return file.read(most)
 
 
 def _dataset(manifest: Manifest, source: str, image_size: tuple[int, int] | None) -> data.Dataset:
@@ -199,9 +223,9 @@ def _answer(
     if entry is None:
         raise ConfigError(f"{folder} has no {precision} file")
     try:
-        content = (folder / entry.path).read_bytes()
+        content = read_inside(folder, entry.path, min(entry.size_bytes, LARGEST_FILE))
     except OSError as error:
-        raise ConfigError(f"{folder / entry.path}: {error.strerror}") from error
+        raise ConfigError(f"{folder}: {entry.path[:200]!r}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise ConfigError(f"{folder / entry.path} is not what its manifest says; publish the version again")
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])

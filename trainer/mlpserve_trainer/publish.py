@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ from mlpserve_trainer.errors import PublishError
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"
 FORMAT = 1
+LARGEST_MANIFEST = 1 << 20  # bytes that servers read
+LARGEST_NUMBER = 2**32 - 1  # of a version, in the contract
+_VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UNFINISHED = ".publishing-"
 
 
@@ -70,6 +74,8 @@ def publish(
         folder.mkdir(parents=True, exist_ok=True)
         with _sole_publisher(folder):
             version = max(versions(folder), default=0) + 1
+            if version > LARGEST_NUMBER:
+                raise PublishError(f"{folder / str(version - 1)} has the last number that there is; remove that folder")
             manifest.format, manifest.model, manifest.version = FORMAT, model, version
             unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
             try:
@@ -104,13 +110,15 @@ def latest(store: Path, model: str) -> Path | None:
 
 def versions(folder: Path) -> list[int]:
     """Numbers of the published versions in a model's folder, in ascending order."""
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
+    return sorted(int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir())
 
 
 @contextmanager
 def _sole_publisher(folder: Path) -> Iterator[None]:
     """Wait until no other process publishes this model, and remove what a killed one left."""
-    with (folder / ".lock").open("w") as lock:
+    # Not through a link, and nothing is written into it: it may not be what it seems.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(folder / ".lock", flags, 0o666), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, by a crash as well
         for leftover in folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -128,6 +136,11 @@ def _write_version(folder: Path, manifest: Manifest, files: dict[str, tuple[File
     for subfolder in {(folder / name).parent for name in files}:
         _sync(subfolder)
     content = json_format.MessageToJson(manifest, indent=2).encode() + b"\n"
+    if len(content) > LARGEST_MANIFEST:
+        raise PublishError(
+            f"the manifest would have {len(content):,} bytes, of which the labels are most; servers read up to "
+            f"{LARGEST_MANIFEST:,}. No version was published; give the classes shorter names"
+        )
     # In sha256sum's form, so that `sha256sum -c manifest.sha256` works.
     _write(folder / CHECKSUM, f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode())
     _write(folder / MANIFEST, content)

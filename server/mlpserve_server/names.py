@@ -1,0 +1,83 @@
+"""What names from outside may be: a model's, a version's, and a file's inside a version.
+
+Every such name becomes part of a path or of a key in object storage, so it passes here first.
+"""
+
+import re
+from collections.abc import Iterable
+
+from mlpserve_server.errors import ArtifactError, StoreError
+
+MANIFEST, CHECKSUM, SIGNATURE = "manifest.json", "manifest.sha256", "model.sig"
+PROMOTED = "promoted.json"
+
+LARGEST_FILE = 1 << 30  # bytes
+LARGEST_VERSION = 2 << 30  # bytes of all its files
+MOST_FILES = 1000
+MOST_PARTS = 8  # folders and name of one file
+LARGEST_NUMBER = 2**32 - 1  # of a version, in the contract
+
+MODEL_RULE = "letters, digits, '-', '_' and '.', a letter or digit first, 64 at most"
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_model(name: str) -> bool:
+    """Whether a model may have this name."""
+    return _MODEL.fullmatch(name) is not None
+
+
+def check_model(name: str) -> None:
+    """Refuse a name that no model can have.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if not is_model(name):
+        raise StoreError(f"{name[:80]!r} cannot be the name of a model; expected {MODEL_RULE}")
+
+
+def version_number(name: str) -> int | None:
+    """The number of the version in a folder of this name; None for any other folder."""
+    number = int(name) if _NUMBER.fullmatch(name) else 0
+    return number if 0 < number <= LARGEST_NUMBER else None
+
+
+def check_files(where: str, files: Iterable[tuple[str, str, int]]) -> None:
+    """Refuse what a manifest may not list, before anything of it is read or fetched.
+
+    Args:
+        where: the version, for the message.
+        files: path, SHA-256 and bytes of each file.
+
+    Raises:
+        ArtifactError: a path could lead out of the version or take the place of another file, a digest is none, or
+            there is more than a version may have.
+    """
+    taken: set[str] = set()
+    folders: set[str] = set()
+    total = 0
+    for count, (path, sha256, size) in enumerate(files, 1):
+        parts = path.split("/")
+        if len(parts) > MOST_PARTS or not all(_PART.fullmatch(part) for part in parts):
+            raise ArtifactError(
+                f"{where}: the manifest lists {path[:200]!r}, which may lie outside the artifact; expected names of "
+                "letters, digits, '-', '_' and '.', with '/' between folders"
+            )
+        if path in (MANIFEST, CHECKSUM, SIGNATURE, PROMOTED):
+            raise ArtifactError(f"{where}: the manifest lists {path!r}, which is not a file of the model")
+        above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+        if path in taken or path in folders or above & taken:
+            raise ArtifactError(f"{where}: the manifest lists {path!r} twice, or as a file and as a folder")
+        if not _SHA256.fullmatch(sha256):
+            raise ArtifactError(f"{where}: the manifest has no SHA-256 for {path!r}")
+        total += size
+        if size > LARGEST_FILE or total > LARGEST_VERSION or count > MOST_FILES:
+            raise ArtifactError(
+                f"{where}: the manifest lists {count:,} files up to {path!r} ({size:,} bytes); this server takes up to "
+                f"{MOST_FILES:,} files, {LARGEST_FILE:,} bytes in one and {LARGEST_VERSION:,} in all"
+            )
+        taken.add(path)
+        folders |= above
