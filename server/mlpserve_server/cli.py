@@ -6,7 +6,7 @@ Prints one line on standard output when it serves; the log goes to standard erro
 one ends at once. The last line of the log says why it ended. Exit codes:
 
     0  drained                                          3  some accepted requests were not answered in time
-    1  could not start                                  4  stuck, or its workers died too often
+    1  could not start, or told to end before that      4  stuck, or its workers died too often or cannot be replaced
     2  wrong usage                                128 + N  ended by a second signal, number N
 """
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import os
 import sys
 from typing import NoReturn
 
+from mlpserve_server import logs, streams
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.signals import Stop, stop_or_end_on_signals
 
@@ -28,17 +28,17 @@ COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
 def main() -> None:
     """Entry point of `mlpserve-server`."""
     # Before the imports below, so that even an early SIGTERM ends the process in order.
+    streams.unblock()
     stop = Stop()
     stop_or_end_on_signals(stop)
     try:
         config = _parse(sys.argv[1:])  # first, so that --help answers at once
+        logs.configure(config.log_format)
 
-        from mlpserve_server import logs
         from mlpserve_server.errors import StartupError
         from mlpserve_server.resources import default_workers, settle
         from mlpserve_server.server import Server
-
-        logs.configure(config.log_format)
+        from mlpserve_server.store_wait import longest
     except ModuleNotFoundError as error:
         _exit(
             WRONG_USAGE, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)"
@@ -48,26 +48,21 @@ def main() -> None:
         config = dataclasses.replace(config, workers=default_workers(config.device))
     if config.workers > 1:
         _supervise(config, stop)
-    server = Server(config, on_stuck=lambda: os._exit(BROKEN))
+    server = Server(config, on_stuck=_end_stuck)
     try:
-        model = server.start()
+        model = stop.attempt(server.start)
     except StartupError as error:
         server.stop()
         _exit(COULD_NOT_START, f"{error} (see {error.page})")
+    if model is None:
+        waiting = longest()
+        server.stop()
+        _exit(COULD_NOT_START, "; ".join(filter(None, ("told to end before it served", waiting))))
     settle()
     print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
     stop.wait()
     logging.info("draining: finishing accepted requests")
-    if not server.stop():
-        print(
-            f"mlpserve-server: some requests were not finished within --drain-timeout {config.drain_timeout:g} s",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(
-            NOT_FINISHED
-        )  # a Run is still under way in its thread; an orderly exit would abort in the middle of it
-    logging.info("drained; every accepted request was answered")
+    _end_drained(server.stop(), config)
 
 
 def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
@@ -78,20 +73,32 @@ def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
     supervisor = Supervisor(config, on_failure=stop.set)
     stop_or_end_on_signals(stop, on_second=supervisor.kill)
     try:
-        facts = supervisor.start()
+        facts = stop.attempt(supervisor.start)
     except StartupError as error:
         supervisor.stop()
         _exit(COULD_NOT_START, f"{error} (see {error.page})")
+    if facts is None:
+        supervisor.stop()
+        _exit(COULD_NOT_START, "told to end before it served; what the workers were waiting for is above")
     print(f"Serving {facts['model']} version {facts['version']} on {facts['address']}", flush=True)
     stop.wait()
     logging.info("draining %d workers: finishing accepted requests", config.workers)
     finished = supervisor.stop()
-    if supervisor.failed:
-        _exit(BROKEN, "the workers died too often; their log is above")
+    if supervisor.failure:
+        _exit(BROKEN, f"{supervisor.failure}; the workers' log is above")
+    _end_drained(finished, config)
+
+
+def _end_drained(finished: bool, config: ServerConfig) -> NoReturn:
     if not finished:
         _exit(NOT_FINISHED, f"some requests were not finished within --drain-timeout {config.drain_timeout:g} s")
     logging.info("drained; every accepted request was answered")
-    sys.exit(0)
+    streams.end(0)
+
+
+def _end_stuck(reason: str) -> None:
+    logging.critical("%s", reason)
+    streams.end(BROKEN)
 
 
 def _parse(arguments: list[str]) -> ServerConfig:
@@ -125,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _exit(code: int, message: str) -> NoReturn:
     print(f"mlpserve-server: {message}", file=sys.stderr)
-    sys.exit(code)
+    streams.end(code)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.resources import yield_to_others
 from mlpserve_server.store import Store, Version
+from mlpserve_server.store_wait import waiting_for
 
 log = logging.getLogger(__name__)
 
+ACTING_SECONDS = 1.0  # for a hand-over that has begun to end
 LONGEST_PAUSE = 300.0  # seconds between two trials of a version that was refused
 
 
@@ -70,6 +72,7 @@ class Follower:
         self._retries: dict[int, tuple[float, float]] = {n: (time.monotonic() + poll, 2 * poll) for n in refused}
         self._complaint = ""
         self._stop = threading.Event()
+        self._acting = threading.Lock()  # held while what was loaded changes the server
         self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
         self._earlier = self._list_earlier()
         set_pending(frozenset(self._earlier))
@@ -79,10 +82,16 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; a version that is being proven is not handed over."""
+        """Change nothing from now on; waits for no store, so the thread may go on for a while. See `join`."""
         self._stop.set()
+        if self._acting.acquire(timeout=ACTING_SECONDS):
+            self._acting.release()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread's end, after `stop`; False if it has not come: it waits for the store, or proves."""
         if self._thread.is_alive():  # not before `start`
-            self._thread.join()
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _follow(self) -> None:
         yield_to_others()
@@ -102,7 +111,8 @@ class Follower:
         if current is None or not self._kept:
             return []
         try:
-            numbers = self._store.versions(self._model)
+            with waiting_for(f"the versions of {self._model}"):
+                numbers = self._store.versions(self._model)
         except StartupError:
             return []  # `_look` says so
         return sorted((number for number in numbers if number < current.ref.version), reverse=True)
@@ -114,12 +124,20 @@ class Follower:
             if not room or self._stop.is_set():
                 break
             try:
-                room -= self._keep(self._load(self._store.open(self._model, number)))
+                model = self._load(self._open(number))
+                with self._acting:
+                    room -= not self._stop.is_set() and self._keep(model)
             except StartupError as error:
                 log.warning("version %d is not kept: %s", number, error)
             except Exception:
                 log.exception("keeping version %d met an error that is a bug; the server goes on", number)
-        self._set_pending(frozenset())
+        with self._acting:
+            if not self._stop.is_set():
+                self._set_pending(frozenset())
+
+    def _open(self, number: int) -> Version:
+        with waiting_for(f"the manifest of version {number}"):
+            return self._store.open(self._model, number)
 
     def _complain(self, message: str) -> None:
         """Say once what is wrong with the store."""
@@ -129,7 +147,8 @@ class Follower:
 
     def _look(self) -> None:
         """Bring in the version that a server which started now would serve."""
-        numbers, promoted = promotion.candidates(self._store, self._model)
+        with waiting_for(f"which version of {self._model} to serve"):
+            numbers, promoted = promotion.candidates(self._store, self._model)
         if not promoted:
             self._forget(numbers)
         for number in numbers:
@@ -162,7 +181,7 @@ class Follower:
             return False
         self._retries[number] = time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE)
         try:
-            version = self._store.open(self._model, number)
+            version = self._open(number)
             if not promoted:
                 _check_same_interface(version, current.version)
             model = self._load(version)
@@ -172,12 +191,14 @@ class Follower:
         except StartupError:
             del self._retries[number]  # it has not been seen
             raise
-        if not self._stop.is_set():
+        with self._acting:
+            if self._stop.is_set():
+                return True
             self._hand_over(model)
-            self.refused.pop(number, None)
-            self._retries.pop(number, None)
-            self._metrics.reloads["served"] += 1
-            log.info("version %d took over from version %d (%s)", number, current.ref.version, model.precision_name)
+        self.refused.pop(number, None)
+        self._retries.pop(number, None)
+        self._metrics.reloads["served"] += 1
+        log.info("version %d took over from version %d (%s)", number, current.ref.version, model.precision_name)
         return True
 
     def _refuse(self, number: int, reason: str, current: LoadedModel) -> None:

@@ -9,10 +9,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+
+from mlpserve_server.bounded import within
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+TELL_SECONDS = 2.0  # for the transport to be told of another readiness
 
 
 class Liveness:
@@ -23,7 +27,7 @@ class Liveness:
         stale: seconds without a proof after which the server is not ready.
         stuck: seconds without a proof after which the process should end.
         set_ready: told when readiness changes; begins as ready.
-        on_stuck: called once when the process should end.
+        on_stuck: called once, with why, when the process should end.
     """
 
     def __init__(
@@ -33,7 +37,7 @@ class Liveness:
         stale: float,
         stuck: float,
         set_ready: Callable[[bool], None],
-        on_stuck: Callable[[], None],
+        on_stuck: Callable[[str], None],
     ) -> None:
         self._proved = proved
         self._stale = stale
@@ -51,7 +55,7 @@ class Liveness:
         """End the thread."""
         self._stop.set()
         if self._thread.is_alive():  # not before `start`, and a thread that starts now ends by itself
-            self._thread.join()
+            self._thread.join(2 * TELL_SECONDS)
 
     def _watch(self) -> None:
         ready, last = True, time.monotonic()
@@ -61,14 +65,13 @@ class Liveness:
             if late:
                 continue  # the whole process was held up; the loop gets its time first
             age = now - self._proved()
+            if age > self._stuck:
+                self._on_stuck(f"the model has not proven itself for {age:.1f} s; this process ends")
+                return
             if ready != (age <= self._stale):
                 ready = not ready
+                within(TELL_SECONDS, "telling callers of the readiness", partial(self._set_ready, ready))
                 if ready:
                     log.info("the model has proven itself again: SERVING")
                 else:
                     log.error("the model has not proven itself for %.1f s: NOT_SERVING", age)
-                self._set_ready(ready)
-            if age > self._stuck:
-                log.critical("the model has not proven itself for %.1f s; this process ends", age)
-                self._on_stuck()
-                return

@@ -20,6 +20,7 @@ from mlpserve_server.model import CPU, CUDA, LoadedModel
 from mlpserve_server.resources import is_installed
 from mlpserve_server.runners import BoundRunner, DeviceRunner
 from mlpserve_server.store import Version
+from mlpserve_server.store_wait import waiting_for
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +64,18 @@ def load(
         ArtifactError: a file is damaged, the signature is missing or wrong, or the answers are not the golden ones.
         DeviceError: the device cannot be used; with "auto" the CPU is taken instead, and the log says why.
     """
-    version.fetch()
-    version.verify()
-    if public_key:
-        signing.verify(version, public_key)
+    with waiting_for(f"the files of version {version.manifest.version}"):
+        version.fetch()
+        version.verify()
+        if public_key:
+            signing.verify(version, public_key)
     _check_packages()
     kind, index = split_device(device)
     if precision == "int8":
         if kind == "cuda":
             raise DeviceError("--precision int8 is for CPUs and cannot be served with --device cuda; use fp32 or auto")
         kind = "cpu"
-    golden = GoldenSamples.FromString(version.read(FileRole.FILE_ROLE_GOLDEN_SAMPLES))
+    golden = GoldenSamples.FromString(_read(version, FileRole.FILE_ROLE_GOLDEN_SAMPLES))
 
     def prepare(name: str, provider: str) -> LoadedModel:
         session = _session(version, ROLES[PRECISIONS[name]], provider, threads, index)
@@ -147,8 +149,13 @@ def _model(
     return LoadedModel(version, precision, provider, max_batch, runner, f"cuda:{index}", memory.pci_bus_id())
 
 
+def _read(version: Version, role: FileRole) -> bytes:
+    with waiting_for(f"the {FileRole.Name(role)} file of version {version.manifest.version}"):
+        return version.read(role)
+
+
 def _session(version: Version, role: FileRole, provider: str, threads: int, index: int) -> ort.InferenceSession:
-    content = version.read(role)
+    content = _read(version, role)
     outline.check(content, version.folder)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,10 +1,15 @@
-"""The log on standard error: one line an event, as text or as JSON."""
+"""The log on standard error: one line an event, as text or as JSON.
+
+A line is made by the thread that logs, and written by another one (`streams`), so that nobody waits for who reads it.
+"""
 
 import json
 import logging
 import sys
 import time
 from typing import Any
+
+from mlpserve_server import streams
 
 
 class JsonFormatter(logging.Formatter):
@@ -42,16 +47,18 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(kind: str, worker: int | None = None) -> None:
-    """Send the log to standard error.
+    """Send the log to standard error, and let nobody wait for it.
 
     Args:
         kind: "text" or "json".
         worker: this process's id, where it is one of several.
     """
+    streams.unblock()
     who = "" if worker is None else f"worker {worker}: "
     formatter: logging.Formatter = TextFormatter(f"%(asctime)s %(levelname)s {who}%(message)s")
     if kind == "json":
         formatter = JsonFormatter({} if worker is None else {"worker": worker})
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    logging.captureWarnings(True)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

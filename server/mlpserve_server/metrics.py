@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from mlpserve_server import drift
+from mlpserve_server import drift, streams
 from mlpserve_server.config import split_address
 from mlpserve_server.errors import ListenError
 from mlpserve_server.methods import METHODS
@@ -82,6 +82,9 @@ class Metrics:
         ready: whether the model has proven itself lately and the server is not draining.
         model: labels of `mlpserve_model_info`.
         drift: gives the counts of `drift.DriftWindow.snapshot`, or nothing.
+        log_lines_dropped: gives how many lines of the log nobody took.
+        workers: where there are several, how many are configured and how many are ready.
+        worker_restarts: trials to start another worker in the place of one that has ended.
         gpu: looks at the GPU that serves, or gives nothing; see `gpu.GpuWatch.sample`.
     """
 
@@ -100,6 +103,9 @@ class Metrics:
         self.ready = False
         self.model: dict[str, str] = {}
         self.drift: Callable[[], dict[str, Any]] = dict
+        self.log_lines_dropped: Callable[[], int] = streams.dropped
+        self.workers: dict[str, int] = {}
+        self.worker_restarts = 0
         self.gpu: Callable[[], dict[str, str | int | float]] = dict
 
     @property
@@ -127,6 +133,7 @@ class Metrics:
             "ready": self.ready,
             "model": self.model,
             "drift": self.drift(),
+            "log_lines_dropped": self.log_lines_dropped(),
             "gpu": self.gpu(),
         }
 
@@ -145,6 +152,8 @@ class Metrics:
             histogram.add(*snapshot["histograms"][name])
         self.ready, self.model = snapshot["ready"], snapshot["model"]
         self.gpu = lambda: snapshot["gpu"]
+        lines = self.log_lines_dropped() + snapshot["log_lines_dropped"]
+        self.log_lines_dropped = lambda: lines
         total = drift.add(self.drift(), snapshot["drift"])
         self.drift = lambda: total
 
@@ -171,6 +180,15 @@ class Metrics:
         yield _histogram(
             "mlpserve_queue_seconds", "Seconds from the transport to the start of a call's batch.", self.queue_seconds
         )
+        dropped = self.log_lines_dropped()
+        yield CounterMetricFamily("mlpserve_log_lines_dropped", "Lines of the log that nobody took.", value=dropped)
+        if self.workers:
+            workers = GaugeMetricFamily("mlpserve_workers", "Processes that share the port.", labels=["state"])
+            for state, count in self.workers.items():
+                workers.add_metric([state], count)
+            restarts = self.worker_restarts
+            yield workers
+            yield CounterMetricFamily("mlpserve_worker_restarts", "Trials to replace a worker.", value=restarts)
         yield from self._grpc_families()
         yield from _drift_families(self.drift())
         if self.model:
@@ -273,4 +291,4 @@ class MetricsEndpoint:
         """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
+        self._thread.join()  # it has ended its loop; whoever closes bounds all of this

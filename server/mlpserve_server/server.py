@@ -1,7 +1,11 @@
-"""The server's life: start, serve, follow the store, drain, stop. Signals and exit codes belong to `cli.py`."""
+"""The server's life: start, serve, follow the store, drain, stop. Signals and exit codes belong to `cli.py`.
+
+A store may hang for ever, so whoever reads it is a thread that nobody waits for without a bound.
+"""
 
 import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,6 +14,7 @@ from grpc import StatusCode
 from mlpserve.v1.classifier_pb2 import ServingInfo
 from mlpserve_server import loading, promotion
 from mlpserve_server.batching import BatchingLoop
+from mlpserve_server.bounded import within
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, StartupError, VersionMissing
 from mlpserve_server.following import Follower
@@ -22,11 +27,14 @@ from mlpserve_server.request_log import RequestLog
 from mlpserve_server.resources import cpu_count
 from mlpserve_server.services import ControlServices
 from mlpserve_server.store import Store, Version
+from mlpserve_server.store_wait import longest, waiting_for
 from mlpserve_server.tracing import Tracing
 from mlpserve_server.transports import Transport, open_transport
 
 log = logging.getLogger(__name__)
 
+STEP_SECONDS = 5.0  # for each step of a stop that takes a moment where nothing hangs
+JOIN_SECONDS = 1.0  # for a version that is being loaded; nobody is served meanwhile, and nothing will come of it
 PROOF_PAUSE = 0.0005  # seconds between two steps of a proof beside the model that serves
 MESSAGE_OVERHEAD = 4096  # bytes of a request beside its images
 LARGEST_MESSAGE = 2**31 - 1  # bytes, of gRPC and protobuf
@@ -40,17 +48,20 @@ class Server:
     Args:
         config: settings.
         share_port: let other processes listen on the same port.
-        on_stuck: called from another thread when no batch has run for `stall_timeout` and the process is of no use.
+        on_stuck: called from another thread, with why, when no batch has run for `stall_timeout` and the process is of
+            no use.
     """
 
     def __init__(
-        self, config: ServerConfig, share_port: bool = False, on_stuck: Callable[[], None] = lambda: None
+        self, config: ServerConfig, share_port: bool = False, on_stuck: Callable[[str], None] = log.critical
     ) -> None:
         self.config = config
         self._share_port = share_port
         self._on_stuck = on_stuck
         self.metrics = Metrics()
         self.address = ""
+        self._serving = threading.Lock()  # held while calls begin to be answered, or are kept from it for good
+        self._stopped = False
         self._store: Store
         self._transport: Transport | None = None
         self._loop: BatchingLoop | None = None
@@ -96,8 +107,9 @@ class Server:
             StartupError: the store, the artifact, the device or an address is not usable.
         """
         config = self.config
-        self._store = open_store(config.store)
         refused: dict[int, StartupError] = {}
+        with waiting_for(f"the store {config.store} itself"):
+            self._store = open_store(config.store)
         candidates = self._candidates(refused)
         first = next(candidates)
         candidates = itertools.chain([first], candidates)
@@ -127,11 +139,11 @@ class Server:
         )
         # Beside other workers the port leads to this one as soon as it listens, so it must be able to answer by then.
         if self._share_port:
-            self._hand_over(self._load_first(candidates, refused))
+            self._serve_first(self._load_first(candidates, refused))
         self.address = self._transport.start()
         self._loop.start()
         if not self._share_port:
-            self._hand_over(self._load_first(candidates, refused))
+            self._serve_first(self._load_first(candidates, refused))
         model = self.model
         assert model is not None
         if config.poll and not config.version:
@@ -150,6 +162,13 @@ class Server:
             )
         return model
 
+    def _serve_first(self, model: LoadedModel) -> None:
+        """Let the first model answer, unless nobody is to be answered any longer."""
+        with self._serving:
+            if self._stopped:
+                raise StartupError("told to end before it served")
+            self._hand_over(model)
+
     def _candidates(self, refused: dict[int, StartupError]) -> Iterator[Version]:
         """The versions that may be served, best first, each opened when it is asked for.
 
@@ -161,10 +180,12 @@ class Server:
         """
         numbers = [self.config.version]
         if not self.config.version:
-            numbers, _ = promotion.candidates(self._store, self.config.model)
+            with waiting_for(f"which version of {self.config.model} to serve"):
+                numbers, _ = promotion.candidates(self._store, self.config.model)
         for number in numbers:
             try:
-                version = self._store.open(self.config.model, number)
+                with waiting_for(f"the manifest of version {number}"):
+                    version = self._store.open(self.config.model, number)
             except (ArtifactError, VersionMissing) as error:
                 refused[number] = error
             else:
@@ -241,10 +262,11 @@ class Server:
 
     def serve(self) -> None:
         """Turn health to SERVING and follow the store; the model has been prepared."""
-        if self._transport is None or self._loop is None:
-            return
-        self._set_ready(True)
-        loop = self._loop
+        with self._serving:
+            if self._stopped or self._transport is None or self._loop is None:
+                return
+            self._set_ready(True)
+            loop = self._loop
         self._liveness = Liveness(
             lambda: loop.proved,
             stale=self.config.stall_timeout / 4,
@@ -264,28 +286,35 @@ class Server:
     def stop(self) -> bool:
         """Withdraw health, finish accepted calls, close. Does nothing the second time.
 
+        Ends a start that is under way in another thread too: from now on no model begins to answer. Nothing here waits
+        for the store.
+
         Returns:
             Whether every accepted call was answered within the drain timeout.
         """
-        transport, loop, endpoint = self._transport, self._loop, self._endpoint
+        self._stopped = True
+        if self._serving.acquire(timeout=STEP_SECONDS):
+            self._serving.release()
+        transport, loop, follower = self._transport, self._loop, self._follower
         finished = True
         if self._liveness is not None:
             self._liveness.stop()
+        if follower is not None:
+            follower.stop()
         if transport is not None and self.address:
-            self._set_ready(False)
-            if self._follower is not None:
-                self._follower.stop()
+            within(STEP_SECONDS, "telling callers of the end", lambda: self._set_ready(False))
             if loop is not None:
                 if loop.model is not None:
                     time.sleep(self.config.drain_delay)
                 finished = loop.drain(self.config.drain_timeout)
-            transport.stop()
-        if endpoint is not None:
-            endpoint.close()
+            within(STEP_SECONDS, "closing the port", transport.stop)
+        if self._endpoint is not None:
+            within(STEP_SECONDS, "closing the metrics' port", self._endpoint.close)
         if self._tracing is not None:
-            self._tracing.close()
-            self._tracing = None
-        self._transport = self._loop = self._endpoint = self._liveness = self._follower = None
+            within(STEP_SECONDS, "sending the last spans", self._tracing.close)
+        if follower is not None and not follower.join(JOIN_SECONDS):
+            log.error("the end does not wait for what was being loaded; %s", longest() or "it was being proven")
+        self._transport = self._loop = self._endpoint = self._liveness = self._follower = self._tracing = None
         return finished
 
     def _serving_info(self, model: LoadedModel) -> ServingInfo:

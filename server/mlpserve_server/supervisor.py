@@ -8,31 +8,51 @@ line:
     supervisor → worker   {"do": "serve"}, {"do": "metrics"}; the end of the pipe means that the supervisor is gone
     worker → supervisor   {"ready": {…}}, {"failed": "why"}, {"metrics": {…}}
 
-A worker is `python -m mlpserve_server.worker CONFIG_AS_JSON`.
+A worker is `python -m mlpserve_server.worker CONFIG_AS_JSON SUPERVISOR_PID`.
 """
 
 import dataclasses
-import json
 import logging
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
-from mlpserve_server.config import ServerConfig, split_address
-from mlpserve_server.errors import ListenError, StartupError
+from mlpserve_server.bounded import within
+from mlpserve_server.config import ServerConfig
+from mlpserve_server.errors import StartupError
 from mlpserve_server.metrics import Metrics, MetricsEndpoint
+from mlpserve_server.port import reserve
 from mlpserve_server.resources import cpu_count
+from mlpserve_server.worker_process import NOT_A_WORD, WorkerProcess
 
 log = logging.getLogger(__name__)
 
 READY_SECONDS = 120.0  # for a worker to prove its model
-METRICS_SECONDS = 2.0  # for a worker to answer a scrape
+METRICS_SECONDS = 2.0  # for the workers to answer a scrape
 WATCH_SECONDS = 1.0  # between two questions whether a worker is there
 MAX_DEATHS, DEATHS_WITHIN = 5, 60.0  # more deaths in so many seconds end the server
+NONE_SERVES_SECONDS = 60.0  # without any worker that serves end it too
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two trials to start a worker; doubled each time
+STOP_SECONDS = 10.0  # for a worker's stop, beside the drain itself
+
+
+@dataclasses.dataclass
+class _Place:
+    """One of the workers that there should be.
+
+    Attributes:
+        worker: that has the place; None while there is none.
+        due: time.monotonic() of the next trial to start one.
+        pause: seconds from the next failure to the trial after it.
+        complaint: what the log has said of the last failure.
+    """
+
+    worker: WorkerProcess | None = None
+    due: float = 0.0
+    pause: float = FIRST_PAUSE
+    complaint: str = ""
 
 
 class Supervisor:
@@ -40,18 +60,24 @@ class Supervisor:
 
     Args:
         config: settings; each worker gets the same with the port that was found.
-        on_failure: called from another thread when the workers die too often to go on.
+        on_failure: called from another thread when it cannot go on.
+
+    Attributes:
+        failure: why it cannot go on; empty while it can.
     """
 
     def __init__(self, config: ServerConfig, on_failure: Callable[[], None]) -> None:
         self._config = config
         self._on_failure = on_failure
-        self._workers: list[_Worker] = []
+        self._places = [_Place() for _ in range(config.workers)]
         self._deaths: list[float] = []
+        self._restarts = 0
+        self._last_served = 0.0
         self._stopping = False
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # whether a new worker comes before or after the stop; held for moments only
+        self._news = threading.Event()
         self._endpoint: MetricsEndpoint | None = None
-        self.failed = False
+        self.failure = ""
 
     def start(self) -> dict[str, Any]:
         """Start all workers and let them serve once every one of them is ready.
@@ -62,23 +88,14 @@ class Supervisor:
         Raises:
             StartupError: the port cannot be had, or a worker cannot start.
         """
-        self._reservation, address = _reserve(self._config.listen)
+        self._reservation, address = reserve(self._config.listen)
         threads = self._config.threads or max(1, cpu_count() // self._config.workers - 1)
         self._config = dataclasses.replace(self._config, listen=address, threads=threads)
         if self._config.metrics_listen:
             self._endpoint = MetricsEndpoint(self._collect, self._config.metrics_listen)
-        first = self._spawn(0)
-        facts = first.wait_ready()
-        # The first one measures which file is faster; all must serve the same.
-        self._config = dataclasses.replace(self._config, precision=facts["precision"])
-        for index in range(1, self._config.workers):
-            self._spawn(index)
-        for worker in self._workers:
-            worker.wait_ready()
-        for worker in self._workers:
-            worker.tell("serve")
-        threading.Thread(target=self._watch, daemon=True).start()
-        return facts | {"address": address}
+        facts: Future[dict[str, Any]] = Future()
+        threading.Thread(target=self._keep, args=(facts,), name="keeping workers", daemon=True).start()
+        return facts.result() | {"address": address}
 
     def stop(self) -> bool:
         """Drain all workers at the same time.
@@ -88,185 +105,169 @@ class Supervisor:
         """
         with self._lock:
             self._stopping = True
-        for worker in self._workers:
+        self._news.set()
+        workers = self._workers()
+        for worker in workers:
             worker.terminate()
-        codes = [worker.wait(self._config.drain_timeout + 10) for worker in self._workers]
+        deadline = time.monotonic() + self._config.drain_delay + self._config.drain_timeout + STOP_SECONDS
+        codes = [worker.wait(deadline - time.monotonic()) for worker in workers]
         if self._endpoint is not None:
-            self._endpoint.close()
+            within(STOP_SECONDS, "closing the metrics' port", self._endpoint.close)
         if hasattr(self, "_reservation"):
             self._reservation.close()
         # One that was still starting had accepted nothing, however it ended.
-        return all(code == 0 for worker, code in zip(self._workers, codes, strict=True) if worker.served)
-
-    def _is_stopping(self) -> bool:
-        return self._stopping
+        return all(code == 0 for worker, code in zip(workers, codes, strict=True) if worker.served)
 
     def kill(self) -> None:
-        """End all workers at once, whatever they are doing."""
+        """End all workers at once, whatever they are doing; for a signal handler, so it takes no lock."""
         self._stopping = True
-        for worker in self._workers:
+        for worker in self._workers():
             worker.kill()
 
-    def _watch(self) -> None:
-        """Kill workers that have not said anything for too long; `_died` replaces them."""
-        while not self._stopping:
-            time.sleep(WATCH_SECONDS)
-            for index, worker in enumerate(self._workers):
-                silence = worker.silence()
-                if silence > self._config.stall_timeout and not self._stopping:
-                    log.error("worker %d has not answered for %.0f s; killing it", index, silence)
-                    worker.kill()
-                elif worker.served:
-                    worker.tell("metrics")
+    def _workers(self) -> list[WorkerProcess]:
+        return [place.worker for place in self._places if place.worker is not None]
 
-    def _spawn(self, index: int) -> "_Worker":
-        worker = _Worker(self._config, lambda: self._died(index))
-        if index < len(self._workers):
-            self._workers[index] = worker
-        else:
-            self._workers.append(worker)
+    def _keep(self, facts: "Future[dict[str, Any]]") -> None:
+        """Start the workers, then replace those that end. One thread does, and never ends: its end would kill them."""
+        try:
+            facts.set_result(self._start_all())
+            last = time.monotonic()
+            while not self._stopping and not self.failure:
+                now = time.monotonic()
+                late, last = now - last > 4 * WATCH_SECONDS, now
+                if not late:  # otherwise this process was held up, and what the workers said meanwhile comes first
+                    self._look(now)
+                self._news.wait(WATCH_SECONDS)
+                self._news.clear()
+        except StartupError as error:
+            facts.set_exception(error)
+        except Exception as error:
+            log.exception("keeping the workers met an error that is a bug")
+            self._fail(f"the workers are no longer kept: {error}")
+            if not facts.done():
+                facts.set_exception(error)
+        threading.Event().wait()
+
+    def _start_all(self) -> dict[str, Any]:
+        """Start all workers; let them serve when the last one is ready.
+
+        Raises:
+            StartupError: one cannot start.
+        """
+        facts = self._wait_ready(self._spawn(self._places[0]))
+        # The first one measures which file is faster; all must serve the same.
+        self._config = dataclasses.replace(self._config, precision=facts["precision"])
+        for worker in [self._spawn(place) for place in self._places[1:]]:
+            self._wait_ready(worker)
+        for worker in self._workers():
+            worker.tell("serve")
+        self._last_served = time.monotonic()
+        return facts
+
+    def _spawn(self, place: _Place) -> WorkerProcess:
+        try:
+            worker = WorkerProcess(self._config, self._news.set)
+        except OSError as error:
+            raise StartupError(f"a worker cannot be started: {error.strerror or error}") from error
+        with self._lock:
+            place.worker = worker
+            if self._stopping:
+                worker.kill()
         return worker
 
-    def _died(self, index: int) -> None:
-        """Replace a worker that has ended; called by the thread that listened to it."""
-        with self._lock:
-            if self._stopping or not self._workers[index].served:
-                return  # it was told to, or its start has failed and `start` reports that
-            now = time.monotonic()
-            self._deaths = [death for death in self._deaths if now - death < DEATHS_WITHIN] + [now]
-            code = self._workers[index].wait(5)
-            if len(self._deaths) > MAX_DEATHS:
-                log.error("workers died %d times within %.0f s; giving up", len(self._deaths), DEATHS_WITHIN)
-                self.failed = True
-                self._on_failure()
-                return
-            log.error("worker %d ended with code %s; starting another", index, code)
-            worker = self._spawn(index)
+    def _wait_ready(self, worker: WorkerProcess) -> dict[str, Any]:
+        while worker.facts is None:
+            if worker.failure or self._stopping:
+                raise StartupError(worker.failure or "told to end before it served")
+            if time.monotonic() - worker.began > READY_SECONDS:
+                raise StartupError(_not_ready())
+            self._news.wait(WATCH_SECONDS)
+            self._news.clear()
+        return worker.facts
+
+    def _look(self, now: float) -> None:
+        """Do for each place what is to be done now."""
+        for index, place in enumerate(self._places):
+            worker = place.worker
+            if worker is None:
+                if now >= place.due:
+                    self._replace(index, place)
+            elif (code := worker.code()) is not None:
+                self._ended(index, place, worker, code)
+            elif worker.killed:
+                pass  # it is about to end
+            elif worker.served:
+                self._last_served = now
+                place.pause = FIRST_PAUSE
+                if worker.silence() > self._config.stall_timeout:
+                    log.error("worker %d has not answered for %.0f s; killing it", index, worker.silence())
+                    worker.kill()
+                else:
+                    worker.tell("metrics")
+            elif worker.facts is not None:
+                worker.tell("serve")
+                if place.complaint:
+                    log.info("worker %d serves again", index)
+                place.complaint = ""
+            elif now - worker.began > READY_SECONDS:
+                worker.failure = _not_ready()
+                worker.kill()
+        if now - self._last_served > NONE_SERVES_SECONDS:
+            self._fail(f"no worker has served for {NONE_SERVES_SECONDS:.0f} s and none can be started")
+
+    def _replace(self, index: int, place: _Place) -> None:
+        self._restarts += 1
         try:
-            worker.wait_ready()
-            worker.tell("serve")
+            self._spawn(place)
         except StartupError as error:
-            if self._is_stopping():
-                return  # it was told to end before it was ready
-            log.error("worker %d cannot be replaced: %s", index, error)
-            self.failed = True
-            self._on_failure()
+            self._try_later(index, place, str(error))
+
+    def _ended(self, index: int, place: _Place, worker: WorkerProcess, code: int) -> None:
+        with self._lock:
+            if self._stopping:
+                return  # it was told to
+            place.worker = None
+        now = time.monotonic()
+        if not worker.served and worker.failure != NOT_A_WORD:
+            self._try_later(index, place, worker.failure)
+            return
+        self._deaths = [death for death in self._deaths if now - death < DEATHS_WITHIN] + [now]
+        if len(self._deaths) > MAX_DEATHS:
+            log.error("workers died %d times within %.0f s; giving up", len(self._deaths), DEATHS_WITHIN)
+            self._fail("the workers died too often")
+        elif worker.served:
+            log.error("worker %d ended with code %s; starting another", index, code)
+            self._replace(index, place)
+        else:
+            self._try_later(index, place, f"it ended with code {code} before it was ready")
+
+    def _try_later(self, index: int, place: _Place, reason: str) -> None:
+        """Leave a place empty for a while; the others go on serving."""
+        place.due, place.pause = time.monotonic() + place.pause, min(2 * place.pause, LONGEST_PAUSE)
+        if reason != place.complaint:
+            log.error("worker %d cannot be replaced, and is tried again until it can: %s", index, reason)
+        place.complaint = reason
+
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        self._on_failure()
 
     def _collect(self) -> Iterator[Any]:
         """The workers' metrics, added up."""
-        total = Metrics()
-        snapshots = [snapshot for worker in self._workers if (snapshot := worker.metrics()) is not None]
+        total, workers = Metrics(), [worker for worker in self._workers() if worker.code() is None]
+        for worker in workers:
+            worker.ask_metrics()
+        deadline = time.monotonic() + METRICS_SECONDS
+        answers = [worker.metrics(deadline - time.monotonic()) for worker in workers]
+        snapshots = [answer for answer in answers if answer is not None]
         for snapshot in snapshots:
             total.add(snapshot)
-        total.ready = bool(snapshots) and all(snapshot["ready"] for snapshot in snapshots)
+        ready = sum(snapshot["ready"] for snapshot in snapshots)
+        total.ready = ready == len(self._places)
+        total.workers = {"configured": len(self._places), "ready": ready}
+        total.worker_restarts = self._restarts
         return total.collect()
 
 
-class _Worker:
-    """One process and the thread that listens to it.
-
-    Args:
-        config: of the worker.
-        on_end: called when the process has ended.
-    """
-
-    def __init__(self, config: ServerConfig, on_end: Callable[[], None]) -> None:
-        command = [sys.executable, "-m", "mlpserve_server.worker", _to_json(config)]
-        # A session of its own: Ctrl-C is the supervisor's to pass on.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-        self._on_end = on_end
-        self._started = threading.Event()
-        self._facts: dict[str, Any] | None = None
-        self._failure = "it ended before it was ready; its log is above"
-        self._metrics: dict[str, Any] | None = None
-        self._metrics_arrived = threading.Event()
-        self._heard = time.monotonic()
-        self.served = False
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def wait_ready(self) -> dict[str, Any]:
-        """What the worker serves, once it is ready.
-
-        Raises:
-            StartupError: it failed, or took too long.
-        """
-        self._started.wait(READY_SECONDS)
-        if self._facts is None:
-            self._process.kill()
-            raise StartupError(self._failure)
-        return self._facts
-
-    def tell(self, command: str) -> None:
-        """Send a command; a worker that has ended is not told."""
-        assert self._process.stdin is not None
-        self.served = self.served or command == "serve"
-        try:
-            self._process.stdin.write(json.dumps({"do": command}).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
-
-    def metrics(self) -> dict[str, Any] | None:
-        """A fresh snapshot; None if the worker does not answer in time."""
-        self._metrics_arrived.clear()
-        self.tell("metrics")
-        return self._metrics if self._metrics_arrived.wait(METRICS_SECONDS) else None
-
-    def silence(self) -> float:
-        """Seconds since it last said something, while it serves; it is asked for its metrics all the time."""
-        return time.monotonic() - self._heard if self.served and self._process.poll() is None else 0.0
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-
-    def terminate(self) -> None:
-        """Let it drain."""
-        self._process.terminate()
-
-    def wait(self, timeout: float) -> int:
-        """Its exit code; it is killed after `timeout` seconds."""
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            message = json.loads(line)
-            self._heard = time.monotonic()
-            if "ready" in message:
-                self._facts = message["ready"]
-                self._started.set()
-            elif "failed" in message:
-                self._failure = message["failed"]
-            elif "metrics" in message:
-                self._metrics = message["metrics"]
-                self._metrics_arrived.set()
-        self._started.set()
-        self._on_end()
-
-
-def _reserve(listen: str) -> tuple[socket.socket, str]:
-    """Hold a port for the workers to share: (socket, "HOST:PORT" with the real port)."""
-    host, port = split_address(listen, "--listen")
-    shown = f"[{host}]" if ":" in host else host
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))  # without SO_REUSEPORT: fails if anybody has the port
-            port = probe.getsockname()[1]
-        held = socket.socket(family)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((host, port))
-    except OSError as error:
-        raise ListenError(f"--listen {shown}:{port}: {error.strerror or error}; take another address") from error
-    return held, f"{shown}:{port}"
-
-
-def _to_json(config: ServerConfig) -> str:
-    values = dataclasses.asdict(config) | {"store": str(config.store), "metrics_listen": "", "workers": 1}
-    return json.dumps(values)
+def _not_ready() -> str:
+    return f"it was not ready within {READY_SECONDS:.0f} s; its log is above, and says so if the store does not answer"

@@ -40,7 +40,7 @@ class Tracing:
             from opentelemetry import trace
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ModuleNotFoundError as error:
             raise ConfigError(f"--trace: {error.name} is not installed; pip install 'mlpserve[tracing]'") from error
@@ -48,12 +48,15 @@ class Tracing:
         self._metadata = metadata
         self._propagator = TraceContextTextMapPropagator()
         self._provider = TracerProvider(resource=Resource.create({"service.name": "mlpserve", **service}))
+        exporter: SpanExporter
         if where == "otlp":
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+            exporter = OTLPSpanExporter()
         else:
-            self._provider.add_span_processor(SimpleSpanProcessor(_file_exporter(Path(where))))
+            exporter = _file_exporter(Path(where))
+        # In a thread of its own, from a queue that drops: the loop that answers waits for no collector and no disk.
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("mlpserve")
 
     def answered(self, calls: Sequence[Call], images: int, started: float, now: float) -> None:

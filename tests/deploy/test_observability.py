@@ -22,8 +22,14 @@ from mlpserve_server.metrics import GPU_GAUGES
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 NAME = re.compile(r"\b(?:mlpserve|grpc_server)_[a-z0-9_]+")
-# Only a reload or a refused call makes these; only a GPU makes those.
-RARE = {"mlpserve_reloads_total", "mlpserve_dropped_total"} | {name for name, _, _ in GPU_GAUGES}
+# Only a reload, a refused call or a second worker makes these; only a GPU makes those.
+RARE = {
+    "mlpserve_reloads_total",
+    "mlpserve_dropped_total",
+    "mlpserve_workers",
+    "mlpserve_worker_restarts_total",
+    *(name for name, _, _ in GPU_GAUGES),
+}
 
 
 def _dashboard_queries() -> list[str]:

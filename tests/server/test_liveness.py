@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_that_hangs_is_noticed_and_reported(quick: None, store: Path, transport: str) -> None:
     stuck = threading.Event()
     config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport, stall_timeout=4, drain_timeout=0.1)
-    with Server(config, on_stuck=stuck.set) as server, stub(server.address) as caller:
+    with Server(config, on_stuck=lambda _: stuck.set()) as server, stub(server.address) as caller:
         assert is_serving(server.address)
         assert server.model is not None
         release = threading.Event()

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import resource
+import shutil
 import signal
 import socket
 import threading
@@ -14,6 +16,8 @@ from tests.support.grpc_calls import call_until_refused, stub
 from tests.support.processes import ServerProcess, run, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server.errors import ListenError
+from mlpserve_server.port import reserve
 from mlpserve_server.resources import cpu_count, default_workers
 
 ONE = pb.PredictRequest(images=bytes(784))
@@ -132,6 +136,85 @@ def test_start_fails_in_a_sentence(store: Path, tmp_path: Path) -> None:
     assert f"--listen {address}: Address already in use" in in_use.stderr
     assert "no such folder; train a model with" in missing.stderr
     assert "Traceback" not in in_use.stderr + missing.stderr
+
+
+def test_one_dead_worker_while_the_store_is_away(store: Path, transport: str, tmp_path: Path) -> None:
+    """The other one serves on, the metrics say that one is missing, and it comes back with the store."""
+    own = Path(shutil.copytree(store, tmp_path / "store"))
+    metrics = _free_address()
+    flags = ["--workers", 2, "--transport", transport, "--metrics-listen", metrics, "--precision", "fp32"]
+    with ServerProcess(tmp_path, own, *flags) as process:
+        assert scrape(metrics)['mlpserve_workers{state="ready"}'] == 2
+        own.rename(tmp_path / "away")
+        os.kill(_workers(process)[0], signal.SIGKILL)
+        process.wait_for_log("cannot be replaced, and is tried again until it can: --store")
+        _call_over_many_connections(process.address, 5)
+        samples = scrape(metrics)
+        assert samples["mlpserve_ready"] == 0
+        assert samples['mlpserve_workers{state="configured"}'] == 2
+        assert samples['mlpserve_workers{state="ready"}'] == 1
+        (tmp_path / "away").rename(own)
+        _wait_until(lambda: scrape(metrics)["mlpserve_ready"] == 1, "it does not come back")
+        assert scrape(metrics)["mlpserve_worker_restarts_total"] >= 2
+        process.terminate()
+        assert process.wait() == 0
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(store: Path, tmp_path: Path) -> None:
+    metrics = _free_address()
+    with ServerProcess(tmp_path, store, "--workers", 2, "--metrics-listen", metrics) as process:
+        limit = resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE)
+        open_files = len(list(Path(f"/proc/{process.process.pid}/fd").iterdir()))
+        resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE, (open_files, limit[1]))
+        os.kill(_workers(process)[0], signal.SIGKILL)
+        process.wait_for_log("a worker cannot be started: Too many open files")
+        _call_over_many_connections(process.address, 5)
+        resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE, limit)
+        _wait_until(lambda: scrape(metrics)["mlpserve_ready"] == 1, "it does not come back")
+        process.terminate()
+        assert process.wait() == 0
+        assert "Traceback" not in process.log
+
+
+def test_a_stopped_worker_does_not_outlive_its_supervisor(store: Path, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, "--workers", 2) as process:
+        workers = _workers(process)
+        os.kill(workers[0], signal.SIGSTOP)
+        process.process.kill()
+        _wait_until(lambda: not any(map(_is_worker, workers)), "it lives on, stopped, without its supervisor")
+
+        def port_is_free() -> bool:
+            with contextlib.suppress(ListenError):
+                reserve(process.address)[0].close()
+                return True
+            return False
+
+        _wait_until(port_is_free, "the port is held without a supervisor")
+
+
+def test_a_port_is_free_after_a_server_that_did_not_share_it() -> None:
+    """Its connections stay in TIME_WAIT for a minute. Whoever listens, or is about to, is found all the same."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # and no SO_REUSEPORT, as one process has it
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        host, port = listening.getsockname()
+        with socket.create_connection((host, port)) as caller:
+            listening.accept()[0].close()  # this end waits
+            assert caller.recv(1) == b""
+        with pytest.raises(ListenError, match="Address already in use"):
+            reserve(f"{host}:{port}")
+    held, address = reserve(f"{host}:{port}")
+    with held:
+        assert address == f"{host}:{port}"
+        with pytest.raises(ListenError, match="Address already in use"):  # another supervisor whose workers still start
+            reserve(address)
+        for _ in range(2):
+            with socket.socket() as worker:
+                for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                    worker.setsockopt(socket.SOL_SOCKET, option, 1)
+                worker.bind((host, port))
+                worker.listen()
 
 
 def test_default_is_one_for_two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
