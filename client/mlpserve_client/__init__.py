@@ -11,9 +11,11 @@ from mlpserve_client.aio import AsyncClient
 from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
 from mlpserve_client.errors import (
+    ClientClosedError,
     DeadlineExceededError,
     InvalidInputError,
     InvalidRequestError,
+    InvalidResponseError,
     MessageTooLargeError,
     MlpserveError,
     ModelChangedError,
@@ -28,9 +30,11 @@ from mlpserve_client.requests import ModelId, Predictions
 __all__ = [
     "AsyncClient",
     "Client",
+    "ClientClosedError",
     "DeadlineExceededError",
     "InvalidInputError",
     "InvalidRequestError",
+    "InvalidResponseError",
     "MessageTooLargeError",
     "MlpserveError",
     "ModelChangedError",

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, TypeVar
 
 import grpc
 import numpy.typing as npt
@@ -14,21 +14,27 @@ from mlpserve.v1.classifier_pb2 import (
     ListModelsRequest,
     ListModelsResponse,
 )
-from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
-from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
 from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
-from mlpserve_client.errors import DeadlineExceededError, InvalidRequestError, ModelChangedError, from_rpc_error
+from mlpserve_client.errors import (
+    ClientClosedError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    InvalidResponseError,
+    ModelChangedError,
+    from_rpc_error,
+)
 from mlpserve_client.requests import Images, Options, Predictions
-from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
+from mlpserve_client.responses import Responses, check_size, same_model
+from mlpserve_client.retries import DEFAULT_RETRIES, SHORTEST, Attempts, RetryBudget
 from mlpserve_client.tracing import trace_metadata
 
-T = TypeVar("T")
+Method = Callable[..., Awaitable[bytes]]
 
 
 class AsyncClient:
-    """Calls one server from one event loop.
+    """Calls one server from one event loop, the one of its first call.
 
     Args:
         target, model, version, timeout, retries, tls, token, token_over_plaintext: as for `Client`.
@@ -54,22 +60,42 @@ class AsyncClient:
         self._timeout = timeout
         self._retries = retries
         self._budget = RetryBudget()
-        way = way_to(target, tls, token, token_over_plaintext)
-        self._metadata = way.metadata
-        self._channel = (
-            grpc.aio.secure_channel(target, way.credentials, way.options)
-            if way.credentials
-            else grpc.aio.insecure_channel(target, way.options)
-        )
-        self._stub: Any = ClassifierServiceStub(self._channel)
-        self._predict: Callable[..., Awaitable[PackedPredictResponse]] = self._channel.unary_unary(
-            requests.PREDICT,
-            response_deserializer=PackedPredictResponse.FromString,
-        )
+        self._way = way_to(target, tls, token, token_over_plaintext)
+        self._responses = Responses(target, model, version)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: grpc.aio.Channel | None = None
         self._info: GetModelResponse | None = None
-        self._asking: asyncio.Task[GetModelResponse] | None = None
+        self._asking: dict[float, asyncio.Task[GetModelResponse]] = {}  # by the timeout of those who wait
         self._coalesce = coalesce
         self._coalescer = Coalescer(self._request)
+        self._closed = asyncio.Event()
+
+    def _open(self) -> None:
+        """Connect in the running loop, once; gRPC's channels belong to the loop that they were made in.
+
+        Raises:
+            ClientClosedError: the client is closed, or another loop's.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closed.is_set():
+            raise self._is_closed()
+        if self._loop is loop:
+            return
+        if self._loop is not None:
+            raise ClientClosedError(
+                f"{self.target}: this AsyncClient was used in another event loop; make one in each loop"
+            )
+        way = self._way
+        self._channel = (
+            grpc.aio.secure_channel(self.target, way.credentials, way.options)
+            if way.credentials
+            else grpc.aio.insecure_channel(self.target, way.options)
+        )
+        # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
+        self._predict: Method = self._channel.unary_unary(requests.PREDICT)
+        self._describe: Method = self._channel.unary_unary(requests.GET_MODEL)
+        self._list: Method = self._channel.unary_unary(requests.LIST_MODELS)
+        self._loop = loop
 
     async def predict(
         self,
@@ -81,6 +107,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Predictions:
         """See `Client.predict`. Small calls that are made at the same time share a request."""
+        self._open()
         timeout = self._timeout if timeout is None else timeout
         attempts = self._attempts(timeout)
         info = self._info or await self._first_info(timeout)
@@ -95,18 +122,28 @@ class AsyncClient:
             raise self._too_late(timeout) from error
 
     async def _first_info(self, timeout: float) -> GetModelResponse:
-        """What the server says of its model; calls that need it at the same time ask once."""
-        if self._asking is None:
-            self._asking = asyncio.ensure_future(self._get_model(self._attempts(timeout)))
-            self._asking.add_done_callback(self._asked)
-        try:
-            async with asyncio.timeout(timeout):
-                return await asyncio.shield(self._asking)
-        except TimeoutError as error:
-            raise self._too_late(timeout) from error
+        """What the server says of its model; calls with the same timeout that need it at the same time ask once."""
+        attempts, cancels = self._attempts(timeout), _cancels()
+        while True:
+            asking = self._asking.get(timeout)
+            if asking is None:
+                asking = self._asking[timeout] = asyncio.ensure_future(self._get_model(attempts))
+                asking.add_done_callback(lambda task: self._asked(task, timeout))
+            try:
+                async with asyncio.timeout(attempts.time_left()):
+                    return await asyncio.shield(asking)
+            except TimeoutError as error:
+                raise self._too_late(timeout) from error
+            except DeadlineExceededError:  # of a call that came before this one
+                if attempts.time_left() <= SHORTEST:
+                    raise
+            except asyncio.CancelledError:
+                if _cancels() > cancels or not asking.cancelled():
+                    raise
+                self._open()  # somebody else cancelled the task that asked; ask again, unless it was our end
 
-    def _asked(self, task: "asyncio.Task[GetModelResponse]") -> None:
-        self._asking = None
+    def _asked(self, task: "asyncio.Task[GetModelResponse]", timeout: float) -> None:
+        del self._asking[timeout]
         if not task.cancelled() and task.exception() is None:
             self._info = task.result()
 
@@ -119,36 +156,53 @@ class AsyncClient:
         attempts = self._attempts(timeout)
         info = self._info or await self._get_model(attempts)
         try:
-            for _ in range(requests.MODEL_CHANGES):
-                parts = requests.build(
-                    array,
-                    requests.part_size(info),
-                    model=self._model,
-                    version=self._version,
-                    options=options,
-                )
-                answers = [await self._call(self._predict, part, attempts) for part in parts]
-                if requests.same_model(answers):
-                    break
-            return requests.join(answers, len(array))
-        except (InvalidRequestError, ModelChangedError):
+            return await self._ask(array, options, info, attempts)
+        except (InvalidRequestError, InvalidResponseError, ModelChangedError):
             self._info = None  # the server is not what it was; the next call asks it again
             raise
 
+    async def _ask(self, array: Images, options: Options, info: GetModelResponse, attempts: Attempts) -> Predictions:
+        """See `Client._ask`."""
+        size = requests.part_size(info)
+        for _ in range(requests.MODEL_CHANGES):
+            parts = requests.build(array, size, model=self._model, version=self._version, options=options)
+            answers = [self._responses.predict(await self._call(self._predict, part, attempts)) for part in parts]
+            if same_model(answers):
+                break
+        sizes = requests.sizes(len(array), size)
+        try:
+            return self._responses.join(answers, sizes, options, info)
+        except InvalidResponseError:
+            if answers[0].model == info.model:
+                raise
+        info = self._info = await self._get_model(attempts)
+        check_size(array, info)
+        return self._responses.join(answers, sizes, options, info)
+
     async def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """See `Client.get_model`."""
+        self._open()
         return await self._get_model(self._attempts(timeout))
 
     async def list_models(self) -> ListModelsResponse:
         """See `Client.list_models`."""
-        return await self._call(self._stub.ListModels, ListModelsRequest(), self._attempts(None))
+        self._open()
+        request = ListModelsRequest().SerializeToString()
+        return self._responses.listed(await self._call(self._list, request, self._attempts(None)))
 
     async def wait_ready(self, timeout: float) -> GetModelResponse:
         """See `Client.wait_ready`."""
+        self._open()
         return await self._get_model(Attempts(timeout, 2**31, RetryBudget()))
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Calls that are waited for end with ClientClosedError, as do later ones."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._channel is None or self._loop is not asyncio.get_running_loop():
+            return  # what belongs to a loop that has ended, ended with it
+        self._coalescer.close(self._is_closed())
         await self._channel.close()
 
     async def __aenter__(self) -> "AsyncClient":
@@ -164,14 +218,33 @@ class AsyncClient:
         return Attempts(self._timeout if timeout is None else timeout, self._retries, self._budget)
 
     async def _get_model(self, attempts: Attempts) -> GetModelResponse:
-        request = GetModelRequest(model=self._model, version=self._version)
-        return await self._call(self._stub.GetModel, request, attempts)
+        request = GetModelRequest(model=self._model, version=self._version).SerializeToString()
+        return self._responses.info(await self._call(self._describe, request, attempts))
 
-    async def _call(self, method: Callable[..., Awaitable[T]], request: Any, attempts: Attempts) -> T:
-        metadata = (*self._metadata, *trace_metadata())
-        while True:
+    async def _call(self, method: Method, request: bytes, attempts: Attempts) -> bytes:
+        metadata = (*self._way.metadata, *trace_metadata())
+        cancels = _cancels()
+        while not self._closed.is_set():
             try:
                 return await method(request, timeout=attempts.time_left(), metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc_error(error, self.target)
-            await asyncio.sleep(attempts.delay(failure))
+            except (grpc.aio.UsageError, asyncio.CancelledError):
+                # A channel that is closed cancels its calls, and whoever waits for one seems to be cancelled.
+                if not self._closed.is_set() or _cancels() > cancels:
+                    raise
+                break
+            if not self._closed.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(attempts.delay(failure)):
+                        await self._closed.wait()
+        raise self._is_closed()
+
+    def _is_closed(self) -> ClientClosedError:
+        return ClientClosedError(f"{self.target}: the client is closed; make a new one")
+
+
+def _cancels() -> int:
+    """How often the running task was cancelled; more than before: a CancelledError is meant for it."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0

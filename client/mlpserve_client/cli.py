@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpserve.v1.artifact_pb2 import Precision, Preparation
-from mlpserve.v1.classifier_pb2 import ModelState
+from mlpserve.v1.classifier_pb2 import GetModelResponse, ModelState
 from mlpserve_client import score_command
 from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
-from mlpserve_client.errors import InvalidInputError, MlpserveError
+from mlpserve_client.errors import InvalidInputError, MlpserveError, ModelChangedError, printable
 from mlpserve_client.playground import command as playground_command
-from mlpserve_client.requests import DEFAULT_TIMEOUT
+from mlpserve_client.requests import DEFAULT_TIMEOUT, MODEL_CHANGES, ModelId
+from mlpserve_client.responses import value_name
 from mlpserve_client.score_command import SCORE_TIMEOUT
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _info(client: Client, arguments: argparse.Namespace) -> int:
         print(json_format.MessageToJson(answer))
         return 0
     manifest, serving = answer.manifest, answer.serving
-    rows: list[tuple[str, object]] = [
+    rows: list[tuple[str, str]] = [
         ("model", f"{answer.model.name} version {answer.model.version}"),
         ("digest", answer.model.digest),
         ("network", f"{'-'.join(map(str, manifest.network.layers))}, {manifest.network.parameters:,} parameters"),
@@ -197,25 +198,30 @@ def _info(client: Client, arguments: argparse.Namespace) -> int:
         ("classes", f"{len(manifest.labels)}: {' '.join(manifest.labels)}"),
         ("trained on", f"{manifest.training.data}, {manifest.training.train_images:,} images"),
         *(
-            (f"test {_precision(item.precision)}", f"{item.test_accuracy:.2%} of {item.test_images:,} images")
+            (
+                f"test {value_name(Precision, item.precision)}",
+                f"{item.test_accuracy:.2%} of {item.test_images:,} images",
+            )
             for item in manifest.evaluations
         ),
-        ("served by", f"{serving.provider}, {_precision(serving.precision)}, {serving.transport} transport"),
+        ("served by", f"{serving.provider}, {value_name(Precision, serving.precision)}, {serving.transport} transport"),
         ("a request", f"at most {serving.max_request_images:,} images, {serving.max_message_bytes:,} bytes"),
     ]
     for name, value in rows:
-        print(f"{name:<11} {value}")
+        print(f"{name:<11} {printable(str(value))}")
     for summary in client.list_models().models:
-        state = ModelState.Name(summary.state).removeprefix("MODEL_STATE_").lower()
+        state = value_name(ModelState, summary.state)
         mark = "promoted, " if summary.promoted else ""
-        print(f"{'in store':<11} version {summary.model.version}, {mark}{state} {summary.detail}".rstrip())
+        detail = printable(summary.detail)
+        print(f"{'in store':<11} version {summary.model.version}, {mark}{state} {detail}".rstrip())
     return 0
 
 
 def _predict(client: Client, arguments: argparse.Namespace) -> int:
     from mlpserve_client.prepare import read_image
 
-    manifest = client.get_model().manifest
+    info = client.get_model()
+    manifest = info.manifest
     raw = arguments.raw
     if raw is None:
         raw = manifest.image.preparation != Preparation.PREPARATION_CENTRED_INK
@@ -228,6 +234,8 @@ def _predict(client: Client, arguments: argparse.Namespace) -> int:
             failed = True
             continue
         answer = client.predict(image, top_k=arguments.top_k)
+        info = _description(client, answer.model, info)
+        manifest = info.manifest
         best = [
             {"label": manifest.labels[class_id], "score": score}
             for class_id, score in zip(answer.class_ids.ravel().tolist(), answer.scores.ravel().tolist(), strict=True)
@@ -235,8 +243,22 @@ def _predict(client: Client, arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"file": str(path), "best": best, "version": answer.model.version}))
         else:
-            print(f"{path}  " + "  ".join(f"{item['label']} {item['score']:.1%}" for item in best))
+            shown = (f"{printable(str(item['label']))} {item['score']:.1%}" for item in best)
+            print(f"{path}  " + "  ".join(shown))
     return 2 if failed else 0
+
+
+def _description(client: Client, model: ModelId, info: GetModelResponse) -> GetModelResponse:
+    """The description of the model that answered, whose labels are the answer's, where another one has taken over.
+
+    Raises:
+        ModelChangedError: the server describes yet another one.
+    """
+    for _ in range(MODEL_CHANGES):
+        if info.model.digest == model.digest:
+            return info
+        info = client.get_model()
+    raise ModelChangedError("versions take over from one another; call again, or give --version")
 
 
 def _doctor(client: Client, arguments: argparse.Namespace) -> int:
@@ -269,10 +291,6 @@ def _completion(arguments: argparse.Namespace) -> int:
         if made.returncode == 0:  # otherwise its packages are not installed
             print(made.stdout)
     return 0
-
-
-def _precision(value: Precision) -> str:
-    return Precision.Name(value).removeprefix("PRECISION_").lower()
 
 
 def _positive_float(text: str) -> float:

@@ -1,12 +1,12 @@
 """The synchronous client."""
 
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 import numpy as np
@@ -18,16 +18,23 @@ from mlpserve.v1.classifier_pb2 import (
     ListModelsRequest,
     ListModelsResponse,
 )
-from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
-from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import requests
 from mlpserve_client.channel import Tls, way_to
-from mlpserve_client.errors import InvalidInputError, InvalidRequestError, ModelChangedError, from_rpc_error
-from mlpserve_client.requests import Predictions
+from mlpserve_client.errors import (
+    ClientClosedError,
+    InvalidInputError,
+    InvalidRequestError,
+    InvalidResponseError,
+    ModelChangedError,
+    from_rpc_error,
+)
+from mlpserve_client.requests import Images, Options, Predictions
+from mlpserve_client.responses import Responses, check_size, same_model
 from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
 from mlpserve_client.tracing import trace_metadata
 
 T = TypeVar("T")
+Method = Callable[..., bytes]
 
 
 class Client:
@@ -72,12 +79,13 @@ class Client:
             if way.credentials
             else grpc.insecure_channel(target, way.options)
         )
-        self._stub = ClassifierServiceStub(self._channel)
-        self._predict: Callable[..., PackedPredictResponse] = self._channel.unary_unary(
-            requests.PREDICT,
-            response_deserializer=PackedPredictResponse.FromString,
-        )
+        # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
+        self._predict: Method = self._channel.unary_unary(requests.PREDICT)
+        self._describe: Method = self._channel.unary_unary(requests.GET_MODEL)
+        self._list: Method = self._channel.unary_unary(requests.LIST_MODELS)
+        self._responses = Responses(target, model, version)
         self._info: GetModelResponse | None = None
+        self._closed = threading.Event()
 
     def predict(
         self,
@@ -100,7 +108,9 @@ class Client:
         Raises:
             InvalidInputError: wrong type or shape; nothing was sent.
             ServerError: the call failed; the subclass says how.
+            InvalidResponseError: the server's answer does not fit the request or the model's description.
             ModelChangedError: new versions took over between two parts, again and again.
+            ClientClosedError: the client is closed, or was closed meanwhile.
         """
         attempts = self._attempts(timeout)
         info = self._info or self._get_model(attempts)
@@ -108,21 +118,29 @@ class Client:
         array = requests.check_images(images, info)
         requests.check_top_k(top_k, info)
         try:
-            for _ in range(requests.MODEL_CHANGES):
-                parts = requests.build(
-                    array,
-                    requests.part_size(info),
-                    model=self._model,
-                    version=self._version,
-                    options=requests.Options(top_k, probabilities, timing),
-                )
-                answers = [self._call(self._predict, part, attempts) for part in parts]
-                if requests.same_model(answers):
-                    break
-            return requests.join(answers, len(array))
-        except (InvalidRequestError, ModelChangedError):
+            return self._ask(array, Options(top_k, probabilities, timing), info, attempts)
+        except (InvalidRequestError, InvalidResponseError, ModelChangedError):
             self._info = None  # the server is not what it was; the next call asks it again
             raise
+
+    def _ask(self, array: Images, options: Options, info: GetModelResponse, attempts: Attempts) -> Predictions:
+        """Send an array in parts that the server accepts, all of them again while versions change between them."""
+        size = requests.part_size(info)
+        for _ in range(requests.MODEL_CHANGES):
+            parts = requests.build(array, size, model=self._model, version=self._version, options=options)
+            answers = [self._responses.predict(self._call(self._predict, part, attempts)) for part in parts]
+            if same_model(answers):
+                break
+        sizes = requests.sizes(len(array), size)
+        try:
+            return self._responses.join(answers, sizes, options, info)
+        except InvalidResponseError:
+            if answers[0].model == info.model:
+                raise
+        # Another version took over, which may have other classes: its answer is held against its own description.
+        info = self._info = self._get_model(attempts)
+        check_size(array, info)
+        return self._responses.join(answers, sizes, options, info)
 
     def map(
         self, images: Iterable[npt.ArrayLike], *, batch: int = 256, in_flight: int = 4, timeout: float | None = None
@@ -144,12 +162,16 @@ class Client:
         """
         with ThreadPoolExecutor(in_flight) as pool:
             waiting: deque[Future[Predictions]] = deque()
-            for part in batched(images, batch):
-                waiting.append(pool.submit(self.predict, _stack(part), timeout=timeout))
-                if len(waiting) > in_flight:
+            try:
+                for part in batched(images, batch):
+                    waiting.append(pool.submit(self.predict, _stack(part), timeout=timeout))
+                    if len(waiting) > in_flight:
+                        yield from _each(waiting.popleft().result())
+                while waiting:
                     yield from _each(waiting.popleft().result())
-            while waiting:
-                yield from _each(waiting.popleft().result())
+            finally:
+                for future in waiting:  # after a failure, or when the caller has seen enough
+                    future.cancel()
 
     def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """Describe the model that answers, with its manifest.
@@ -165,7 +187,8 @@ class Client:
         Raises:
             ServerError: the call failed.
         """
-        return self._call(self._stub.ListModels, ListModelsRequest(), self._attempts(None))
+        request = ListModelsRequest().SerializeToString()
+        return self._responses.listed(self._call(self._list, request, self._attempts(None)))
 
     def wait_ready(self, timeout: float) -> GetModelResponse:
         """Wait until the server answers with a proven model.
@@ -176,7 +199,8 @@ class Client:
         return self._get_model(Attempts(timeout, 2**31, RetryBudget()))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Calls that other threads wait for end with ClientClosedError, as do later ones."""
+        self._closed.set()
         self._channel.close()
 
     def __enter__(self) -> "Client":
@@ -192,17 +216,23 @@ class Client:
         return Attempts(self._timeout if timeout is None else timeout, self._retries, self._budget)
 
     def _get_model(self, attempts: Attempts) -> GetModelResponse:
-        request = GetModelRequest(model=self._model, version=self._version)
-        return self._call(self._stub.GetModel, request, attempts)
+        request = GetModelRequest(model=self._model, version=self._version).SerializeToString()
+        return self._responses.info(self._call(self._describe, request, attempts))
 
-    def _call(self, method: Callable[..., T], request: Any, attempts: Attempts) -> T:
+    def _call(self, method: Method, request: bytes, attempts: Attempts) -> bytes:
         metadata = (*self._metadata, *trace_metadata())
-        while True:
+        while not self._closed.is_set():
             try:
                 return method(request, timeout=attempts.time_left(), metadata=metadata)
             except grpc.RpcError as error:
                 failure = from_rpc_error(error, self.target)
-            time.sleep(attempts.delay(failure))
+            except ValueError:  # gRPC's word for a closed channel
+                if self._closed.is_set():
+                    break
+                raise
+            if not self._closed.is_set():  # which ends calls with a status like a server's
+                self._closed.wait(attempts.delay(failure))
+        raise ClientClosedError(f"{self.target}: the client is closed; make a new one")
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

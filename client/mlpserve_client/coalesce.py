@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlpserve_client.errors import ClientClosedError
 from mlpserve_client.requests import Images, Options, Predictions
 
 MAX_IMAGES = 256  # in one request; an array that is larger by itself is sent alone
@@ -35,7 +36,8 @@ class Coalescer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._waiting: dict[Options, deque[_Waiting]] = {}  # calls that differ in options cannot share a request
+        # Calls that differ in options or image size cannot share a request.
+        self._waiting: dict[tuple[Options, int], deque[_Waiting]] = {}
         self._in_flight: dict[asyncio.Task[None], list[_Waiting]] = {}
         self._flush_is_due = False
         # One timer for the earliest deadline of all: a timer for each call would cost as much as all the rest.
@@ -46,13 +48,13 @@ class Coalescer:
         """The answer to images [N, D], from a request that other calls may share.
 
         Returns:
-            A future that ends with the answer, with TimeoutError when the timeout passes first, or with the error of
-            the shared request.
+            A future that ends with the answer, with TimeoutError when the timeout passes first, with the error of the
+            shared request, or with ClientClosedError when what sends it is cancelled.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Predictions] = loop.create_future()
         deadline = loop.time() + timeout
-        self._waiting.setdefault(options, deque()).append(_Waiting(images, deadline, answer))
+        self._waiting.setdefault((options, images.shape[1]), deque()).append(_Waiting(images, deadline, answer))
         if not self._flush_is_due and len(self._in_flight) < MAX_IN_FLIGHT:
             self._flush_is_due = True
             loop.call_soon(self._flush)
@@ -84,35 +86,43 @@ class Coalescer:
         """Send what waits, as long as there may be more requests in flight."""
         self._flush_is_due = False
         while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
-            options, calls = next(iter(self._waiting.items()))
+            kind, calls = next(iter(self._waiting.items()))
             batch = _take(calls)
             if not calls:
-                del self._waiting[options]
+                del self._waiting[kind]
             if batch:
-                task = asyncio.ensure_future(self._request(batch, options))
+                task = asyncio.ensure_future(self._request(batch, kind[0]))
                 self._in_flight[task] = batch
                 task.add_done_callback(self._finished)
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        del self._in_flight[task]
+        """Every call of the request has ended now, however its task has: it may not even have begun."""
+        batch = self._in_flight.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if not isinstance(error, Exception):
+            error = ClientClosedError("the task that sends this call's request was cancelled or ended; call again")
+        for call in batch:
+            if not call.answer.done():
+                call.answer.set_exception(error)
         self._flush()
 
     async def _request(self, calls: list[_Waiting], options: Options) -> None:
         """One request for several calls; the longest of their deadlines is its own."""
         images = calls[0].images if len(calls) == 1 else np.concatenate([call.images for call in calls])
         timeout = max(call.deadline for call in calls) - asyncio.get_running_loop().time()
-        try:
-            whole = await self._send(images, options, timeout)
-        except Exception as error:
-            for call in calls:
-                if not call.answer.done():
-                    call.answer.set_exception(error)
-            return
+        whole = await self._send(images, options, timeout)
         stop = 0
         for call in calls:
             start, stop = stop, stop + len(call.images)
             if not call.answer.done():
                 call.answer.set_result(whole.rows(start, stop))
+
+    def close(self, error: Exception) -> None:
+        """End all calls with an error, those that are under way too."""
+        for call in self._open():
+            call.answer.set_exception(error)
+        self._waiting.clear()
+        self._set_timer(math.inf)
 
 
 def _take(calls: deque[_Waiting]) -> list[_Waiting]:

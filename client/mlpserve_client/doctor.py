@@ -21,7 +21,15 @@ import numpy as np
 
 from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve_client.client import Client
-from mlpserve_client.errors import DeadlineExceededError, ModelNotFoundError, ServerError, UnauthenticatedError
+from mlpserve_client.errors import (
+    DeadlineExceededError,
+    InvalidResponseError,
+    ModelNotFoundError,
+    ServerError,
+    UnauthenticatedError,
+    printable,
+)
+from mlpserve_client.responses import value_name
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 OLDEST_PYTHON = (3, 11)
@@ -211,8 +219,8 @@ def _server(client: Client) -> Iterator[Finding]:
         yield Finding("server", PROBLEM, str(error), _advice(error))
         return
     served = f"{info.model.name} version {info.model.version} on {target}"
-    precision = Precision.Name(info.serving.precision).removeprefix("PRECISION_").lower()
-    yield Finding("server", OK, f"{served}: {info.serving.provider}, {precision}, {info.serving.transport} transport")
+    serving = f"{info.serving.provider}, {value_name(Precision, info.serving.precision)}, {info.serving.transport}"
+    yield Finding("server", OK, f"{served}: {printable(serving)} transport")
     image = np.zeros((1, info.manifest.image.rows, info.manifest.image.cols), np.uint8)
     seconds = []
     try:
@@ -242,6 +250,8 @@ def _advice(error: ServerError) -> str:
         return "the server wants a token: --token-file FILE (docs/serving.md#who-may-call)"
     if isinstance(error, ModelNotFoundError):
         return "leave out --model and --version, or give those that `mlpserve info` shows"
+    if isinstance(error, InvalidResponseError):
+        return "look at what listens there: another service, or another version of mlpserve (docs/client.md#errors)"
     if isinstance(error, DeadlineExceededError):
         return "something answers too slowly, or drops packets: a firewall, or another service on this port"
     return "is it an mlpserve server, reachable from here, and with --tls if it asks for it? docs/client.md#errors"

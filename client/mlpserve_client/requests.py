@@ -1,4 +1,4 @@
-"""Everything about a call that does not wait: checking, splitting, building, parsing.
+"""Everything about a request that does not wait: checking, splitting, building; and what comes of it.
 
 `Client` and `AsyncClient` share all of it, so that they cannot drift apart.
 
@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlpserve.v1.classifier_pb2 import GetModelResponse, PredictRequest
-from mlpserve.v1.packed_pb2 import PackedPredictResponse
-from mlpserve_client.errors import InvalidInputError, ModelChangedError
+from mlpserve_client.errors import InvalidInputError
 
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+GET_MODEL = "/mlpserve.v1.ClassifierService/GetModel"
+LIST_MODELS = "/mlpserve.v1.ClassifierService/ListModels"
 
 DEFAULT_TIMEOUT = 10.0  # seconds for a whole call with its retries
 IMAGES_TAG = b"\x1a"  # of PredictRequest.images, field 3: number × 8 + 2
@@ -150,6 +151,11 @@ def check_top_k(top_k: int, info: GetModelResponse) -> None:
         raise InvalidInputError(f"top_k is {top_k}; expected 1 to {classes}, the model's number of classes")
 
 
+def sizes(count: int, size: int) -> list[int]:
+    """Images in each of the parts of at most `size` that `count` are cut into."""
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
 def build(images: Images, size: int, *, model: str, version: int, options: Options) -> Iterator[bytes]:
     """Serialised PredictRequests of at most `size` images each, in order.
 
@@ -173,48 +179,3 @@ def _varint(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
-
-
-def same_model(responses: list[PackedPredictResponse]) -> bool:
-    """Whether one version answered all parts of an array."""
-    return all(response.model == responses[0].model for response in responses)
-
-
-def join(responses: list[PackedPredictResponse], count: int) -> Predictions:
-    """The answers to the parts of one array of `count` images as one.
-
-    Raises:
-        ModelChangedError: the parts came from different versions.
-    """
-    first = responses[0]
-    if not same_model(responses):
-        versions = ", ".join(sorted({str(response.model.version) for response in responses}))
-        raise ModelChangedError(
-            f"versions {versions} of {first.model.name!r} took over from one another between the parts of this call; "
-            "call again, or pin the version"
-        )
-    answered = sum(len(r.class_ids) // (4 * r.top_k) for r in responses)
-    if answered != count:
-        raise ModelChangedError(
-            f"{count} images were answered by {answered} classes: the model's image size has changed; call again"
-        )
-    class_ids = np.frombuffer(b"".join(r.class_ids for r in responses), "<u4").astype(np.int64)
-    scores = np.frombuffer(b"".join(r.scores for r in responses), "<f4")
-    if first.top_k > 1:
-        class_ids, scores = class_ids.reshape(-1, first.top_k), scores.reshape(-1, first.top_k)
-    probabilities = None
-    if first.probabilities:
-        probabilities = np.frombuffer(b"".join(r.probabilities for r in responses), "<f4").reshape(count, -1)
-    model = ModelId(first.model.name, first.model.version, first.model.digest)
-    return Predictions(class_ids, scores, probabilities, model, _timing(responses))
-
-
-def _timing(responses: list[PackedPredictResponse]) -> Timing | None:
-    if not all(response.HasField("timing") for response in responses):
-        return None
-    parts = [response.timing for response in responses]
-    return Timing(
-        sum(part.queue_seconds for part in parts),
-        sum(part.run_seconds for part in parts),
-        max(part.batch_images for part in parts),
-    )

@@ -7,6 +7,7 @@ from mlpserve_client.errors import OverloadedError, ServerError, UnavailableErro
 
 DEFAULT_RETRIES = 5
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0  # seconds
+SHORTEST = 0.001  # seconds of an attempt for which there is no time, so that gRPC reports it
 BUDGET_SHARE, BUDGET_PER_SECOND, BUDGET_MOST = 0.2, 20.0, 500.0
 
 
@@ -59,8 +60,8 @@ class Attempts:
         self._delay = FIRST_DELAY
 
     def time_left(self) -> float:
-        """Seconds for the next attempt; a little more than 0 when there is none, so that gRPC reports it."""
-        return max(self._deadline - time.monotonic(), 0.001)
+        """Seconds for the next attempt; SHORTEST when there are none."""
+        return max(self._deadline - time.monotonic(), SHORTEST)
 
     def delay(self, error: ServerError) -> float:
         """Seconds to wait before trying again.

@@ -157,6 +157,10 @@ def test_threads_may_share_a_client(server: ServerProcess) -> None:
 # --- against a server that follows a script ------------------------------------------------------------------------
 
 
+def _ref(version: int) -> pb.ModelRef:
+    return pb.ModelRef(name="m", version=version, digest=f"{version:064x}")
+
+
 class Scripted(ClassifierServiceServicer):
     """Fails as the script says, one entry a Predict call, then answers; names versions from `versions`."""
 
@@ -168,14 +172,14 @@ class Scripted(ClassifierServiceServicer):
         self.delay = delay
         self.images_per_answer = images_per_answer
         self.sizes: list[int] = []
+        self.rows = 2
         self.calls = 0
         self._lock = threading.Lock()
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:  # noqa: N802
         serving = pb.ServingInfo(max_request_images=100, max_message_bytes=1024 + 50 * 4)
-        return pb.GetModelResponse(
-            manifest=Manifest(image=ImageSpec(rows=2, cols=2), labels=["a", "b"]), serving=serving
-        )
+        manifest = Manifest(image=ImageSpec(rows=self.rows, cols=2), labels=["a", "b"])
+        return pb.GetModelResponse(model=_ref(self.versions[0]), manifest=manifest, serving=serving)
 
     def Predict(self, request: pb.PredictRequest, context: grpc.ServicerContext) -> pb.PredictResponse:  # noqa: N802
         with self._lock:
@@ -189,8 +193,7 @@ class Scripted(ClassifierServiceServicer):
         count = len(request.images) // 4
         self.sizes.append(count)
         count //= self.images_per_answer
-        model = pb.ModelRef(name="m", version=version)
-        return pb.PredictResponse(model=model, top_k=1, class_ids=[0] * count, scores=[1.0] * count)
+        return pb.PredictResponse(model=_ref(version), top_k=1, class_ids=[0] * count, scores=[1.0] * count)
 
 
 @contextmanager
@@ -256,11 +259,18 @@ def test_every_call_has_a_deadline(call: Call) -> None:
         call(target, "predict", IMAGES[:5], options={"timeout": 0.3})
 
 
-def test_a_wrong_number_of_answers_is_an_error(call: Call) -> None:
+def test_a_new_image_size_is_an_error_and_then_known(call: Call) -> None:
     """The image size changed under a client that still cuts by the old one."""
-    servicer = Scripted(images_per_answer=2)
-    with _serve(servicer) as target, pytest.raises(ModelChangedError, match="image size has changed"):
-        call(target, "predict", IMAGES[:4])
+    servicer = Scripted(images_per_answer=2, versions=(1, 2))
+    with _serve(servicer) as target, Client(target) as client:
+        client.get_model()
+        client._info = client.get_model()
+        servicer.versions.pop(0)
+        servicer.rows = 4
+        with pytest.raises(ModelChangedError, match="image size has changed: 4 pixels were sent, version 2 takes 4x2"):
+            client.predict(IMAGES[:4])
+        servicer.images_per_answer = 2
+        assert len(client.predict(np.zeros((4, 4, 2), np.uint8))) == 4
 
 
 def test_parts_from_two_versions_are_asked_for_again(call: Call) -> None:

@@ -15,6 +15,7 @@ from mlpserve_client.aio import AsyncClient
 from mlpserve_client.errors import InvalidInputError
 from mlpserve_client.prepare import UNREADABLE, from_image
 from mlpserve_client.requests import Predictions
+from mlpserve_client.responses import value_name
 from mlpserve_client.scoring import Endpoint
 
 MILLISECONDS = 1000.0
@@ -122,7 +123,7 @@ def _described(info: GetModelResponse) -> dict[str, Any]:
         "version": info.model.version,
         "digest": info.model.digest,
         "provider": info.serving.provider,
-        "precision": Precision.Name(info.serving.precision).removeprefix("PRECISION_").lower(),
+        "precision": value_name(Precision, info.serving.precision),
         "transport": info.serving.transport,
     }
 
@@ -131,7 +132,7 @@ def _summary(summary: ModelSummary) -> dict[str, Any]:
     return {
         "version": summary.model.version,
         "digest": summary.model.digest,
-        "state": ModelState.Name(summary.state).removeprefix("MODEL_STATE_").lower(),
+        "state": value_name(ModelState, summary.state),
         "answers": summary.state in ANSWERING,
         "promoted": summary.promoted,
         "testAccuracy": summary.test_accuracy,

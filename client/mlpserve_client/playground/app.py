@@ -29,6 +29,7 @@ from starlette.staticfiles import StaticFiles
 from mlpserve_client.errors import (
     DeadlineExceededError,
     InvalidInputError,
+    InvalidResponseError,
     MlpserveError,
     ModelNotFoundError,
     OverloadedError,
@@ -51,6 +52,7 @@ HEADERS = {
 STATUS = {
     InvalidInputError: 400,
     UnauthenticatedError: 502,
+    InvalidResponseError: 502,
     ModelNotFoundError: 404,
     OverloadedError: 429,
     DeadlineExceededError: 504,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlpserve_client.aio import AsyncClient
-from mlpserve_client.errors import InvalidInputError, ServerError
+from mlpserve_client.errors import InvalidInputError, MlpserveError, ServerError
 
 MOST_REQUESTS, MOST_IN_FLIGHT = 50_000, 1024
 TICK = 0.1  # seconds between two points of the picture
@@ -76,9 +76,10 @@ async def burst(
             asked = time.perf_counter()
             try:
                 answer = await client.predict(image, timing=True, timeout=TIMEOUT)
-            except ServerError as error:
-                whole.failed[error.code.name] += 1
-                part.failed[error.code.name] += 1
+            except MlpserveError as error:
+                kind = error.code.name if isinstance(error, ServerError) else type(error).__name__
+                whole.failed[kind] += 1
+                part.failed[kind] += 1
                 continue
             elapsed = time.perf_counter() - asked
             for tally in (whole, part):
@@ -96,7 +97,7 @@ async def burst(
             if not pending:
                 break
         for sender in senders:
-            sender.result()  # an error that is no ServerError is a bug, and is to be seen
+            sender.result()  # an error that is no MlpserveError is a bug, and is to be seen
         yield whole.point(now - started) | {"seconds": now - started, "done": True}
     finally:
         # The page went away, or pressed Stop.

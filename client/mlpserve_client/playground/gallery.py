@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
-from mlpserve_client.errors import InvalidInputError
+from mlpserve_client.errors import InvalidInputError, ModelChangedError
 from mlpserve_client.playground.answers import Answers, picture_of
 from mlpserve_client.scoring.inputs import Form, open_inputs
 from mlpserve_client.scoring.inputs.labels import read_labels
@@ -48,6 +48,8 @@ class Gallery:
         assert self._images is not None
         answer = await client.predict(self._images, probabilities=True, timeout=60)
         assert answer.probabilities is not None
+        if answer.model.digest != info.model.digest:  # the true classes were held against other labels
+            raise ModelChangedError("another version took over while the images were asked for; look again")
         targets = self._targets
         rows = np.arange(len(self._images))
         sure = answer.probabilities[rows, answer.class_ids if targets is None else targets]

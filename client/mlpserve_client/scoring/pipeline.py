@@ -159,15 +159,18 @@ class Pipeline:
                         since = time.perf_counter()
                 except Exception as error:  # whatever a reader raises for a file that nobody foresaw
                     waiting.put((part, error))
+                except BaseException as error:  # a panic of a compiled reader is no Exception
+                    where = self._inputs[part.input].path
+                    waiting.put((part, ScoringError(f"{where}: {type(error).__name__}: {error}")))
             waiting.put(None)
-        except Exception as error:
+        except BaseException as error:  # without a last word the writer would wait for ever
             waiting.put(error)
 
     def _score(self, chunk: Chunk, client: Client, other: Client | None) -> Scored:
         since = time.perf_counter()
         try:
             decoded = chunk.decode()
-        except Exception as error:  # whatever a decoder raises for a row that nobody foresaw
+        except BaseException as error:  # whatever a decoder raises for a row that nobody foresaw, panics too
             raise ScoringError(f"rows from {chunk.start} on: {type(error).__name__}: {error}") from error
         since = self.busy.add("decoding", since)
         if len(decoded.images) == 0:
@@ -205,7 +208,7 @@ class Pipeline:
                 else:
                     self.window.answered(time.perf_counter() - since, len(decoded.images))
                     break
-            time.sleep(delay)
+            self._stop.wait(delay)
             pause = min(2 * pause, LONGEST_DELAY)
         if answers.model != model:
             raise ScoringError(
