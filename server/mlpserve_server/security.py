@@ -10,6 +10,7 @@ import logging
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mlpserve_server.errors import ConfigError, Unauthenticated
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between two looks at the files
+LONG_SECONDS = 5.0  # of a look, after which the log says so
 OPEN_TO_ALL = "/grpc.health.v1.Health/"  # methods that need no token: probes have none
 DENIED = Unauthenticated(
     "this server wants a bearer token that it knows: send the metadata 'authorization: Bearer TOKEN'"
@@ -53,25 +55,56 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Files:
-    """Some files, and whether they have changed since the last look."""
+    """Some files that are read again when they have changed.
 
-    def __init__(self, *paths: str) -> None:
+    A thread of its own looks and reads, because a network mount that has died would hold the calls.
+
+    Args:
+        name: of them, for the log.
+        read: reads them; called in that thread.
+        paths: of the files.
+    """
+
+    def __init__(self, name: str, read: Callable[[], None], *paths: str) -> None:
+        self._name = name
+        self._read = read
         self._paths = [Path(path) for path in paths]
-        self._seen: list[tuple[int, int, int]] | None = None
-        self._next_look = 0.0
+        self._seen = self._stamps()
+        self._began = 0.0
+        self._complained = False
+        self._looking = threading.Lock()
 
-    def have_changed(self) -> bool:
-        """True when they have, at most once for each change; looks at most once in `LOOK_SECONDS`."""
+    def look(self) -> None:
+        """Begin to look, at most once in `LOOK_SECONDS`; waits for nothing."""
         now = time.monotonic()
-        if now < self._next_look:
-            return False
-        self._next_look = now + LOOK_SECONDS
+        if now - self._began < LOOK_SECONDS:
+            return
+        if not self._looking.acquire(blocking=False):
+            if now - self._began > LONG_SECONDS and not self._complained:
+                self._complained = True
+                log.error("%s cannot be looked at: the disk does not answer; what was read before holds", self._name)
+            return
+        self._began, self._complained = now, False
         try:
-            seen = [(s.st_mtime_ns, s.st_ino, s.st_size) for s in (path.stat() for path in self._paths)]
+            threading.Thread(target=self._look, name=f"looking at {self._name}", daemon=True).start()
+        except RuntimeError:  # no more threads are to be had
+            self._looking.release()
+
+    def _look(self) -> None:
+        try:
+            seen = self._stamps()
+            if seen != self._seen and seen is not None:
+                self._seen = seen
+                self._read()
+        finally:
+            self._looking.release()
+
+    def _stamps(self) -> list[tuple[int, int, int]] | None:
+        """What changes with the files; None while they are being replaced."""
+        try:
+            return [(s.st_mtime_ns, s.st_ino, s.st_size) for s in (path.stat() for path in self._paths)]
         except OSError:
-            return False  # in the middle of being replaced
-        changed, self._seen = seen != self._seen, seen
-        return changed
+            return None
 
 
 class Tokens:
@@ -86,14 +119,12 @@ class Tokens:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._files = _Files(path)
-        self._lock = threading.Lock()
-        self._files.have_changed()
+        self._files = _Files(f"--tokens {path}", self._read_again, path)
         self._digests = self._read()
 
     def accept(self, metadata: Metadata) -> bool:
         """Whether a call's metadata has a token of the file. Takes the same time for every wrong one."""
-        self._refresh()
+        self._files.look()
         header = next((value for key, value in metadata if key == "authorization"), "")
         text = header.decode("latin-1") if isinstance(header, bytes) else header
         scheme, _, token = text.partition(" ")
@@ -101,14 +132,12 @@ class Tokens:
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return scheme.lower() == "bearer" and any(matches)
 
-    def _refresh(self) -> None:
-        with self._lock:
-            if self._files.have_changed():
-                try:
-                    self._digests = self._read()
-                    log.info("--tokens %s: %d tokens are accepted now", self._path, len(self._digests))
-                except ConfigError as error:
-                    log.error("the tokens stay as they were: %s", error)
+    def _read_again(self) -> None:
+        try:
+            self._digests = self._read()
+            log.info("--tokens %s: %d tokens are accepted now", self._path, len(self._digests))
+        except ConfigError as error:
+            log.error("the tokens stay as they were: %s", error)
 
     def _read(self) -> list[bytes]:
         try:
@@ -162,30 +191,34 @@ async def _deny(_: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
 
 
 def server_credentials(config: ServerConfig) -> grpc.ServerCredentials:
-    """TLS with the configured files, read again by the next handshake after they have changed.
+    """TLS with the configured files; a handshake has them looked at, and those after it have what they hold then.
 
     Raises:
         ConfigError: a file cannot be read, or certificate and key do not belong together.
     """
-    paths = [config.tls_cert, config.tls_key, *([config.tls_client_ca] if config.tls_client_ca else [])]
-    files, lock = _Files(*paths), threading.Lock()
-    files.have_changed()
+    renewed: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
 
-    def renewed() -> "grpc.ServerCertificateConfiguration | None":
-        with lock:
-            if not files.have_changed():
-                return None
-            try:
-                configuration = _certificates(config)
-            except ConfigError as error:
-                log.error("the certificates stay as they were: %s", error)
-                return None
+    def read_again() -> None:
+        try:
+            renewed.append(_certificates(config))
+        except ConfigError as error:
+            log.error("the certificates stay as they were: %s", error)
+        else:
             log.info("--tls-cert %s: the certificates were read again", config.tls_cert)
-            return configuration
+
+    paths = [config.tls_cert, config.tls_key, *([config.tls_client_ca] if config.tls_client_ca else [])]
+    files = _Files(f"--tls-cert {config.tls_cert}", read_again, *paths)
+
+    def fetch() -> "grpc.ServerCertificateConfiguration | None":
+        files.look()
+        try:
+            return renewed.pop()
+        except IndexError:
+            return None
 
     initial = _certificates(config)
     # None means "as before", which the stubs do not say.
-    return grpc.dynamic_ssl_server_credentials(initial, renewed, bool(config.tls_client_ca))  # type: ignore[arg-type]
+    return grpc.dynamic_ssl_server_credentials(initial, fetch, bool(config.tls_client_ca))  # type: ignore[arg-type]
 
 
 def _certificates(config: ServerConfig) -> "grpc.ServerCertificateConfiguration":

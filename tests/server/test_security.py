@@ -2,9 +2,12 @@
 
 import datetime
 import hashlib
+import os
+import queue
 import re
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from tests.support.processes import BIN, ServerProcess, run
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client, InvalidInputError, Tls, UnauthenticatedError, UnavailableError
+from mlpserve_server import security
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
 from mlpserve_server.security import check_plaintext
@@ -205,6 +209,29 @@ def test_tokens_let_in_and_are_revoked_without_a_restart(
         assert run(*command, "--token-file", token_file, "info").returncode == 0
         denied = run(*command, "info")
         assert (denied.returncode, "token" in denied.stderr) == (1, True)
+
+
+def test_no_call_waits_for_a_token_file_that_cannot_be_read(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIFO that nobody writes to, in place of a file on a network mount that has died."""
+    monkeypatch.setattr(security, "LOOK_SECONDS", 0.0)
+    known = security.Tokens(str(tokens))
+    tokens.unlink()
+    os.mkfifo(tokens)
+    accepted = queue.SimpleQueue[bool]()
+
+    def accept() -> None:
+        for _ in range(20):
+            accepted.put(known.accept([("authorization", "Bearer first")]))
+
+    threading.Thread(target=accept, daemon=True).start()
+    assert all(accepted.get(timeout=10) for _ in range(20))
+    with tokens.open("w") as fifo:  # it answers again, with another token
+        fifo.write(f"{hashlib.sha256(b'third').hexdigest()} third\n")
+    deadline = time.monotonic() + RENEWAL_SECONDS
+    while not known.accept([("authorization", "Bearer third")]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not known.accept([("authorization", "Bearer first")])
 
 
 def test_a_client_does_not_show_its_token_to_the_whole_network(tmp_path: Path) -> None:
