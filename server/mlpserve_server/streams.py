@@ -180,6 +180,7 @@ def end(code: int) -> NoReturn:
     """
     if not _ending.acquire(blocking=False):
         threading.Event().wait()  # for the thread that came first
+    atexit.unregister(drain)  # it comes last, and once
     # Temporary folders are removed by functions that were registered; one of them may hang as well.
     others = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
     with contextlib.suppress(RuntimeError):  # no more threads are to be had
