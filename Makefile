@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-wheels clean
+.PHONY: help setup demo test test-cuda test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-wheels clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,7 +18,11 @@ demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 test: setup .venv-proto/.installed .venv-triton/.installed  ## the fast tests
 	@$(BIN)/python -m pytest
 
-test-all: setup .venv-proto/.installed .venv-triton/.installed  ## every test; those that lack something (a Docker engine) say so
+test-cuda: setup .venv-cuda/.installed  ## the real onnxruntime-gpu on an emulated GPU, on Linux x86-64 with a C++ compiler
+	@$(BIN)/python -m pytest -m cuda tests/cuda
+
+CUDA_ENVIRONMENT := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-cuda/.installed)
+test-all: setup .venv-proto/.installed .venv-triton/.installed $(CUDA_ENVIRONMENT)  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
 lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas
@@ -121,7 +125,7 @@ gpu-wheels:  ## what gpu-check needs beside PyTorch, ONNX and gRPC, as wheels in
 	@touch $@
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-proto .venv-triton .venv-audit .venv-gpu demo/out
+	rm -rf $(VENV) .venv-proto .venv-triton .venv-audit .venv-gpu .venv-cuda build/cuda demo/out
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }
@@ -132,6 +136,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 .venv-audit/.installed: Makefile
 	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip --disable-pip-version-check --quiet install 'pip-audit>=2.7,<3'
+	@touch $@
+
+# The CUDA libraries are emulated (tests/cuda/emulator), so none of NVIDIA's packages but the reader of its metrics.
+.venv-cuda/.installed: pyproject.toml constraints.txt
+	@echo "Installing into .venv-cuda (0.5 GB; once) ..."
+	@$(PYTHON) -m venv .venv-cuda && .venv-cuda/bin/python -m pip --disable-pip-version-check --quiet install \
+	  --constraint constraints.txt --editable '.[server]' onnxruntime-gpu nvidia-ml-py
 	@touch $@
 
 .venv-proto/.installed: proto/requirements.txt

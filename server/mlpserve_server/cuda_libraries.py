@@ -23,6 +23,7 @@ CUDA_MAJOR = 13  # of the builds that pip installs; `ort.cuda_version` says whic
 DRIVER = "libcuda.so.1"
 CUDNN = "libcudnn.so.9"
 PROVIDER = "libonnxruntime_providers_cuda.so"
+ORT_ERROR = 3  # of its severities
 DRIVER_SERIES = {12: 525, 13: 580}  # the first whose drivers know a major version of CUDA
 
 
@@ -53,6 +54,7 @@ def load(index: int) -> None:
         raise DeviceError(
             "this ONNX Runtime has no CUDA provider; on a machine with an NVIDIA GPU install 'mlpserve[server,gpu]'"
         )
+    ort.set_default_logger_severity(ORT_ERROR)  # it warns that its own provider is no plugin, at every start
     major = cuda_major()
     _check_driver(major)
     for library in required(major):

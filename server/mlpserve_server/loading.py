@@ -145,7 +145,8 @@ def _model(
     try:
         runner = DeviceRunner(session, max_batch, pixels, classes, memory)
     except Exception as error:  # of ONNX Runtime, see `_session`
-        raise DeviceError(f"no buffers for {max_batch} images on GPU {index}: {first_line(error)}") from error
+        reason = f"{first_line(error)}; free some of its memory, or lower --max-batch"
+        raise DeviceError(f"no buffers for {max_batch} images on GPU {index}: {reason}") from error
     return LoadedModel(version, precision, provider, max_batch, runner, f"cuda:{index}", memory.pci_bus_id())
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from PIL import Image
 from tests.support.mnist import test_images as mnist_images
 from tests.support.pictures import photograph
-from tests.support.processes import ServerProcess, flags_in_help, run
+from tests.support.processes import PROVIDER, ServerProcess, flags_in_help, run
 
 
 def test_info(server: ServerProcess) -> None:
     result = run("mlpserve", "--server", server.address, "info", "--wait", 5)
     assert result.returncode == 0, result.stderr
-    for words in ("mnist version 1", "784-256-10, 203,530 parameters", "CPUExecutionProvider", "version 1, serving"):
+    for words in ("mnist version 1", "784-256-10, 203,530 parameters", PROVIDER, "version 1, serving"):
         assert words in result.stdout
     full = json.loads(run("mlpserve", "info", "--json", env={"MLPSERVE_SERVER": server.address}).stdout)
     assert full["manifest"]["labels"] == list("0123456789")

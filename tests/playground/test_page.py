@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.support.artifacts import publish_rolled
 from tests.support.playground import Playground
-from tests.support.processes import ServerProcess
+from tests.support.processes import PROVIDER, ServerProcess
 
 from mlpserve_trainer.config import configure
 from mlpserve_trainer.job import train
@@ -125,7 +125,7 @@ def test_a_drawn_digit_is_recognised(page: Any, digit: str) -> None:
     facts = page.locator("#facts").inner_text()
     assert "waiting in the queue" in facts
     assert "mnist version 1" in facts
-    assert "CPUExecutionProvider" in facts
+    assert PROVIDER in facts
 
 
 def test_the_answer_moves_while_drawing(page: Any) -> None:

@@ -114,7 +114,9 @@ def test_two_threads_serve(transport: str, store: Path, monkeypatch: pytest.Monk
         return LoadedModel(version, precision, CPU, max_batch, DeviceRunner(session, max_batch, 784, 10, HostMemory()))
 
     monkeypatch.setattr(loading, "_model", on_device)
-    config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport, precision="fp32", max_batch=32)
+    config = ServerConfig(
+        store=store, listen="127.0.0.1:0", transport=transport, device="cpu", precision="fp32", max_batch=32
+    )
     images = mnist_images()[:200]
     outcomes: list[bool] = []
     with Server(config) as server:
@@ -147,7 +149,8 @@ def test_a_reload_stays_on_its_device(store: Path, monkeypatch: pytest.MonkeyPat
 
         monkeypatch.setattr(loading, "load", load)
         server._load(Store(store).open("mnist"))
-    assert asked == ["cpu"]
+        assert server.model is not None
+        assert asked == [server.model.device]
 
 
 @pytest.mark.parametrize(

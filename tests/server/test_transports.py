@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tests.support.grpc_calls import PREDICT, channel, details, pixels, stub
 from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess
+from tests.support.processes import PROVIDER, ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision
@@ -105,7 +105,7 @@ def test_get_model_and_list_models(server: ServerProcess, store: Path) -> None:
     version = Store(store).open("mnist")
     assert answer.manifest == version.manifest
     assert answer.model.digest == version.digest
-    assert answer.serving.provider == "CPUExecutionProvider"
+    assert answer.serving.provider == PROVIDER
     assert answer.serving.max_request_images == 4096
     assert [(m.model.version, m.state) for m in listing.models] == [(1, pb.MODEL_STATE_SERVING)]
     assert 0.9 < listing.models[0].test_accuracy < 1

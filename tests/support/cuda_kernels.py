@@ -3,11 +3,11 @@
 # Operator → what ONNX Runtime's CUDA provider computes it with: a function of cuBLAS, or kernels of its own.
 # Not here, because they would need cuDNN: reductions (ReduceMax …), convolutions, pooling, normalisations.
 KERNELS = {
-    "ArgMax": "arg_min_max_last_axis_kernel",
+    "ArgMax": "arg_min_max_last_axis_",
     "Cast": "OP_Cast",
     "GatherElements": "_GatherScatterElementsKernel",
     "Gelu": "OP_Gelu",
-    "Gemm": "cublasSgemm",
+    "Gemm": "cublasSgemm",  # after BroadcastBiasKernel
     "Relu": "OP_Relu",
     "Sigmoid": "OP_Sigmoid",
     "Softmax": "softmax_",

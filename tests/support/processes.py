@@ -12,8 +12,11 @@ from types import TracebackType
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
-# Where servers run that are not told otherwise: `make gpu-check` runs the conformance suite on a GPU.
-DEVICE = os.environ.get("MLPSERVE_TEST_DEVICE", "")
+# Where servers run that are not told otherwise, and which they are: `make gpu-check` and `make test-cuda` run the
+# conformance suite on a GPU.
+DEVICE = os.environ.get("MLPSERVE_TEST_DEVICE", "cpu")
+SERVER = Path(os.environ.get("MLPSERVE_TEST_SERVER", BIN / "mlpserve-server"))
+PROVIDER = "CPUExecutionProvider" if DEVICE == "cpu" else "CUDAExecutionProvider"
 
 
 def run(
@@ -40,16 +43,19 @@ def flags_in_help(*command: str) -> list[str]:
 class ServerProcess:
     """`mlpserve-server` on a free port, ready when the `with` block begins."""
 
-    def __init__(self, folder: Path, store: Path, *flags: object) -> None:
+    def __init__(
+        self, folder: Path, store: Path, *flags: object, program: Path = SERVER, env: dict[str, str] | None = None
+    ) -> None:
         self._log = folder / f"server-{time.monotonic_ns()}.log"
-        command = [BIN / "mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", *flags]
-        if DEVICE and "--device" not in flags:
+        command = [program, "--store", store, "--listen", "127.0.0.1:0", *flags]
+        if "--device" not in flags:
             command += ["--device", DEVICE]
         self._command = [str(part) for part in command]
+        self._env = {**os.environ, **(env or {})}
 
     def __enter__(self) -> "ServerProcess":
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("Serving "):

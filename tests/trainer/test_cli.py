@@ -58,7 +58,7 @@ def test_a_folder_of_images_is_trained_and_published(tmp_path: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_bad_flags_end_in_a_sentence(flags: list[str], code: int, words: str, tmp_path: Path) -> None:
-    result = run("mlpserve-train", "--store", tmp_path, *flags)
+    result = run("mlpserve-train", "--store", tmp_path, *flags, env={"CUDA_VISIBLE_DEVICES": ""})
     assert result.returncode == code
     assert words in result.stderr
     assert "Traceback" not in result.stderr
