@@ -11,7 +11,6 @@ import numpy.typing as npt
 from mlpserve.v1.classifier_pb2 import (
     GetModelRequest,
     GetModelResponse,
-    ListModelsRequest,
     ListModelsResponse,
 )
 from mlpserve_client import requests
@@ -25,6 +24,7 @@ from mlpserve_client.errors import (
     ModelChangedError,
     from_rpc_error,
 )
+from mlpserve_client.pages import Pages
 from mlpserve_client.requests import Images, Options, Predictions
 from mlpserve_client.responses import Responses, check_size, same_model
 from mlpserve_client.retries import DEFAULT_RETRIES, SHORTEST, Attempts, RetryBudget
@@ -184,11 +184,14 @@ class AsyncClient:
         self._open()
         return await self._get_model(self._attempts(timeout))
 
-    async def list_models(self) -> ListModelsResponse:
+    async def list_models(self, limit: int = 0) -> ListModelsResponse:
         """See `Client.list_models`."""
         self._open()
-        request = ListModelsRequest().SerializeToString()
-        return self._responses.listed(await self._call(self._list, request, self._attempts(None)))
+        pages, attempts = Pages(limit, self.target), self._attempts(None)
+        while pages.request is not None:
+            content = await self._call(self._list, pages.request.SerializeToString(), attempts)
+            pages.add(self._responses.listed(content))
+        return pages.listed
 
     async def wait_ready(self, timeout: float) -> GetModelResponse:
         """See `Client.wait_ready`."""

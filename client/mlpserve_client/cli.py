@@ -34,6 +34,7 @@ from mlpserve_client.score_command import SCORE_TIMEOUT
 if TYPE_CHECKING:
     from mlpserve_client.scoring import Endpoint
 
+LISTED = 20  # versions that info names
 # By the package that is missing; others: score.
 EXTRAS = {"PIL": "images", "starlette": "web", "uvicorn": "web", "shtab": "completion"}
 EXECUTABLES = {
@@ -209,11 +210,14 @@ def _info(client: Client, arguments: argparse.Namespace) -> int:
     ]
     for name, value in rows:
         print(f"{name:<11} {printable(str(value))}")
-    for summary in client.list_models().models:
+    listed = client.list_models(LISTED)
+    for summary in listed.models:
         state = value_name(ModelState, summary.state)
         mark = "promoted, " if summary.promoted else ""
         detail = printable(summary.detail)
         print(f"{'in store':<11} version {summary.model.version}, {mark}{state} {detail}".rstrip())
+    if listed.total_size > len(listed.models):
+        print(f"{'in store':<11} and {listed.total_size - len(listed.models):,} older versions: mlpserve-store list")
     return 0
 
 

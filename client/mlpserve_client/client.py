@@ -15,7 +15,6 @@ import numpy.typing as npt
 from mlpserve.v1.classifier_pb2 import (
     GetModelRequest,
     GetModelResponse,
-    ListModelsRequest,
     ListModelsResponse,
 )
 from mlpserve_client import requests
@@ -28,6 +27,7 @@ from mlpserve_client.errors import (
     ModelChangedError,
     from_rpc_error,
 )
+from mlpserve_client.pages import Pages
 from mlpserve_client.requests import Images, Options, Predictions
 from mlpserve_client.responses import Responses, check_size, same_model
 from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
@@ -181,14 +181,20 @@ class Client:
         """
         return self._get_model(self._attempts(timeout))
 
-    def list_models(self) -> ListModelsResponse:
-        """List the versions in the server's store.
+    def list_models(self, limit: int = 0) -> ListModelsResponse:
+        """List the versions in the server's store, newest first, page by page.
+
+        Args:
+            limit: most versions; 0 for all. `total_size` of the answer says how many there are.
 
         Raises:
-            ServerError: the call failed.
+            ServerError: a call failed, or its answer is no page of the listing.
         """
-        request = ListModelsRequest().SerializeToString()
-        return self._responses.listed(self._call(self._list, request, self._attempts(None)))
+        pages, attempts = Pages(limit, self.target), self._attempts(None)
+        while pages.request is not None:
+            content = self._call(self._list, pages.request.SerializeToString(), attempts)
+            pages.add(self._responses.listed(content))
+        return pages.listed
 
     def wait_ready(self, timeout: float) -> GetModelResponse:
         """Wait until the server answers with a proven model.

@@ -110,6 +110,12 @@ class Draining(CallError):
     code = StatusCode.UNAVAILABLE
 
 
+class StoreSilent(CallError):
+    """The call needs the store, which does not answer."""
+
+    code = StatusCode.UNAVAILABLE
+
+
 class RunFailed(CallError):
     """ONNX Runtime failed on this batch."""
 

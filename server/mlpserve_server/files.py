@@ -23,7 +23,7 @@ OF_THE_FILE = {
 }
 
 
-def read(folder: Path, name: str, most: int) -> bytes:
+def read(folder: Path | str, name: str, most: int) -> bytes:
     """A small file of a known kind, whose size nobody has promised.
 
     Args:
@@ -38,7 +38,7 @@ def read(folder: Path, name: str, most: int) -> bytes:
     with _opened(folder, name) as (file, size):
         content = file.read(most + 1) if size <= most else b""
         if size > most or len(content) > most:
-            raise ArtifactError(f"{folder / name} is larger than the {most:,} bytes that such a file may have")
+            raise ArtifactError(f"{folder}/{name} is larger than the {most:,} bytes that such a file may have")
         return content
 
 
@@ -96,28 +96,29 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(folder: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
+def _opened(folder: Path | str, name: str) -> Iterator[tuple[IO[bytes], int]]:
     """A file opened for reading, and its size now."""
-    descriptor = _descriptor(folder, name)
+    path = f"{folder}/{name}"  # listings come here tens of thousands of times, for which Path is slow
+    descriptor = _descriptor(folder, name, path)
     status = os.fstat(descriptor)
     if not S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise ArtifactError(f"{folder / name} is not a regular file; publish the model again")
+        raise ArtifactError(f"{path} is not a regular file; publish the model again")
     with os.fdopen(descriptor, "rb") as file:
         yield file, status.st_size
 
 
-def _descriptor(folder: Path, name: str) -> int:
+def _descriptor(folder: Path | str, name: str, path: str) -> int:
     if "/" not in name:
         try:
-            return os.open(folder / name, FLAGS)
+            return os.open(path, FLAGS)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
     # Links are followed as far as they stay inside the version.
-    real = os.path.realpath(folder / name, strict=True)
+    real = os.path.realpath(path, strict=True)
     if not real.startswith(os.path.realpath(folder) + os.sep):
-        raise ArtifactError(f"{folder / name} is a link that leads out of the version; publish the model again")
+        raise ArtifactError(f"{path} is a link that leads out of the version; publish the model again")
     return os.open(real, FLAGS)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any, NamedTuple
 
 from google.protobuf import json_format
@@ -14,6 +15,7 @@ FORMAT = 1
 LARGEST = 1 << 20  # bytes of a manifest
 LARGEST_CHECKSUM = 128  # bytes
 LARGEST_SIGNATURE = 1 << 20  # bytes
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-9.:Z+-]{2,24}", re.ASCII)
 
 
 class Document(NamedTuple):
@@ -62,7 +64,9 @@ def parse(document: Document, model: str, number: int) -> tuple[Manifest, str]:
 
 
 def outline(document: Document, model: str, number: int) -> Outline:
-    """What a listing says of a version: what `parse` would say, many times as fast for a manifest as we write them.
+    """What a listing says of a version, many times as fast as `parse` for a manifest as we write them.
+
+    What `parse` takes, this takes. A field of a wrong type that no listing shows is left for `parse` to find.
 
     Raises:
         ArtifactError: it is damaged, of another version, or lists what a version may not have.
@@ -82,7 +86,8 @@ def outline(document: Document, model: str, number: int) -> Outline:
 
 
 def _outline(digest: str, accuracy: float, created: str) -> Outline:
-    return Outline(digest, accuracy if 0 <= accuracy <= 1 else 0.0, created[:40])  # NaN is no accuracy either
+    accuracy = accuracy if 0 <= accuracy <= 1 else 0.0  # which NaN is not
+    return Outline(digest, accuracy, created if _TIME.fullmatch(created) else "")
 
 
 def _listed(entry: dict[str, Any]) -> tuple[str, str, int]:

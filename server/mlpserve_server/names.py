@@ -20,7 +20,8 @@ LARGEST_NUMBER = 2**32 - 1  # of a version, in the contract
 MODEL_RULE = "letters, digits, '-', '_' and '.', a letter or digit first, 64 at most"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,9}")
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_PATH = re.compile(rf"{_PART}(?:/{_PART}){{0,{MOST_PARTS - 1}}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,16 +61,15 @@ def check_files(where: str, files: Iterable[tuple[str, str, int]]) -> None:
     folders: set[str] = set()
     total = 0
     for count, (path, sha256, size) in enumerate(files, 1):
-        parts = path.split("/")
-        if len(parts) > MOST_PARTS or not all(_PART.fullmatch(part) for part in parts):
+        if not _PATH.fullmatch(path):
             raise ArtifactError(
                 f"{where}: the manifest lists {path[:200]!r}, which may lie outside the artifact; expected names of "
                 "letters, digits, '-', '_' and '.', with '/' between folders"
             )
         if path in (MANIFEST, CHECKSUM, SIGNATURE, PROMOTED):
             raise ArtifactError(f"{where}: the manifest lists {path!r}, which is not a file of the model")
-        above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-        if path in taken or path in folders or above & taken:
+        above = _folders(path)
+        if path in taken or path in folders or not taken.isdisjoint(above):
             raise ArtifactError(f"{where}: the manifest lists {path!r} twice, or as a file and as a folder")
         if not _SHA256.fullmatch(sha256):
             raise ArtifactError(f"{where}: the manifest has no SHA-256 for {path!r}")
@@ -80,4 +80,13 @@ def check_files(where: str, files: Iterable[tuple[str, str, int]]) -> None:
                 f"{MOST_FILES:,} files, {LARGEST_FILE:,} bytes in one and {LARGEST_VERSION:,} in all"
             )
         taken.add(path)
-        folders |= above
+        folders.update(above)
+
+
+def _folders(path: str) -> list[str]:
+    """Every folder on the way to a file."""
+    found, end = [], path.find("/")
+    while end > 0:
+        found.append(path[:end])
+        end = path.find("/", end + 1)
+    return found

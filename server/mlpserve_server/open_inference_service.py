@@ -1,6 +1,7 @@
 """The Open Inference Protocol's methods beside ModelInfer, answered from what ControlServices knows."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlpserve_server.open_inference import INPUT, OUTPUTS, version_number
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file in ONNX Runtime
 DATA_TYPES = {"UINT8": oip.TYPE_UINT8, "INT32": oip.TYPE_INT32, "FP32": oip.TYPE_FP32}
+MOST_LISTED = 1000  # versions in an index
 STORE_DECIDES = "this server follows its store: publish or promote a version there (mlpserve-store promote)"
 
 
@@ -24,7 +26,7 @@ class OpenInference:
     Args:
         current: the model that answers now, or None.
         serving: whether health says SERVING.
-        listing: the store's versions, as ListModels lists them.
+        listing: so many of the store's versions, newest first, as ListModels lists them.
         max_batch: most images in one Run.
     """
 
@@ -32,7 +34,7 @@ class OpenInference:
         self,
         current: Callable[[], LoadedModel | None],
         serving: Callable[[], bool],
-        listing: Callable[[], pb.ListModelsResponse],
+        listing: Callable[[int], Awaitable[pb.ListModelsResponse]],
         max_batch: int,
     ) -> None:
         self._current = current
@@ -40,7 +42,7 @@ class OpenInference:
         self._listing = listing
         self._max_batch = max_batch
 
-    def methods(self) -> dict[str, tuple[Callable[[Any], Message], type[Message]]]:
+    def methods(self) -> dict[str, tuple[Callable[[Any], Message | Awaitable[Message]], type[Message]]]:
         """Name → handler and its request type."""
         return {
             "ServerLive": (lambda _: oip.ServerLiveResponse(live=True), oip.ServerLiveRequest),
@@ -70,7 +72,7 @@ class OpenInference:
 
     def _server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
         extensions = ["model_repository", "model_configuration"]
-        return oip.ServerMetadataResponse(name="mlpserve", version=metadata.version("mlpserve"), extensions=extensions)
+        return oip.ServerMetadataResponse(name="mlpserve", version=_own_version(), extensions=extensions)
 
     def _model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
         model = self._model(request.name, request.version)
@@ -91,17 +93,28 @@ class OpenInference:
             config.output.add(name=name, data_type=DATA_TYPES[datatype], dims=_dims(name, model))
         return oip.ModelConfigResponse(config=config)
 
-    def _index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
+    async def _index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
+        """The newest versions and the one that serves; the protocol has no pages."""
         response = oip.RepositoryIndexResponse()
-        for summary in self._listing().models:
-            serves = summary.state == pb.MODEL_STATE_SERVING
-            if serves or not request.ready:
-                state = "READY" if serves else "UNAVAILABLE"
-                reason = summary.detail or ("" if serves else "not the version that is served")
-                response.models.add(
-                    name=summary.model.name, version=str(summary.model.version), state=state, reason=reason
-                )
+        current = self._current()
+        serving = 0 if current is None else current.ref.version
+        if not request.ready:
+            for summary in (await self._listing(MOST_LISTED)).models:
+                if summary.state != pb.MODEL_STATE_SERVING:
+                    reason = summary.detail or "not the version that is served"
+                    version = str(summary.model.version)
+                    response.models.add(name=summary.model.name, version=version, state="UNAVAILABLE", reason=reason)
+                else:
+                    response.models.add(name=summary.model.name, version=str(summary.model.version), state="READY")
+                    serving = 0
+        if current is not None and serving:  # not among the newest, or deleted
+            response.models.add(name=current.ref.name, version=str(serving), state="READY")
         return response
+
+
+@functools.cache  # it reads files
+def _own_version() -> str:
+    return metadata.version("mlpserve")
 
 
 def _dims(name: str, model: LoadedModel) -> list[int]:

@@ -47,6 +47,8 @@ class RemoteStore(Store):
         ConfigError: fsspec or its package for this kind of URL is not installed.
     """
 
+    look_seconds = 1.0
+
     def __init__(self, url: str) -> None:
         copies = Path(tempfile.mkdtemp(prefix="mlpserve-store-"))
         weakref.finalize(self, shutil.rmtree, copies, ignore_errors=True)  # also when the process ends

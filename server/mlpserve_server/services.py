@@ -1,7 +1,6 @@
 """Every method but Predict and ModelInfer: what the server says about itself, on a grpc.aio server."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -12,9 +11,9 @@ from grpc_reflection.v1alpha import reflection
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server import promotion
 from mlpserve_server.codec import check_model
 from mlpserve_server.errors import CallError, NotReady, StartupError
+from mlpserve_server.listing import Listing
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.open_inference_service import OpenInference
 from mlpserve_server.store import Store
@@ -53,13 +52,11 @@ class ControlServices:
         refused: Callable[[], Mapping[int, str]],
         max_batch: int,
     ) -> None:
-        self._store = store
-        self._model_name = model_name
         self._find = find
         self._serving_info = serving_info
-        self._refused = refused
         self._serving = False
-        self._open_inference = OpenInference(lambda: find(0), lambda: self._serving, self._list_models, max_batch)
+        self._listing = Listing(store, model_name, find, refused)
+        self._open_inference = OpenInference(lambda: find(0), lambda: self._serving, self._listing.page, max_batch)
 
     async def register(
         self, server: grpc.aio.Server, carried: "Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None" = None
@@ -105,38 +102,24 @@ class ControlServices:
         check_model(request.model, request.version, model)
         return pb.GetModelResponse(model=model.ref, manifest=model.version.manifest, serving=self._serving_info(model))
 
-    def _list_models(self, _: pb.ListModelsRequest | None = None) -> pb.ListModelsResponse:
-        current = self._find(0)
-        refused = self._refused()
-        promoted = promotion.read(self._store, self._model_name)
-        response = pb.ListModelsResponse()
-        for number in self._store.versions(self._model_name):
-            summary = response.models.add(model=pb.ModelRef(name=self._model_name, version=number))
-            summary.promoted = promoted is not None and promoted.version == number
-            try:
-                version = self._store.open(self._model_name, number)
-            except StartupError as error:
-                summary.state, summary.detail = pb.MODEL_STATE_UNREADABLE, str(error)
-                continue
-            summary.model.digest = version.digest
-            summary.test_accuracy = version.manifest.evaluations[0].test_accuracy if version.manifest.evaluations else 0
-            serves = current is not None and current.ref == summary.model
-            summary.state = pb.MODEL_STATE_SERVING if serves else pb.MODEL_STATE_AVAILABLE
-            kept = self._find(number)
-            if not serves and kept is not None and kept.ref == summary.model:
-                summary.state = pb.MODEL_STATE_KEPT
-            elif number in refused and not serves:
-                summary.state, summary.detail = pb.MODEL_STATE_REFUSED, refused[number]
-        return response
+    def _list_models(self, request: pb.ListModelsRequest) -> Awaitable[pb.ListModelsResponse]:
+        return self._listing.page(request.page_size, request.page_token)
 
 
-def _handler(answer: Callable[[Any], Message], request_type: type[Message]) -> "grpc.RpcMethodHandler[Any, Any]":
-    """A unary handler that turns the server's own errors into statuses."""
+def _handler(
+    answer: Callable[[Any], Message | Awaitable[Message]], request_type: type[Message]
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    """A unary handler that turns the server's own errors into statuses.
+
+    Args:
+        answer: must not block, for this loop may carry Predict; what waits, such as for the store, is awaited.
+        request_type: of the request.
+    """
 
     async def handle(request: Message, context: "grpc.aio.ServicerContext[Any, Any]") -> Message:
         try:
-            # In a thread: ListModels reads files, and this loop may carry Predict.
-            return await asyncio.to_thread(answer, request)
+            answered = answer(request)
+            return answered if isinstance(answered, Message) else await answered
         except CallError as error:
             await context.abort(error.code, str(error), error.trailing_metadata())
         except StartupError as error:

@@ -93,7 +93,10 @@ class Store:
 
     Attributes:
         location: as people name it.
+        look_seconds: how long a listing may go on with what it saw last; longer than nothing where a look is dear.
     """
+
+    look_seconds = 0.0
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -164,27 +167,27 @@ class Store:
 
     def documents(self, model: str, numbers: Iterable[int]) -> list[Document | StartupError]:
         """The manifests of versions, or why each cannot be read: ArtifactError, VersionMissing or StoreError."""
-        return [self._document(self.root / model / str(number)) for number in numbers]
+        return [self._document(f"{self.root}/{model}/{number}") for number in numbers]
 
-    def _document(self, folder: Path) -> Document | StartupError:
+    def _document(self, folder: str) -> Document | StartupError:
         try:
             content = files.read(folder, MANIFEST, LARGEST)
-            return Document(str(folder), content, files.read(folder, CHECKSUM, LARGEST_CHECKSUM))
+            return Document(folder, content, files.read(folder, CHECKSUM, LARGEST_CHECKSUM))
         except ArtifactError as error:
             return error
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and not folder.is_dir():
+            if isinstance(error, FileNotFoundError) and not Path(folder).is_dir():
                 return VersionMissing(f"{folder} is not there")
-            reason = files.explained(error, folder / str(error.filename or MANIFEST))
+            reason = files.explained(error, error.filename or f"{folder}/{MANIFEST}")
             if isinstance(reason, ArtifactError):
                 return ArtifactError(f"{folder}: the manifest cannot be read ({reason})")
             return reason
 
     def stamp(self, model: str, number: int) -> Hashable:
         """Changes when a version's manifest is replaced, which does not happen to a published one; None without it."""
-        folder = self.root / model / str(number)
+        folder = f"{self.root}/{model}/{number}"
         try:
-            found = [os.stat(folder / name, follow_symlinks=False) for name in (MANIFEST, CHECKSUM)]  # noqa: PTH116
+            found = [os.stat(f"{folder}/{name}", follow_symlinks=False) for name in (MANIFEST, CHECKSUM)]  # noqa: PTH116
         except OSError:
             return None
         return tuple((each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found)

@@ -9,11 +9,17 @@ Running servers follow within their `--poll`. Exit codes: 0 done, 1 it could not
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 from mlpserve_server import promotion
 from mlpserve_server.errors import StartupError
+from mlpserve_server.names import version_number
+from mlpserve_server.outlines import Outlines
 from mlpserve_server.remote import RemoteStore, open_store
 from mlpserve_server.store import Store
+
+LISTED = 100  # versions
+AT_ONCE = 100  # versions read before they are printed
 
 
 def main() -> None:
@@ -23,7 +29,8 @@ def main() -> None:
     try:
         store = open_store(arguments.store)
         if arguments.do == "list":
-            print("\n".join(_listing(store, model)))
+            for line in _listing(store, model, arguments.limit):
+                print(line)
         elif arguments.do == "verify":
             version = store.open(model, arguments.version)
             version.fetch()
@@ -67,6 +74,10 @@ def parser() -> argparse.ArgumentParser:
         if version is not None:
             what = "version number" if version else "version number; the newest if it is left out"
             command.add_argument("version", type=_number, help=what, nargs=None if version else "?", default=0)
+        if name == "list":
+            command.add_argument(
+                "--limit", type=_count, default=LISTED, metavar="N", help=f"newest versions; 0: all (default: {LISTED})"
+            )
         if name == "push":
             command.add_argument(
                 "--to", dest="url", required=True, metavar="URL", help="for example s3://bucket/models"
@@ -75,25 +86,36 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    number = version_number(text)
+    if number is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a version number (1, 2, …)")
+    return number
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of versions (0, 1, …)")
     return int(text)
 
 
-def _listing(store: Store, model: str) -> list[str]:
+def _listing(store: Store, model: str, limit: int) -> Iterator[str]:
     (followed, *_), promoted = promotion.candidates(store, model)
-    lines = []
-    for number in store.versions(model):
-        try:
-            version = store.open(model, number)
-        except StartupError as error:
-            lines.append(f"{number:>6}  unreadable: {error}")
-            continue
-        accuracy = version.manifest.evaluations[0].test_accuracy if version.manifest.evaluations else 0
-        created = version.manifest.created.ToDatetime().strftime("%Y-%m-%d %H:%M")
-        mark = ("  ◀ promoted" if promoted else "  ◀ newest") if number == followed else ""
-        lines.append(f"{number:>6}  {created}  {accuracy:.2%}  {version.digest[:12]}{mark}")
-    return lines
+    numbers = store.versions(model)
+    shown = numbers[:limit] if limit else numbers
+    outlines = Outlines(store, model)
+    for start in range(0, len(shown), AT_ONCE):
+        part = shown[start : start + AT_ONCE]
+        for number, outline in zip(part, outlines.of(part), strict=True):
+            if isinstance(outline, StartupError):
+                yield f"{number:>6}  unreadable: {outline}"
+                continue
+            created = outline.created[:16].replace("T", " ")
+            mark = ("  ◀ promoted" if promoted else "  ◀ newest") if number == followed else ""
+            yield f"{number:>6}  {created:<16}  {outline.test_accuracy:.2%}  {outline.digest[:12]}{mark}"
+    if followed not in shown:
+        yield f"{followed:>6}  ◀ promoted" + ("" if followed in numbers else ", and not there")
+    if len(shown) < len(numbers):
+        yield f"… and {len(numbers) - len(shown):,} older versions; --limit 0 lists them all"
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from pathlib import Path
 import boto3
 import pytest
 from google.protobuf import json_format
-from tests.support.artifacts import publish_rolled
+from tests.support.artifacts import publish_many, publish_rolled
 from tests.support.grpc_calls import stub
 from tests.support.processes import ServerProcess, free_port, run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_server.errors import ConfigError
+from mlpserve_server.outlines import Outlines
 from mlpserve_server.remote import RemoteStore, open_store
 from mlpserve_server.store import Store
 
@@ -193,6 +194,33 @@ def test_objects_that_are_not_what_the_manifest_says(versions: Path, tmp_path: P
     client.put_object(Bucket=BUCKET, Key="published/mnist/promoted.json", Body=b" " * (1 << 20))
     result = run("mlpserve-store", "--store", URL, "list", "mnist")
     assert (result.returncode, "cannot be read as a promotion" in result.stderr) == (1, True), result.stderr
+
+
+@pytest.mark.usefixtures("storage")
+def test_how_often_the_storage_is_asked(versions: Path, tmp_path: Path) -> None:
+    """Each question takes tens of milliseconds and costs money, so no more are asked than a version needs."""
+    boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
+    own = Path(shutil.copytree(versions, tmp_path / "own"))
+    publish_many(own / "mnist/1", own, range(10, 40))
+    client = boto3.client("s3")
+    for path in own.rglob("manifest.*"):
+        client.upload_file(str(path), BUCKET, f"published/{path.relative_to(own)}")
+    store = RemoteStore(URL)
+    asked: list[str] = []
+    store._files.s3.meta.events.register("before-send.s3", lambda request, **_: asked.append(request.url))
+    numbers = store.versions("mnist")
+    assert numbers == [*range(39, 9, -1), 4, 3, 2, 1]
+    assert len(asked) == 1
+    asked.clear()
+    assert store.open("mnist", 17).manifest.version == 17
+    assert len(asked) == 2, asked
+    asked.clear()
+    outlines = Outlines(store, "mnist")
+    found = outlines.of(numbers)
+    assert len(asked) == 2 * len(numbers)
+    asked.clear()
+    assert outlines.of(numbers) == found
+    assert asked == []
 
 
 @pytest.mark.usefixtures("storage")

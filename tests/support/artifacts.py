@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,21 @@ def _roll_outputs(model: onnx.ModelProto, by: int, classes: int) -> None:
             array = numpy_helper.to_array(tensor)
             axis = next(axis for axis, size in enumerate(array.shape) if size == classes)
             tensor.CopyFrom(numpy_helper.from_array(np.roll(array, by, axis=axis), tensor.name))
+
+
+def publish_many(source: Path, store: Path, numbers: Iterable[int]) -> None:
+    """Publish copies of a version under other numbers, each with a manifest of its own; the files are links to one."""
+    text = (source / "manifest.json").read_text()
+    mark = f'"version": {source.name},'
+    assert text.count(mark) == 1
+    files = [path.relative_to(source) for path in source.rglob("*") if path.is_file() and "manifest" not in path.name]
+    for number in numbers:
+        folder = store / source.parent.name / str(number)
+        folder.mkdir(parents=True)
+        for subfolder in {path.parent for path in files} - {Path()}:
+            (folder / subfolder).mkdir()
+        for path in files:
+            (folder / path).hardlink_to(source / path)
+        content = text.replace(mark, f'"version": {number},').encode()
+        (folder / "manifest.json").write_bytes(content)
+        (folder / "manifest.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  manifest.json\n")

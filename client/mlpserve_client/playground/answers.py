@@ -19,6 +19,7 @@ from mlpserve_client.responses import value_name
 from mlpserve_client.scoring import Endpoint
 
 MILLISECONDS = 1000.0
+LISTED = 100  # versions on the page
 ANSWERING = (ModelState.MODEL_STATE_SERVING, ModelState.MODEL_STATE_KEPT)
 
 
@@ -54,7 +55,7 @@ class Answers:
             ServerError: the server does not say.
         """
         client = self.client(self.endpoint.version)
-        info, listed = await client.get_model(), await client.list_models()
+        info, listed = await client.get_model(), await client.list_models(LISTED)
         self._known[self.endpoint.version] = info
         return {
             "target": self.endpoint.server,

@@ -47,7 +47,7 @@ class ClassifierServiceStub:
         mlpserve.v1.classifier_pb2.ListModelsRequest,
         mlpserve.v1.classifier_pb2.ListModelsResponse,
     ]
-    """Lists the versions of the served model in the server's store, newest first."""
+    """Lists the versions of the served model in the server's store, newest first, a page at a time."""
 
 class ClassifierServiceAsyncStub:
     """Classifies images with the model that a server has loaded.
@@ -78,7 +78,7 @@ class ClassifierServiceAsyncStub:
         mlpserve.v1.classifier_pb2.ListModelsRequest,
         mlpserve.v1.classifier_pb2.ListModelsResponse,
     ]
-    """Lists the versions of the served model in the server's store, newest first."""
+    """Lists the versions of the served model in the server's store, newest first, a page at a time."""
 
 class ClassifierServiceServicer(metaclass=abc.ABCMeta):
     """Classifies images with the model that a server has loaded.
@@ -115,6 +115,6 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
         request: mlpserve.v1.classifier_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[mlpserve.v1.classifier_pb2.ListModelsResponse, collections.abc.Awaitable[mlpserve.v1.classifier_pb2.ListModelsResponse]]:
-        """Lists the versions of the served model in the server's store, newest first."""
+        """Lists the versions of the served model in the server's store, newest first, a page at a time."""
 
 def add_ClassifierServiceServicer_to_server(servicer: ClassifierServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
