@@ -5,16 +5,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 BENCH = Path(__file__).resolve().parent
 PYTHON = sys.executable
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 CORE = "0"
+LOG_SHOWN = 8000  # bytes
 
 
 @dataclass(frozen=True)
@@ -65,29 +68,46 @@ TUTORIALS = (
 
 @contextmanager
 def running(
-    contender: Contender, store: Path, onnx: Path, cores: str = CORE
+    contender: Contender, store: Path, onnx: Path, cores: str = CORE, show_log: bool = False
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Start a server and all its children on one core or several; the port may not be open yet."""
+    """Start a server and all its children on one core or several; the port may not be open yet.
+
+    What the server says is printed on standard error where the caller fails or the log is to be shown.
+    """
     port, other, another = free_ports(3)
     places = {"port": str(port), "other": str(other), "another": str(another), "store": str(store), "onnx": str(onnx)}
     command = ["taskset", "-c", cores, *(part.format(**places) for part in contender.command)]
     environment = {**os.environ, **{key: value.format(**places) for key, value in contender.environment.items()}}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        yield port, process
-    finally:
-        # The session that was made for it: its children as well, and nothing else.
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, number)
-            except ProcessLookupError:
-                break
-            deadline = time.monotonic() + 5
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.05)
-        process.wait()
+    with ExitStack() as stack:
+        log = stack.enter_context(tempfile.TemporaryFile())
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        stack.callback(_end, process)
+        try:
+            yield port, process
+        except BaseException:
+            show_log = True
+            raise
+        finally:
+            if show_log:
+                # Not by seeking: the server writes at the same position.
+                start = max(0, os.fstat(log.fileno()).st_size - LOG_SHOWN)
+                said = os.pread(log.fileno(), LOG_SHOWN, start).decode(errors="replace")
+                print(f"{' '.join(command)} said:\n{said}", file=sys.stderr, flush=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the session that was made for a process: its children as well, and nothing else."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + 5
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    process.wait()
 
 
 def free_ports(count: int) -> list[int]:
@@ -102,7 +122,7 @@ def free_ports(count: int) -> list[int]:
 def memory_mb(process: subprocess.Popen[bytes]) -> float:
     """Resident memory of a process and its children, shared pages counted once each (PSS)."""
     total = 0.0
-    for folder in _family(process):
+    for folder in family(process):
         try:
             rollup = (folder / "smaps_rollup").read_text()
             total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
@@ -114,14 +134,14 @@ def memory_mb(process: subprocess.Popen[bytes]) -> float:
 def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
     """CPU time that a process and its children have used."""
     ticks = 0
-    for folder in _family(process):
+    for folder in family(process):
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])  # user, system
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _family(process: subprocess.Popen[bytes]) -> Iterator[Path]:
-    """The /proc folders of a process and of all that it has started."""
+def family(process: subprocess.Popen[Any]) -> Iterator[Path]:
+    """The /proc folders of a process and of all that it has started and their children."""
     parents: dict[int, int] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):

@@ -61,8 +61,9 @@ def run(
     seconds: float,
     core: str = CORE,
     may_fail: bool = False,
+    threads: int = 1,
 ) -> Measured:
-    """Load a server for some seconds, from one core.
+    """Load a server for some seconds, from one core; from several with more threads.
 
     A gRPC error is an HTTP 200 without data, so the bytes that came back are held against `reply_size`, the size of one
     good reply; `may_fail` takes whatever came back.
@@ -79,6 +80,8 @@ def run(
         command += [f"--duration={round(seconds * 1000)}ms", "--warm-up-time=300ms"]
         connections = load.connections if grpc else load.connections * load.streams
         command += [f"--clients={connections}", f"--max-concurrent-streams={load.streams if grpc else 1}"]
+        if threads > 1:
+            command += [f"--threads={threads}"]
         if load.rate:
             command += [f"--rps={max(1, round(load.rate / connections))}"]
         if grpc:
