@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-wheels clean
+.PHONY: help setup demo test test-cuda test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -102,21 +102,24 @@ sbom: setup  ## what the client and the server depend on, as CycloneDX in build/
 gpu-check: .venv-gpu/.installed  ## on a machine with an NVIDIA GPU: prove the GPU path and write docs/gpu/<device>.md
 	@.venv-gpu/bin/python -m bench.gpu $(GPU_CHECK)
 
-# For a GPU machine that can download nothing: `make gpu-wheels WHEELS=dir` where there is a network, then, with the
-# folder copied over, `make gpu-check WHEELS=dir` there. PyTorch, ONNX, gRPC, protobuf and NumPy are taken from its Python.
-WHEELS ?=
 GPU_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+GPU_ARCH ?= 90
 
-gpu-wheels:  ## what gpu-check needs beside PyTorch, ONNX and gRPC, as wheels in WHEELS=dir for GPU_PYTHON=3.x
-	@test -n "$(WHEELS)" || { echo "give the folder: make gpu-wheels WHEELS=dir"; exit 1; }
-	@$(PYTHON) -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir $(WHEELS) .
-	@$(PYTHON) -m pip --disable-pip-version-check --quiet download --only-binary :all: --python-version $(GPU_PYTHON) --no-deps \
-	  --constraint constraints.txt --dest $(WHEELS) --requirement bench/gpu/wheels.txt
+gpu-kit: setup  ## build/gpu-kit, for a GPU machine that can download nothing: its GPU_PYTHON=3.x, its GPU_ARCH=90
+	@$(BIN)/python -m bench.gpu.kit build/gpu-kit --python $(GPU_PYTHON) --arch $(GPU_ARCH)
 
-.venv-gpu/.installed: pyproject.toml constraints.txt
-	@if [ -n "$(WHEELS)" ]; then \
-	  $(PYTHON) -m venv --system-site-packages .venv-gpu && \
-	  .venv-gpu/bin/python -m pip --disable-pip-version-check --quiet install --no-index --no-deps $(WHEELS)/*.whl; \
+# What is there already, and 6 GB otherwise: a Python with PyTorch for CUDA 13, and what the report needs.
+GPU_MACHINE := import sys, torch, torchvision, onnx, matplotlib, PIL; sys.exit(not (torch.version.cuda or "").startswith("13."))
+GPU_DOWNLOAD = $(PYTHON) -m pip --disable-pip-version-check --quiet download --no-deps --only-binary :all: \
+  --constraint constraints.txt
+
+.venv-gpu/.installed: pyproject.toml constraints.txt bench/gpu/kit/wheels.txt bench/gpu/kit/spare.txt
+	@if $(PYTHON) -c '$(GPU_MACHINE)' 2>/dev/null; then \
+	  echo "Making .venv-gpu over the PyTorch of $(PYTHON) (a download of 270 MB; once) ..." && \
+	  rm -rf build/gpu-wheels && \
+	  $(GPU_DOWNLOAD) --dest build/gpu-wheels/wheels --requirement bench/gpu/kit/wheels.txt && \
+	  $(GPU_DOWNLOAD) --dest build/gpu-wheels/spare --requirement bench/gpu/kit/spare.txt && \
+	  $(PYTHON) -m bench.gpu.kit.environment .venv-gpu build/gpu-wheels/wheels build/gpu-wheels/spare; \
 	else \
 	  echo "Installing into .venv-gpu (with PyTorch and CUDA about 7 GB; once) ..." && \
 	  $(PYTHON) -m venv .venv-gpu && .venv-gpu/bin/python -m pip --disable-pip-version-check --quiet install \
@@ -125,7 +128,7 @@ gpu-wheels:  ## what gpu-check needs beside PyTorch, ONNX and gRPC, as wheels in
 	@touch $@
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-proto .venv-triton .venv-audit .venv-gpu .venv-cuda build/cuda demo/out
+	rm -rf $(VENV) .venv-proto .venv-triton .venv-audit .venv-gpu .venv-cuda build/cuda build/gpu-kit build/gpu-wheels build/gpu-check demo/out
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }

@@ -39,7 +39,19 @@ def test_targets_are_listed() -> None:
     for page in ("CONTRIBUTING.md", "README.md", *(str(path) for path in (ROOT / "docs").rglob("*.md"))):
         named = set(re.findall(r"`make ([\w-]+)", (ROOT / page).read_text()))
         assert named <= targets, f"{page}: {named - targets}"
-    assert {"setup", "test", "test-all", "lint", "format", "proto", "docs", "sbom", "images"} <= targets
+    assert {
+        "setup",
+        "test",
+        "test-all",
+        "lint",
+        "format",
+        "proto",
+        "docs",
+        "sbom",
+        "images",
+        "gpu-check",
+        "gpu-kit",
+    } <= targets
 
 
 def _install(folder: Path, *requirements: str) -> Path:
