@@ -1,4 +1,7 @@
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +101,39 @@ def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match="--device cuda: PyTorch finds no usable NVIDIA GPU"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
+
+
+Setting = tuple[Any, str]
+EXACT: list[tuple[Setting, bool]] = [
+    ((torch.backends.cudnn, "deterministic"), True),
+    ((torch.backends.cudnn, "benchmark"), False),
+    ((torch.backends.cudnn, "allow_tf32"), False),
+    ((torch.backends.cuda.matmul, "allow_tf32"), False),
+]
+
+
+@pytest.fixture
+def inexact() -> Iterator[None]:
+    """PyTorch's settings as a caller might have left them."""
+    before = [getattr(*setting) for setting, _ in EXACT]
+    for setting, value in EXACT:
+        setattr(*setting, not value)
+    yield
+    for (setting, _), value in zip(EXACT, before, strict=True):
+        setattr(*setting, value)
+
+
+def test_on_a_gpu_the_same_seed_gives_the_same_model(inexact: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as a machine without one can show: nothing that sums in any order, or rounds to ten bits, is allowed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    choose_device("cpu")
+    assert [getattr(*setting) for setting, _ in EXACT] == [not value for _, value in EXACT]
+    assert choose_device("auto").type == "cuda"
+    assert [getattr(*setting) for setting, _ in EXACT] == [value for _, value in EXACT]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,10 +109,19 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
             f"process {local_rank} of this machine has no GPU of its own (there are {torch.cuda.device_count()}); "
             "start fewer processes (torchrun --nproc-per-node)"
         )
-    # Without it cuBLAS may choose another order of summation from one run to the next.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    _repeat_exactly()
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def _repeat_exactly() -> None:
+    """Let the same seed give the same model on the same GPU, and float32 be float32."""
+    # Without it cuBLAS may choose another order of summation from one run to the next.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # cuDNN's fastest gradients of a convolution add up in any order, and which it takes may be a matter of timing.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    # TF32 rounds to ten bits; PyTorch's default allows it in convolutions, such as those that an MLP begins as.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def new_mlp(dataset: Dataset, config: TrainConfig) -> MLP:
