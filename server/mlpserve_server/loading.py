@@ -163,6 +163,8 @@ def _session(version: Version, role: FileRole, provider: str, threads: int, inde
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are shared with the transport
+    # Not by the file's first bytes: what the outline has read as ONNX is not to be read as something else.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     providers: list[Any] = [(CUDA, CUDA_OPTIONS | {"device_id": str(index)})] if provider == CUDA else [CPU]
     if provider == CUDA:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emlpserve/v1/onnx_outline.proto\x12\x0bmlpserve.v1\"\xc5\x01\n\tOnnxModel\x12%\n\x05graph\x18\x07 \x01(\x0b\x32\x16.mlpserve.v1.OnnxGraph\x12\x32\n\x0copset_import\x18\x08 \x03(\x0b\x32\x1c.mlpserve.v1.OnnxOperatorSet\x12/\n\rtraining_info\x18\x14 \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12,\n\tfunctions\x18\x19 \x03(\x0b\x32\x19.mlpserve.v1.OnnxFunction\"!\n\x0fOnnxOperatorSet\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\"\x99\x01\n\tOnnxGraph\x12#\n\x04node\x18\x01 \x03(\x0b\x32\x15.mlpserve.v1.OnnxNode\x12,\n\x0binitializer\x18\x05 \x03(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12\x39\n\x12sparse_initializer\x18\x0f \x03(\x0b\x32\x1d.mlpserve.v1.OnnxSparseTensor\"Z\n\x08OnnxNode\x12\x0f\n\x07op_type\x18\x04 \x01(\t\x12-\n\tattribute\x18\x05 \x03(\x0b\x32\x1a.mlpserve.v1.OnnxAttribute\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\"\xa8\x01\n\rOnnxAttribute\x12\"\n\x01t\x18\x05 \x01(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12!\n\x01g\x18\x06 \x01(\x0b\x32\x16.mlpserve.v1.OnnxGraph\x12(\n\x07tensors\x18\n \x03(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12&\n\x06graphs\x18\x0b \x03(\x0b\x32\x16.mlpserve.v1.OnnxGraph\"T\n\nOnnxTensor\x12/\n\rexternal_data\x18\r \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12\x15\n\rdata_location\x18\x0e \x01(\x05\"e\n\x10OnnxSparseTensor\x12\'\n\x06values\x18\x01 \x01(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12(\n\x07indices\x18\x02 \x01(\x0b\x32\x17.mlpserve.v1.OnnxTensor\"3\n\x0cOnnxFunction\x12#\n\x04node\x18\x07 \x03(\x0b\x32\x15.mlpserve.v1.OnnxNode\"\r\n\x0bOnnxSkippedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emlpserve/v1/onnx_outline.proto\x12\x0bmlpserve.v1\"\xab\x03\n\tOnnxModel\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12\x15\n\rproducer_name\x18\x02 \x01(\x0c\x12\x18\n\x10producer_version\x18\x03 \x01(\x0c\x12\x0e\n\x06\x64omain\x18\x04 \x01(\x0c\x12\x15\n\rmodel_version\x18\x05 \x01(\x03\x12\x12\n\ndoc_string\x18\x06 \x01(\x0c\x12%\n\x05graph\x18\x07 \x01(\x0b\x32\x16.mlpserve.v1.OnnxGraph\x12\x32\n\x0copset_import\x18\x08 \x03(\x0b\x32\x1c.mlpserve.v1.OnnxOperatorSet\x12.\n\x0emetadata_props\x18\x0e \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\x12\x34\n\rtraining_info\x18\x14 \x03(\x0b\x32\x1d.mlpserve.v1.OnnxTrainingInfo\x12,\n\tfunctions\x18\x19 \x03(\x0b\x32\x19.mlpserve.v1.OnnxFunction\x12/\n\rconfiguration\x18\x1a \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\"2\n\x0fOnnxOperatorSet\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xa7\x03\n\tOnnxGraph\x12#\n\x04node\x18\x01 \x03(\x0b\x32\x15.mlpserve.v1.OnnxNode\x12\x0c\n\x04name\x18\x02 \x01(\x0c\x12,\n\x0binitializer\x18\x05 \x03(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12\x12\n\ndoc_string\x18\n \x01(\x0c\x12\'\n\x05input\x18\x0b \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12(\n\x06output\x18\x0c \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12,\n\nvalue_info\x18\r \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12\x39\n\x17quantization_annotation\x18\x0e \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12\x39\n\x12sparse_initializer\x18\x0f \x03(\x0b\x32\x1d.mlpserve.v1.OnnxSparseTensor\x12.\n\x0emetadata_props\x18\x10 \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\"\x96\x02\n\x08OnnxNode\x12\r\n\x05input\x18\x01 \x03(\x0c\x12\x0e\n\x06output\x18\x02 \x03(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\x0c\x12\x0f\n\x07op_type\x18\x04 \x01(\x0c\x12-\n\tattribute\x18\x05 \x03(\x0b\x32\x1a.mlpserve.v1.OnnxAttribute\x12\x12\n\ndoc_string\x18\x06 \x01(\x0c\x12\x0e\n\x06\x64omain\x18\x07 \x01(\t\x12\x10\n\x08overload\x18\x08 \x01(\x0c\x12.\n\x0emetadata_props\x18\t \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\x12\x37\n\x15\x64\x65vice_configurations\x18\n \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\"\x81\x04\n\rOnnxAttribute\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\t\n\x01\x66\x18\x02 \x01(\x02\x12\t\n\x01i\x18\x03 \x01(\x03\x12\t\n\x01s\x18\x04 \x01(\x0c\x12\"\n\x01t\x18\x05 \x01(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12!\n\x01g\x18\x06 \x01(\x0b\x32\x16.mlpserve.v1.OnnxGraph\x12\x0e\n\x06\x66loats\x18\x07 \x03(\x02\x12\x0c\n\x04ints\x18\x08 \x03(\x03\x12\x0f\n\x07strings\x18\t \x03(\x0c\x12(\n\x07tensors\x18\n \x03(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12&\n\x06graphs\x18\x0b \x03(\x0b\x32\x16.mlpserve.v1.OnnxGraph\x12\x12\n\ndoc_string\x18\r \x01(\x0c\x12$\n\x02tp\x18\x0e \x01(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12-\n\x0btype_protos\x18\x0f \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12\x0c\n\x04type\x18\x14 \x01(\x05\x12\x15\n\rref_attr_name\x18\x15 \x01(\x0c\x12\x34\n\rsparse_tensor\x18\x16 \x01(\x0b\x32\x1d.mlpserve.v1.OnnxSparseTensor\x12\x35\n\x0esparse_tensors\x18\x17 \x03(\x0b\x32\x1d.mlpserve.v1.OnnxSparseTensor\"\xfd\x02\n\nOnnxTensor\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12)\n\x07segment\x18\x03 \x01(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12\x12\n\nfloat_data\x18\x04 \x03(\x02\x12\x12\n\nint32_data\x18\x05 \x03(\x05\x12\x13\n\x0bstring_data\x18\x06 \x03(\x0c\x12\x12\n\nint64_data\x18\x07 \x03(\x03\x12\x0c\n\x04name\x18\x08 \x01(\x0c\x12\x10\n\x08raw_data\x18\t \x01(\x0c\x12\x13\n\x0b\x64ouble_data\x18\n \x03(\x01\x12\x13\n\x0buint64_data\x18\x0b \x03(\x04\x12\x12\n\ndoc_string\x18\x0c \x01(\x0c\x12-\n\rexternal_data\x18\r \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\x12\x15\n\rdata_location\x18\x0e \x01(\x03\x12.\n\x0emetadata_props\x18\x10 \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\"s\n\x10OnnxSparseTensor\x12\'\n\x06values\x18\x01 \x01(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12(\n\x07indices\x18\x02 \x01(\x0b\x32\x17.mlpserve.v1.OnnxTensor\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03\"\xd5\x01\n\x10OnnxTrainingInfo\x12.\n\x0einitialization\x18\x01 \x01(\x0b\x32\x16.mlpserve.v1.OnnxGraph\x12)\n\talgorithm\x18\x02 \x01(\x0b\x32\x16.mlpserve.v1.OnnxGraph\x12\x36\n\x16initialization_binding\x18\x03 \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\x12.\n\x0eupdate_binding\x18\x04 \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\"\xf0\x02\n\x0cOnnxFunction\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05input\x18\x04 \x03(\x0c\x12\x0e\n\x06output\x18\x05 \x03(\x0c\x12\x11\n\tattribute\x18\x06 \x03(\x0c\x12#\n\x04node\x18\x07 \x03(\x0b\x32\x15.mlpserve.v1.OnnxNode\x12\x12\n\ndoc_string\x18\x08 \x01(\x0c\x12\x32\n\x0copset_import\x18\t \x03(\x0b\x32\x1c.mlpserve.v1.OnnxOperatorSet\x12\x0e\n\x06\x64omain\x18\n \x01(\x0c\x12\x33\n\x0f\x61ttribute_proto\x18\x0b \x03(\x0b\x32\x1a.mlpserve.v1.OnnxAttribute\x12,\n\nvalue_info\x18\x0c \x03(\x0b\x32\x18.mlpserve.v1.OnnxSkipped\x12\x10\n\x08overload\x18\r \x01(\x0c\x12.\n\x0emetadata_props\x18\x0e \x03(\x0b\x32\x16.mlpserve.v1.OnnxEntry\"\'\n\tOnnxEntry\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"\r\n\x0bOnnxSkippedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,21 +32,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mlpserve.v1.onnx_outline_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ONNXMODEL']._serialized_start=48
-  _globals['_ONNXMODEL']._serialized_end=245
-  _globals['_ONNXOPERATORSET']._serialized_start=247
-  _globals['_ONNXOPERATORSET']._serialized_end=280
-  _globals['_ONNXGRAPH']._serialized_start=283
-  _globals['_ONNXGRAPH']._serialized_end=436
-  _globals['_ONNXNODE']._serialized_start=438
-  _globals['_ONNXNODE']._serialized_end=528
-  _globals['_ONNXATTRIBUTE']._serialized_start=531
-  _globals['_ONNXATTRIBUTE']._serialized_end=699
-  _globals['_ONNXTENSOR']._serialized_start=701
-  _globals['_ONNXTENSOR']._serialized_end=785
-  _globals['_ONNXSPARSETENSOR']._serialized_start=787
-  _globals['_ONNXSPARSETENSOR']._serialized_end=888
-  _globals['_ONNXFUNCTION']._serialized_start=890
-  _globals['_ONNXFUNCTION']._serialized_end=941
-  _globals['_ONNXSKIPPED']._serialized_start=943
-  _globals['_ONNXSKIPPED']._serialized_end=956
+  _globals['_ONNXMODEL']._serialized_end=475
+  _globals['_ONNXOPERATORSET']._serialized_start=477
+  _globals['_ONNXOPERATORSET']._serialized_end=527
+  _globals['_ONNXGRAPH']._serialized_start=530
+  _globals['_ONNXGRAPH']._serialized_end=953
+  _globals['_ONNXNODE']._serialized_start=956
+  _globals['_ONNXNODE']._serialized_end=1234
+  _globals['_ONNXATTRIBUTE']._serialized_start=1237
+  _globals['_ONNXATTRIBUTE']._serialized_end=1750
+  _globals['_ONNXTENSOR']._serialized_start=1753
+  _globals['_ONNXTENSOR']._serialized_end=2134
+  _globals['_ONNXSPARSETENSOR']._serialized_start=2136
+  _globals['_ONNXSPARSETENSOR']._serialized_end=2251
+  _globals['_ONNXTRAININGINFO']._serialized_start=2254
+  _globals['_ONNXTRAININGINFO']._serialized_end=2467
+  _globals['_ONNXFUNCTION']._serialized_start=2470
+  _globals['_ONNXFUNCTION']._serialized_end=2838
+  _globals['_ONNXENTRY']._serialized_start=2840
+  _globals['_ONNXENTRY']._serialized_end=2879
+  _globals['_ONNXSKIPPED']._serialized_start=2881
+  _globals['_ONNXSKIPPED']._serialized_end=2894
 # @@protoc_insertion_point(module_scope)
