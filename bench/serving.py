@@ -132,7 +132,9 @@ def wait_for_answer(
             answer = ask(contender, port, images[:300])
         except (grpc.RpcError, OSError) as error:
             if process.poll() is not None or time.monotonic() - started > 90:
-                sys.exit(f"{contender.name} does not answer: {error}")
+                reason = error.details() if isinstance(error, grpc.Call) else error
+                ended = "" if process.poll() is None else f", it ended with {process.poll()}"
+                sys.exit(f"{contender.name} does not answer{ended}: {reason}")
             time.sleep(0.02)
             continue
         seconds = time.monotonic() - started

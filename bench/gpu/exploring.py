@@ -53,24 +53,31 @@ def crossover(case: Case) -> None:
 
 
 def graphs(case: Case) -> None:
-    """A Run on device buffers, without the copies: as it is, as a CUDA graph, and both in fp16."""
-    memory = _memory(case)
+    """A Run on device buffers, without the copies: as it is, and as a CUDA graph."""
+    for name in NETWORKS:
+        _runs(case, name, f"gain > {GAIN:.0f} µs")
+
+
+def fp16(case: Case) -> None:
+    """The same in fp16, and whether its answers would do."""
     _fp16_answers(case)
     for name in NETWORKS:
-        sizes = (1, 8, 64, 256, MAX_BATCH) if not case.quick else (1, 64)
-        for form in ("", ".fp16"):
-            content = _content(case, name + form)
-            for size in sizes:
-                images = np.ascontiguousarray(test_images()[:size])
-                plain = median_seconds(_bound(_session(content, case), images, memory), _budget(case)) * 1e6
-                what = f"{name}{form}, one Run of {size} on device buffers"
-                if case.kind == "cpu":
-                    case.found.add(what, plain, f"{plain:.1f} µs")
-                    continue
-                graph = median_seconds(_bound(_session(content, case, graph=True), images, memory, size)) * 1e6
-                target = f"gain > {GAIN:.0f} µs" if not form else ""
-                shown = f"{plain:.1f} µs, as a CUDA graph {graph:.1f}"
-                case.found.add(what, plain - graph, shown, target, plain - graph > GAIN if target else None)
+        _runs(case, f"{name}.fp16", "")
+
+
+def _runs(case: Case, name: str, target: str) -> None:
+    memory, content = _memory(case), _content(case, name)
+    for size in (1, 8, 64, 256, MAX_BATCH) if not case.quick else (1, 64):
+        images = np.ascontiguousarray(test_images()[:size])
+        plain = median_seconds(_bound(_session(content, case), images, memory), _budget(case)) * 1e6
+        what = f"{name}, one Run of {size} on device buffers"
+        if case.kind == "cpu":
+            case.found.add(what, plain, f"{plain:.1f} µs")
+            continue
+        graphed = _bound(_session(content, case, graph=True), images, memory, size)
+        graph = median_seconds(graphed, _budget(case)) * 1e6
+        shown = f"{plain:.1f} µs, as a CUDA graph {graph:.1f}"
+        case.found.add(what, plain - graph, shown, target, plain - graph > GAIN if target else None)
 
 
 def threads(case: Case) -> None:
@@ -106,9 +113,11 @@ def _fp16_answers(case: Case) -> None:
 def _memory(case: Case) -> Memory:
     if case.kind == "cpu":
         return HostMemory()
-    index = int(case.device.partition(":")[2] or 0)
-    cuda_libraries.load(index)
-    return cuda.CudaMemory(index)
+    return cuda.CudaMemory(_index(case))
+
+
+def _index(case: Case) -> int:
+    return int(case.device.partition(":")[2] or 0)
 
 
 def _content(case: Case, name: str) -> bytes:
@@ -125,9 +134,9 @@ def _session(content: bytes, case: Case | None = None, graph: bool = False, thre
     options.intra_op_num_threads = threads
     if case is None or case.kind == "cpu":
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    cuda_libraries.load(_index(case))
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    index = case.device.partition(":")[2] or "0"
-    provider = loading.CUDA_OPTIONS | {"device_id": index, "enable_cuda_graph": "1" if graph else "0"}
+    provider = loading.CUDA_OPTIONS | {"device_id": str(_index(case)), "enable_cuda_graph": "1" if graph else "0"}
     return ort.InferenceSession(content, options, providers=[("CUDAExecutionProvider", provider)], enable_fallback=0)
 
 

@@ -29,19 +29,19 @@ FLAT, FLAT_HOST = 1.01, 1.05
 SHARE_FILE = "images-per-second-in-process.json"
 
 
-def compare_answers(case: Case) -> None:
-    """All test images on the device and on the CPU."""
+def compare_answers(case: Case, whose: str = "") -> None:
+    """All test images on the device and on the CPU; `whose` tells one model's lines from another's."""
     images = test_images()
     ours, theirs = (_model(case, device).predict(images).copy() for device in (case.device, "cpu"))
     ordered = np.sort(theirs.probabilities, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE
     other = int((ours.class_ids != theirs.class_ids)[clear].sum())
     ties = int((~clear).sum())
-    what = f"classes of {len(images):,} test images other than the CPU's, outside {ties} ties"
+    what = f"{whose}classes of {len(images):,} test images other than the CPU's, outside {ties} ties"
     case.found.require(what, other, f"{other}", "0", other == 0)
     difference = float(np.abs(ours.probabilities - theirs.probabilities).max())
     target = f"≤ {TOLERANCE:.0e}"
-    what = "largest difference of a probability from the CPU's"
+    what = f"{whose}largest difference of a probability from the CPU's"
     case.found.require(what, difference, f"{difference:.1e}", target, difference <= TOLERANCE)
 
 

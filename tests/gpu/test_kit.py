@@ -208,7 +208,7 @@ LOOPBACK_UP = """import fcntl, os, socket, struct, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1))
 os.execvp(sys.argv[1], sys.argv[1:])"""
-CHECKS = "loads serves answers resume publish networks in-process grpc crossover graphs threads memory"
+CHECKS = "loads serves answers resume publish networks in-process grpc crossover graphs fp16 threads memory"
 
 
 @pytest.mark.slow
