@@ -19,6 +19,7 @@ from mlpserve_server.errors import CallError, RunFailed
 from mlpserve_server.metrics import Metrics
 from mlpserve_server.model import LoadedModel
 from mlpserve_server.request_log import RequestLog
+from mlpserve_server.resources import give_back_memory
 from mlpserve_server.runners import Images, Predictions
 from mlpserve_server.served import Served, prepare
 from mlpserve_server.tracing import Tracing
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.1  # longest wait for a call before the loop looks whether it should stop
 PROBE_SECONDS = 2.0  # between two proofs of the model that serves
+QUIET_SECONDS, TRIM_SECONDS = 1.0, 10.0  # without a batch before memory is given back, and between two times
 
 
 class Batch(NamedTuple):
@@ -91,6 +93,7 @@ class BatchingLoop:
         self._keep = keep
         self._kept: dict[int, Served] = {}  # by version, latest first; replaced as a whole
         self._next_probe = 0.0
+        self._last_batch = self._last_trim = 0.0
         self.proved = 0.0
         self.pending: frozenset[int] = frozenset()
         self._draining = threading.Event()
@@ -195,6 +198,7 @@ class BatchingLoop:
             if probe:
                 self._next_probe = time.monotonic() + PROBE_SECONDS
         if batch:
+            self._last_batch = time.monotonic()
             self._answer(batch, answers)
         if answers:
             self._transport.send(answers)
@@ -206,6 +210,13 @@ class BatchingLoop:
                 self._tracing.answered(*seen)
         if probe:
             self._probe()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        now = time.monotonic()
+        if now - self._last_batch > QUIET_SECONDS and now - self._last_trim > TRIM_SECONDS:
+            self._last_trim = now
+            give_back_memory()
 
     def _probe(self) -> None:
         """Let the model prove itself again; this thread does it, so that a proof shows that batches run too."""

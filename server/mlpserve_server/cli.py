@@ -5,9 +5,12 @@
 Prints one line on standard output when it serves; the log goes to standard error. SIGTERM and SIGINT drain, a second
 one ends at once. The last line of the log says why it ended. Exit codes:
 
-    0  drained                                          3  some accepted requests were not answered in time
-    1  could not start, or told to end before that      4  stuck, or its workers died too often or cannot be replaced
-    2  wrong usage                                128 + N  ended by a second signal, number N
+    0  drained
+    1  could not start, or told to end before that
+    2  wrong usage
+    3  some accepted requests were not answered in time
+    4  stuck, or its port took no connections, or its workers died too often or cannot be replaced
+    128 + N  ended by a second signal, number N
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ def main() -> None:
         logs.configure(config.log_format)
 
         from mlpserve_server.errors import StartupError
-        from mlpserve_server.resources import default_workers, settle
+        from mlpserve_server.resources import default_workers, settle, share_one_heap
         from mlpserve_server.server import Server
         from mlpserve_server.store_wait import longest
     except ModuleNotFoundError as error:
@@ -44,6 +47,7 @@ def main() -> None:
             WRONG_USAGE, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)"
         )
 
+    share_one_heap()
     if not config.workers:
         config = dataclasses.replace(config, workers=default_workers(config.device))
     if config.workers > 1:

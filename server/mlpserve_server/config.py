@@ -59,6 +59,9 @@ class ServerConfig:
         False, "listen without TLS where other hosts can reach it; something in front must encrypt"
     )
     max_streams: int = _flag(1024, "most calls at a time on one connection; more wait", metavar="CALLS")
+    max_watches: int = _flag(
+        1000, "most open streams, which are health watches and reflection; more are refused", metavar="STREAMS"
+    )
     max_connections: int = _flag(
         0, "most connections, on the grpcio transport; 0: as many as there are files", metavar="N"
     )
@@ -69,7 +72,9 @@ class ServerConfig:
         0.0, "ask callers to connect anew, on the grpcio transport; 0: never", metavar="SECONDS"
     )
     stall_timeout: float = _flag(
-        60.0, "end when no batch has run for so long; NOT_SERVING after a quarter of it", metavar="SECONDS"
+        60.0,
+        "end when no batch has run or no connection was taken for so long; NOT_SERVING after a quarter",
+        metavar="SECONDS",
     )
     log_format: str = _flag("text", "one line an event, as text or as a JSON object", choices=LOG_FORMATS)
     slow_request: float = _flag(1.0, "log requests that take longer, one a second at most; 0: none", metavar="SECONDS")
@@ -97,6 +102,7 @@ class ServerConfig:
             "--slow-request must not be negative": self.slow_request >= 0,
             f"--log-format must be one of {', '.join(LOG_FORMATS)}": self.log_format in LOG_FORMATS,
             "--max-streams must be at least 1": self.max_streams >= 1,
+            "--max-watches must not be negative": self.max_watches >= 0,
             "--max-connections must not be negative": self.max_connections >= 0,
             "--max-connection-idle and --max-connection-age must not be negative": (
                 min(self.max_connection_idle, self.max_connection_age) >= 0

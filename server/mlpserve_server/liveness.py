@@ -1,14 +1,14 @@
-"""Whether the server still works: readiness from a recent proof, and an end to a loop that is stuck.
+"""Whether the server still works: readiness from recent proofs, and an end to a process that is of no use.
 
-The batching loop proves its model every few seconds. When the last proof is too old, because a Run hangs or the answers
-are no longer the golden ones, health says NOT_SERVING; when the loop has been silent for much longer, the process is of
-no use and says so.
+The batching loop proves its model every few seconds, and the transport looks at its port. When a proof is too old,
+because a Run hangs, the answers are no longer the golden ones, or connections are not taken, health says NOT_SERVING;
+when there has been none for much longer, the process is of no use and says so.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from mlpserve_server.bounded import within
@@ -20,10 +20,10 @@ TELL_SECONDS = 2.0  # for the transport to be told of another readiness
 
 
 class Liveness:
-    """Watches one batching loop.
+    """Watches one server.
 
     Args:
-        proved: time.monotonic() of the last proof.
+        proofs: what is wrong without a proof → gives time.monotonic() of the last one.
         stale: seconds without a proof after which the server is not ready.
         stuck: seconds without a proof after which the process should end.
         set_ready: told when readiness changes; begins as ready.
@@ -32,14 +32,14 @@ class Liveness:
 
     def __init__(
         self,
-        proved: Callable[[], float],
+        proofs: Mapping[str, Callable[[], float]],
         *,
         stale: float,
         stuck: float,
         set_ready: Callable[[bool], None],
         on_stuck: Callable[[str], None],
     ) -> None:
-        self._proved = proved
+        self._proofs = proofs
         self._stale = stale
         self._stuck = stuck
         self._set_ready = set_ready
@@ -64,14 +64,14 @@ class Liveness:
             late, last = now - last > 4 * LOOK_SECONDS, now
             if late:
                 continue  # the whole process was held up; the loop gets its time first
-            age = now - self._proved()
+            age, complaint = max((now - proved(), complaint) for complaint, proved in self._proofs.items())
             if age > self._stuck:
-                self._on_stuck(f"the model has not proven itself for {age:.1f} s; this process ends")
+                self._on_stuck(f"{complaint} for {age:.1f} s; this process ends")
                 return
             if ready != (age <= self._stale):
                 ready = not ready
                 within(TELL_SECONDS, "telling callers of the readiness", partial(self._set_ready, ready))
                 if ready:
-                    log.info("the model has proven itself again: SERVING")
+                    log.info("the server works again: SERVING")
                 else:
-                    log.error("the model has not proven itself for %.1f s: NOT_SERVING", age)
+                    log.error("%s for %.1f s: NOT_SERVING", complaint, age)

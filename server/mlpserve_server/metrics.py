@@ -71,7 +71,8 @@ class Metrics:
         images: images answered.
         classes: images answered with each class.
         dropped: calls that never reached a Run, by reason: "overload", "hopeless" (the deadline would have passed in
-            the queue), "expired", "cancelled", "invalid", "draining", "not_ready", "unauthenticated".
+            the queue), "expired", "cancelled", "invalid", "draining", "not_ready", "unauthenticated"; by the transport
+            "slow" (the message did not arrive), "unread" (there was no room for it), "streams" (too many are open).
         reloads: versions that were tried while another one served, by result: "served" or "refused".
         queued_images: images waiting now.
         batch_images: images in a batch.

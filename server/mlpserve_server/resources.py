@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 SWITCH_SECONDS = 0.0005
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
 LOW_PRIORITY = 19  # as nice counts; the lowest
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -52,6 +52,22 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; the most that it accepts
         library.mallopt(M_TRIM_THRESHOLD, 64 << 20)
+
+
+def share_one_heap() -> None:
+    """Let all threads share one heap of the C library; before there are others.
+
+    By default each has one of its own that keeps what it has freed: sixteen requests of 4,096 images left 79 MB there
+    that `give_back_memory` cannot reach.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def give_back_memory() -> None:
+    """Give the system what the C library keeps for later; takes some milliseconds for each ten megabytes."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def yield_to_others() -> None:

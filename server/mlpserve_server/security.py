@@ -39,7 +39,7 @@ def check_plaintext(config: ServerConfig) -> None:
         ConfigError: the address can be reached from other hosts and there is no TLS.
     """
     host, _ = split_address(config.listen, "--listen")
-    if config.tls_cert or config.allow_plaintext or _is_loopback(host):
+    if config.tls_cert or config.allow_plaintext or is_loopback(host):
         return
     raise ConfigError(
         f"--listen {config.listen} can be reached from other hosts and nothing would be encrypted. Give --tls-cert and "
@@ -47,7 +47,8 @@ def check_plaintext(config: ServerConfig) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this host can reach what listens on a host's name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -235,8 +236,11 @@ def _certificates(config: ServerConfig) -> "grpc.ServerCertificateConfiguration"
     if config.tls_client_ca:
         try:
             context.load_verify_locations(config.tls_client_ca)
+            authorities = Path(config.tls_client_ca).read_bytes()
         except OSError as error:
             raise ConfigError(f"--tls-client-ca {config.tls_client_ca}: {error}; expected PEM certificates") from error
-        authorities = Path(config.tls_client_ca).read_bytes()
-    pair = (Path(config.tls_key).read_bytes(), Path(config.tls_cert).read_bytes())
+    try:
+        pair = (Path(config.tls_key).read_bytes(), Path(config.tls_cert).read_bytes())
+    except OSError as error:  # replaced, or out of descriptors, since they were looked at
+        raise ConfigError(f"--tls-cert {config.tls_cert} with --tls-key {config.tls_key}: {error}") from error
     return grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities)

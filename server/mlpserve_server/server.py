@@ -48,8 +48,8 @@ class Server:
     Args:
         config: settings.
         share_port: let other processes listen on the same port.
-        on_stuck: called from another thread, with why, when no batch has run for `stall_timeout` and the process is of
-            no use.
+        on_stuck: called from another thread, with why, when for `stall_timeout` no batch has run or no connection was
+            taken, and the process is of no use.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Server:
             self._store, config.model, self._find, self._serving_info, self._refused, config.max_batch
         )
         self._transport = open_transport(
-            config, services, self._max_message, on_denied=self._count_denied, share_port=self._share_port
+            config, services, self._max_message, on_dropped=self._count_dropped, share_port=self._share_port
         )
         if config.trace:
             self._tracing = Tracing(config.trace, self._transport.metadata, {"mlpserve.model": config.model})
@@ -253,9 +253,10 @@ class Server:
         assert self._loop is not None
         self._loop.pending = versions
 
-    def _count_denied(self) -> None:
-        self.metrics.dropped["unauthenticated"] += 1
-        self.metrics.handled[-1][StatusCode.UNAUTHENTICATED.name] += 1
+    def _count_dropped(self, reason: str) -> None:
+        self.metrics.dropped[reason] += 1
+        if reason == "unauthenticated":
+            self.metrics.handled[-1][StatusCode.UNAUTHENTICATED.name] += 1
 
     def _refused(self) -> dict[int, str]:
         return self._follower.refused if self._follower else {}
@@ -268,7 +269,10 @@ class Server:
             self._set_ready(True)
             loop = self._loop
         self._liveness = Liveness(
-            lambda: loop.proved,
+            {
+                "the model has not proven itself": lambda: loop.proved,
+                "the server takes no connections": self._transport.listened,
+            },
             stale=self.config.stall_timeout / 4,
             stuck=self.config.stall_timeout,
             set_ready=self._set_ready,

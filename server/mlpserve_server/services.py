@@ -23,13 +23,6 @@ OPEN_INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_na
 READINESS, LIVENESS = "readiness", "liveness"
 HEALTH_NAMES = ("", SERVICE, OPEN_INFERENCE, READINESS)
 
-# gRPC ends calls with a bare CANCELLED once 1,000 to 3,000 of them have not reached their handlers. A burst is the
-# queue's to take or to refuse, with a status that says so.
-BURST_OPTIONS = [
-    ("grpc.server.max_pending_requests", 1 << 20),
-    ("grpc.server.max_pending_requests_hard_limit", 1 << 20),
-]
-
 
 class ControlServices:
     """What the server says about itself.

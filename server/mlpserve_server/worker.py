@@ -36,10 +36,12 @@ def main() -> None:
     config = ServerConfig(**json.loads(sys.argv[1]))
     logs.configure(config.log_format, os.getpid())
 
-    from mlpserve_server.resources import settle  # after what they take a second for could end this process
+    # After what they take a second for could end this process.
+    from mlpserve_server.resources import settle, share_one_heap
     from mlpserve_server.server import Server
     from mlpserve_server.store_wait import longest
 
+    share_one_heap()
     server = Server(config, share_port=True, on_stuck=_end_stuck)
     try:
         model = stop.attempt(server.prepare)

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import pytest
 from tests.support.grpc_calls import PREDICT, pixels, stub
+from tests.support.http2 import PREFACE, frame, headers, literal
 from tests.support.mnist import test_images as mnist_images
 from tests.support.mutate import mutated
 from tests.support.processes import ServerProcess
@@ -68,48 +69,29 @@ def test_decoders(store: Path, figures: dict[str, Any]) -> None:
     assert outcomes["refused"] > 1000
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def _literal(name: bytes, value: bytes) -> bytes:
-    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADERS = b"".join(
-    _literal(name, value)
-    for name, value in (
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", PREDICT.encode()),
-        (b":authority", b"localhost"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    )
-)
+HEADERS = headers(PREDICT.encode())
 
 
 def _abuse(random_: random.Random) -> bytes:
     """The bytes of one bad connection."""
     message = pb.PredictRequest(images=bytes(784)).SerializeToString()
-    call = PREFACE + _frame(4, 0, 0, b"") + _frame(1, 4, 1, HEADERS)
-    good = call + _frame(0, 1, 1, b"\0" + struct.pack(">I", len(message)) + message)
+    call = PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, HEADERS)
+    good = call + frame(0, 1, 1, b"\0" + struct.pack(">I", len(message)) + message)
     kinds = [
         lambda: random_.randbytes(random_.randint(1, 300)),
         lambda: b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         lambda: PREFACE + random_.randbytes(random_.randint(1, 300)),
         lambda: good[: random_.randrange(len(good))],  # cut off anywhere
-        lambda: call + _frame(0, 1, 1, b"\1" + struct.pack(">I", len(message)) + message),  # says compressed
-        lambda: call + _frame(0, 1, 1, b"\0" + struct.pack(">I", 2**31) + message),  # a length that is not there
-        lambda: call + _frame(0, 1, 1, b"\0" + struct.pack(">I", 3) + message),  # more than its length
-        lambda: call + _frame(0, 1, 1, b"\0\0"),  # no length
-        lambda: call + _frame(3, 0, 1, struct.pack(">I", 8)),  # reset
-        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(1, 4, 1, HEADERS + _literal(b"x", b"y" * 100) * 300),
-        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(1, 0, 1, HEADERS) + _frame(9, 0, 1, b"") * 50,
-        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(0, 1, 1, message),  # data of no call
-        lambda: PREFACE + _frame(4, 0, 0, b"\0\4\xff\xff\xff\xff"),  # an impossible window
-        lambda: PREFACE + _frame(4, 0, 0, b"") + _frame(8, 0, 0, b"\x7f\xff\xff\xff") * 3,
+        lambda: call + frame(0, 1, 1, b"\1" + struct.pack(">I", len(message)) + message),  # says compressed
+        lambda: call + frame(0, 1, 1, b"\0" + struct.pack(">I", 2**31) + message),  # a length that is not there
+        lambda: call + frame(0, 1, 1, b"\0" + struct.pack(">I", 3) + message),  # more than its length
+        lambda: call + frame(0, 1, 1, b"\0\0"),  # no length
+        lambda: call + frame(3, 0, 1, struct.pack(">I", 8)),  # reset
+        lambda: PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, HEADERS + literal(b"x", b"y" * 100) * 300),
+        lambda: PREFACE + frame(4, 0, 0, b"") + frame(1, 0, 1, HEADERS) + frame(9, 0, 1, b"") * 50,
+        lambda: PREFACE + frame(4, 0, 0, b"") + frame(0, 1, 1, message),  # data of no call
+        lambda: PREFACE + frame(4, 0, 0, b"\0\4\xff\xff\xff\xff"),  # an impossible window
+        lambda: PREFACE + frame(4, 0, 0, b"") + frame(8, 0, 0, b"\x7f\xff\xff\xff") * 3,
         lambda: mutated(random_, good),
     ]
     return random_.choice(kinds)()

@@ -104,10 +104,11 @@ def free_port() -> int:
         return port
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process."""
+def resident_mb(pid: int, most: bool = False) -> float:
+    """Resident memory of a process, now or at most since its start."""
+    name = "VmHWM:" if most else "VmRSS:"
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def scrape(address: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from mlpserve_server import security
-from mlpserve_server.config import ServerConfig
+from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import ConfigError
 from mlpserve_server.services import ControlServices
 from mlpserve_server.transports.base import Answer, Call, Transport
@@ -20,7 +20,7 @@ def open_transport(
     services: ControlServices,
     max_message: int,
     *,
-    on_denied: Callable[[], None],
+    on_dropped: Callable[[str], None],
     share_port: bool = False,
 ) -> Transport:
     """The transport that the configuration asks for, not yet started.
@@ -29,7 +29,7 @@ def open_transport(
         config: settings.
         services: everything but Predict.
         max_message: largest request in bytes.
-        on_denied: told of each call that has no accepted token.
+        on_dropped: told of each call that is ended before it is read, with why: one of `Metrics.dropped`.
         share_port: let other processes listen on the same port (SO_REUSEPORT).
 
     Raises:
@@ -48,9 +48,16 @@ def open_transport(
     if name == "grpcio":
         from mlpserve_server.transports.grpcio import GrpcioTransport
 
-        return GrpcioTransport(config, services, max_message, guard, on_denied, share_port)
+        return GrpcioTransport(config, services, max_message, guard, on_dropped, share_port)
     if not installed:
         raise ConfigError("--transport native: pygrpc-native is not installed; use --transport grpcio")
     from mlpserve_server.transports.native import NativeTransport
 
-    return NativeTransport(config, services, max_message, guard, on_denied, share_port)
+    if not security.is_loopback(split_address(config.listen, "--listen")[0]):
+        log.warning(
+            "--transport native on %s: it holds every message that is sent to it, of any size and for any time. Only "
+            "known callers may reach it, or a proxy that limits them; --transport grpcio has limits of its own",
+            config.listen,
+        )
+
+    return NativeTransport(config, services, max_message, guard, on_dropped, share_port)

@@ -12,6 +12,7 @@ from mlpserve_server.errors import CallError
 MAX_HEADER_BYTES = 16384  # of one call's metadata
 KEEPALIVE_SECONDS = 60  # of silence on a connection before the caller is asked whether it is there
 HANDSHAKE_SECONDS = 10
+LOOK_SECONDS = 0.25  # between two looks at the port and at messages that do not arrive
 
 
 class Call:
@@ -68,6 +69,9 @@ class Transport(Protocol):
 
     def metadata(self, call: Call) -> Mapping[str, str]:
         """What the caller sent beside the message; keys in lower case."""
+
+    def listened(self) -> float:
+        """time.monotonic() of when connections were last seen to be taken; from any thread, looks at nothing."""
 
     def set_serving(self, serving: bool) -> None:
         """Set the health status that Check answers and Watch streams are told."""

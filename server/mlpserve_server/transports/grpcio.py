@@ -6,14 +6,11 @@ loop.
 
 import asyncio
 import logging
-import os
 import queue
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,19 +19,22 @@ from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import CallError, Draining, ListenError
 from mlpserve_server.methods import METHODS
 from mlpserve_server.security import TokenInterceptor, Tokens, server_credentials
-from mlpserve_server.services import BURST_OPTIONS, ControlServices
+from mlpserve_server.services import ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.base import (
     HANDSHAKE_SECONDS,
     KEEPALIVE_SECONDS,
+    LOOK_SECONDS,
     MAX_HEADER_BYTES,
     Answer,
     Call,
 )
+from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
+from mlpserve_server.transports.listening import Listening, hang_up
 
 log = logging.getLogger(__name__)
 
-LISTENING_CHECK_SECONDS = 0.25
+READING_BYTES = 64 << 20  # of messages beside those of a full queue
 QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
 
@@ -43,7 +43,7 @@ class GrpcioTransport:
     """See `Transport`.
 
     Args:
-        config, services, max_message, on_denied, share_port: as for `open_transport`.
+        config, services, max_message, on_dropped, share_port: as for `open_transport`.
         tokens: that callers must show, or None.
     """
 
@@ -55,12 +55,16 @@ class GrpcioTransport:
         services: ControlServices,
         max_message: int,
         tokens: Tokens | None,
-        on_denied: Callable[[], None],
+        on_dropped: Callable[[str], None],
         share_port: bool,
     ) -> None:
         self._config = config
         self._credentials = server_credentials(config) if config.tls_cert else None
-        self._interceptors = [TokenInterceptor(tokens, on_denied)] if tokens else []
+        pixels = max_message // config.max_request  # at least, of an image
+        room = config.max_queue * pixels + max(READING_BYTES, 4 * max_message)
+        self._limits = Limits(max_message, room, config.max_watches, on_dropped)
+        guards = [TokenInterceptor(tokens, partial(on_dropped, "unauthenticated"))] if tokens else []
+        self._interceptors = [*guards, self._limits]
         self._services = services
         self._max_message = max_message
         self._share_port = share_port
@@ -69,6 +73,7 @@ class GrpcioTransport:
         self._open_calls = 0  # belongs to the event loop, as do the next two
         self._stopping = self._serving = False
         self._last_call = 0.0
+        self._listening, self._missing = Listening(), 0
 
     def start(self) -> str:  # noqa: D102
         host, port = split_address(self._config.listen, "--listen")
@@ -76,10 +81,11 @@ class GrpcioTransport:
         self._aio.start()
         try:
             port = self._aio.run(self._open(f"{host}:{port}"))
-            self._keeping = self._aio.run(self._start_keeping(host))
         except ListenError:
             self._aio.stop()
             raise
+        self._host = host
+        self._aio.keep_doing(self._look_after, LOOK_SECONDS)
         return f"{host}:{port}"
 
     async def _open(self, address: str) -> int:
@@ -98,28 +104,26 @@ class GrpcioTransport:
         }
         await self._services.register(server, carried)
         await server.start()
-        self._server, self._bound_port = server, port
+        self._server, self._listening.port = server, port
+        self._listening.look()
         return port
 
-    async def _start_keeping(self, host: str) -> "asyncio.Task[None]":
-        return asyncio.ensure_future(self._keep(host))
+    async def _look_after(self) -> None:
+        self._limits.sweep()
+        # Twice in a row: a listing of descriptors that change meanwhile may miss one.
+        self._missing = 0 if self._listening.look() else self._missing + 1
+        if self._missing >= 2 and not self._stopping:
+            await self._open_again(f"{self._host}:{self._listening.port}")
+            self._missing = 0
 
-    async def _keep(self, host: str) -> None:
-        """Open the server again when it has ended by itself: grpc.aio does, on one call whose method is no UTF-8."""
-        missing = 0
-        while not self._stopping:
-            await asyncio.sleep(LISTENING_CHECK_SECONDS)
-            listening = any(_is_listening(shared) for shared in _sockets(self._bound_port))
-            # Twice in a row: a listing of descriptors that change meanwhile may miss one.
-            missing = 0 if listening else missing + 1
-            if not self._stopping and missing >= 2:
-                missing = 0
-                log.error("gRPC's server has ended by itself, as on a malformed call; it is opened again")
-                try:
-                    await self._open(f"{host}:{self._bound_port}")
-                    await self._services.set_serving(self._serving)
-                except ListenError as error:
-                    log.error("it cannot be opened again: %s", error)
+    async def _open_again(self, address: str) -> None:
+        """Open the server again: grpc.aio ends it on one call whose method is no UTF-8."""
+        log.error("gRPC's server has ended by itself, as on a malformed call; it is opened again")
+        await self._open(address)
+        await self._services.set_serving(self._serving)
+
+    def listened(self) -> float:  # noqa: D102
+        return self._listening.seen
 
     def _options(self) -> list[tuple[str, int]]:
         config = self._config
@@ -128,15 +132,17 @@ class GrpcioTransport:
             ("grpc.so_reuseport", int(self._share_port)),
             ("grpc.max_receive_message_length", self._max_message),
             ("grpc.max_concurrent_streams", config.max_streams),
-            # It refuses calls while those before them are still closing, though callers keep to the limit.
-            ("grpc.http.overload_protection", 0),
+            *LIMIT_OPTIONS,
+            # A caller that resets its calls has so many more of them at a time; those that keep to the limit need it,
+            # because a call counts for a while after its end.
+            ("grpc.http2.max_deallocating_streams", config.max_streams),
             ("grpc.max_metadata_size", MAX_HEADER_BYTES),
             ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
             # A caller that is gone without a word is noticed, and one that stalls in its handshake does not stay.
             ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
-            *BURST_OPTIONS,
         ]
         if config.max_connections:
             options.append(("grpc.max_allowed_incoming_connections", config.max_connections))
@@ -154,6 +160,7 @@ class GrpcioTransport:
         answer: asyncio.Future[bytes | CallError] = self._aio.loop.create_future()
         sent = context.invocation_metadata()  # gRPC frees it when the call ends
         call = Call(payload, self._last_call, context.time_remaining(), answer, method, sent)
+        del payload
         self._open_calls += 1
         self._arrived.put(call)
         try:
@@ -163,6 +170,7 @@ class GrpcioTransport:
             raise
         finally:
             self._open_calls -= 1
+            call.payload = b""  # an aborted call is a cycle of references, which may stay for long
         if isinstance(result, CallError):
             await context.abort(result.code, str(result), result.trailing_metadata())
         return result
@@ -194,7 +202,6 @@ class GrpcioTransport:
 
     async def _stop(self) -> None:
         self._stopping = True
-        self._keeping.cancel()
         # Whatever has come since the loop ended was not accepted, so its caller may safely go elsewhere.
         _resolve([(call, Draining("the server has shut down")) for call in self.receive(0)])
         # grpc.aio ends a call that comes while it stops with CANCELLED, which no caller expects. So callers are told
@@ -202,35 +209,10 @@ class GrpcioTransport:
         deadline = time.monotonic() + LONGEST_QUIETING
         while self._open_calls or time.monotonic() - self._last_call < QUIET_SECONDS:
             if time.monotonic() >= deadline:
-                _hang_up(self._bound_port)
+                hang_up(self._listening.port)
                 break
             await asyncio.sleep(0.005)
         await self._server.stop(grace=FLUSH_SECONDS)
-
-
-def _hang_up(port: int) -> None:
-    """End every TCP connection to a port of this process, and stop listening on it."""
-    for shared in _sockets(port):
-        with suppress(OSError):
-            shared.shutdown(socket.SHUT_RDWR)
-
-
-def _is_listening(shared: socket.socket) -> bool:
-    return bool(shared.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
-def _sockets(port: int) -> Iterator[socket.socket]:
-    """This process's TCP sockets on a port of its own; gRPC does not hand them out."""
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            if not entry.is_socket():
-                continue
-            shared = socket.socket(fileno=os.dup(int(entry.name)))
-        except OSError:
-            continue  # gone in the meantime
-        with shared, suppress(OSError):
-            if shared.family in (socket.AF_INET, socket.AF_INET6) and shared.getsockname()[1] == port:
-                yield shared
 
 
 def _resolve(answers: list[Answer]) -> None:

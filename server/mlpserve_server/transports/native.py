@@ -5,11 +5,13 @@ behind it. It has no TLS and buffers a message before its size can be checked: a
 transport or behind a proxy.
 """
 
+import logging
 import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -20,12 +22,16 @@ from mlpserve_server.errors import CallError, ListenError, MessageTooLarge
 from mlpserve_server.methods import METHODS
 from mlpserve_server.resources import cpu_count
 from mlpserve_server.security import DENIED, TokenInterceptor, Tokens
-from mlpserve_server.services import BURST_OPTIONS, ControlServices
+from mlpserve_server.services import ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.base import KEEPALIVE_SECONDS, MAX_HEADER_BYTES, Answer, Call
+from mlpserve_server.transports.base import KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES, Answer, Call
+from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
+from mlpserve_server.transports.listening import Listening
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
 IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
+CONTROL_MESSAGE, CONTROL_ROOM = 1 << 20, 32 << 20  # bytes: largest request of the other methods, and of all of them
+FRONT_LOGGER, REPEAT_SECONDS = "pygrpc_native.server", 10.0
 FLUSH_SECONDS = 0.05  # from the last answer to closing the connections, for the Rust threads to write it
 
 
@@ -33,7 +39,7 @@ class NativeTransport:
     """See `Transport`.
 
     Args:
-        config, services, max_message, on_denied, share_port: as for `open_transport`.
+        config, services, max_message, on_dropped, share_port: as for `open_transport`.
         tokens: that callers must show, or None.
     """
 
@@ -45,21 +51,28 @@ class NativeTransport:
         services: ControlServices,
         max_message: int,
         tokens: Tokens | None,
-        on_denied: Callable[[], None],
+        on_dropped: Callable[[str], None],
         share_port: bool,
     ) -> None:
         self._config = config
         self._services = services
         self._tokens = tokens
-        self._on_denied = on_denied
+        self._on_dropped = on_dropped
         self._max_message = max_message
         self._share_port = share_port
+        # Its callers are one socket to it, so it cannot tell them apart.
+        most = config.max_watches
+        self._limits = Limits(CONTROL_MESSAGE, CONTROL_ROOM, most, on_dropped, streams_of_one=most)
+        self._listening = Listening()
         self._aio = AioThread()
         self._calls: dict[int, Call] = {}
 
     def start(self) -> str:  # noqa: D102
         host, port = split_address(self._config.listen, "--listen")
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        front_logger = logging.getLogger(FRONT_LOGGER)
+        if not any(isinstance(present, _OnceInAWhile) for present in front_logger.filters):
+            front_logger.addFilter(_OnceInAWhile())
         with ExitStack() as opened:
             self._aio.start()
             opened.callback(self._aio.stop)
@@ -91,15 +104,25 @@ class NativeTransport:
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else error.strerror
                 raise ListenError(f"--listen {target}: {reason}; take another address") from error
+            self._listening.port = self._front.bound_port
+            self._aio.keep_doing(self._look_after, LOOK_SECONDS)
             self._opened = opened.pop_all()
         return f"{target.rpartition(':')[0]}:{self._front.bound_port}"
 
     async def _start_fallback(self, address: str) -> None:
-        interceptors = [TokenInterceptor(self._tokens, self._on_denied)] if self._tokens else []
-        self._server = grpc.aio.server(interceptors=interceptors, options=BURST_OPTIONS)
+        guards = [TokenInterceptor(self._tokens, partial(self._on_dropped, "unauthenticated"))] if self._tokens else []
+        options = [*LIMIT_OPTIONS, ("grpc.max_receive_message_length", CONTROL_MESSAGE)]
+        self._server = grpc.aio.server(interceptors=[*guards, self._limits], options=options)
         await self._services.register(self._server)
         self._server.add_insecure_port(address)
         await self._server.start()
+
+    async def _look_after(self) -> None:
+        self._limits.sweep()
+        self._listening.look()
+
+    def listened(self) -> float:  # noqa: D102
+        return self._listening.seen
 
     def receive(self, timeout: float) -> list[Call]:  # noqa: D102
         calls = []
@@ -108,7 +131,7 @@ class NativeTransport:
         for kind, call_id, method, payload, _, details in events:
             if kind == EVENT_CALL and payload is not None:
                 if self._tokens is not None and not self._tokens.accept(details[0] if details else ()):
-                    self._on_denied()
+                    self._on_dropped("unauthenticated")
                     self._fail(call_id, DENIED)
                     continue
                 if len(payload) > self._max_message:
@@ -141,6 +164,21 @@ class NativeTransport:
     def stop(self) -> None:  # noqa: D102
         time.sleep(FLUSH_SECONDS)
         self._opened.close()
+
+
+class _OnceInAWhile(logging.Filter):
+    """Lets a message pass once in a while; the front says twenty times a second that it cannot accept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(record.msg, 0.0):
+            return False
+        self._due = {record.msg: now + REPEAT_SECONDS}
+        return True
 
 
 def _too_large(size: int, limit: int) -> MessageTooLarge:
