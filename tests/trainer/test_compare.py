@@ -3,11 +3,18 @@ import shutil
 from math import comb
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
+from google.protobuf import json_format
+from tests.support.artifacts import seal
 from tests.support.mnist import write_class_folders
 from tests.support.processes import run
 
-from mlpserve_trainer.compare import mcnemar
+from mlpserve.v1.artifact_pb2 import Manifest
+from mlpserve_trainer.compare import compare, mcnemar
+from mlpserve_trainer.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -50,6 +57,37 @@ def test_two_versions_side_by_side(versions: tuple[Path, Path, Path], tmp_path: 
     same = run("mlpserve-train", "compare", good, good, "--data", folder, "--precision", "int8")
     assert "they name another class for 0 images" in same.stdout
     assert "p = 1. The difference may well be chance" in same.stdout
+
+
+def _changed(version: Path, folder: Path, content: bytes) -> Path:
+    """A copy of a version with another float32 file, and digests that fit."""
+    copy = Path(shutil.copytree(version, folder / "1"))
+    (copy / "model.onnx").write_bytes(content)
+    seal(copy, json_format.Parse((copy / "manifest.json").read_bytes(), Manifest()))
+    return copy
+
+
+def _reading_another_file(version: Path) -> bytes:
+    model = onnx.load(version / "model.onnx")
+    outside = onnx.TensorProto(name="k", data_type=onnx.TensorProto.FLOAT, dims=[4], data_location="EXTERNAL")
+    outside.external_data.add(key="location", value="secret.bin")
+    indices = onnx.numpy_helper.from_array(np.arange(4), "i")
+    sparse = onnx.SparseTensorProto(values=outside, indices=indices, dims=[4])
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["k"], sparse_value=sparse))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def test_files_of_others_are_looked_at(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    good, _, folder = versions
+    for name, content, words in (
+        ("outside", _reading_another_file(good), "a tensor lies in another file"),
+        ("text", b"no model", "is not an ONNX model"),
+        ("empty", b"", "ONNX Runtime cannot run it"),
+    ):
+        changed = _changed(good, tmp_path / name, content)
+        with pytest.raises(ConfigError, match=words):
+            compare(good, changed, str(folder), None, "fp32", None)
 
 
 def test_what_cannot_be_compared(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:

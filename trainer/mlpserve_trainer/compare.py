@@ -5,14 +5,17 @@ import hashlib
 import math
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
 
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
 from mlpserve_trainer import calibrate, data, publish
@@ -228,8 +231,37 @@ def _answer(
         raise ConfigError(f"{folder}: {entry.path[:200]!r}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise ConfigError(f"{folder / entry.path} is not what its manifest says; publish the version again")
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    _check_tensors(content, folder / entry.path)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # not by the file's first bytes
     parts = np.split(images, range(BATCH, len(images), BATCH))
-    probabilities = np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
+    try:
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        probabilities = np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
+    except Exception as error:  # ONNX Runtime's exceptions share no base below it
+        what = str(error).strip().partition("\n")[0][:300]
+        raise ConfigError(f"{folder / entry.path}: ONNX Runtime cannot run it ({what}); publish it again") from error
     class_ids = probabilities.argmax(axis=1)
     return Answers(manifest, probabilities, class_ids, class_ids == targets)
+
+
+def _check_tensors(content: bytes, path: Path) -> None:
+    """Refuse a file, which somebody else may have written, that has ONNX Runtime read another one."""
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ConfigError(f"{path} is not an ONNX model; publish the version again") from error
+    if any(tensor.external_data or tensor.data_location for tensor in _tensors(model)):
+        raise ConfigError(f"{path}: a tensor lies in another file; weights must be in the ONNX file itself")
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """Those at any place in a message of ONNX."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from _tensors(inner)
