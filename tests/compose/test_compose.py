@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.cuda_emulator import BUILT, Emulator, missing
+from tests.support.grpc_calls import stub
+
+from mlpserve.v1 import classifier_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER_LIMIT, GPU_SERVER_LIMIT = 400_000_000, 2_000_000_000  # bytes
@@ -150,6 +154,44 @@ def test_gpu_image_is_small_and_fails_closed(project: list[str], open_store: Pat
         assert "device auto: serving on the CPU: " in log.stderr
     finally:
         _docker("rm", "--force", name)
+
+
+@pytest.mark.compose
+@pytest.mark.timeout(1800)
+def test_gpu_image_serves_on_an_emulated_gpu(
+    project: list[str], open_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """After the test before has built it: the image as it is, with another driver and other CUDA libraries in front."""
+    if reason := missing():
+        pytest.skip(reason)
+    Emulator(tmp_path_factory.mktemp("cuda"))
+    name = "mlpserve-test-gpu-emulated"
+    mounts = ["--volume", f"{open_store}:/store:ro", "--volume", f"{BUILT}:/emulated:ro"]
+    found = ["--env", "LD_LIBRARY_PATH=/emulated/driver", "--env", "PYTHONPATH=/emulated/wheels"]
+    command = ["--store", "/store", "--listen", "0.0.0.0:50051", "--allow-plaintext", "--device", "cuda"]
+    run = ["run", "--detach", "--name", name, "--publish", "127.0.0.1:0:50051", *mounts, *found]
+    try:
+        started = _docker(*run, "mlpserve-server-gpu", *command)
+        assert started.returncode == 0, started.stderr
+        deadline = time.monotonic() + 60
+        while "Serving mnist" not in (log := _docker("logs", name)).stdout:
+            assert time.monotonic() < deadline, log.stderr
+            time.sleep(0.5)
+        with stub(_docker("port", name, "50051").stdout.strip()) as caller:
+            assert caller.GetModel(pb.GetModelRequest(), timeout=10).serving.provider == "CUDAExecutionProvider"
+            assert len(caller.Predict(pb.PredictRequest(images=bytes(784 * 3)), timeout=10).class_ids) == 3
+    finally:
+        _docker("rm", "--force", name)
+
+
+@pytest.mark.compose
+def test_gpu_file_without_a_gpu_fails_before_the_server_starts(project: list[str]) -> None:
+    """After the tests before have built the image."""
+    gpu = ["-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml"]
+    up = _docker(*project, *gpu, "up", "--no-deps", "--no-build", "--detach", "server", timeout=120)
+    if up.returncode == 0:
+        pytest.skip("there is a GPU here, with the NVIDIA container toolkit")
+    assert 'could not select device driver "nvidia" with capabilities: [[gpu]]' in up.stderr
 
 
 @pytest.mark.compose
