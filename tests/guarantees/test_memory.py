@@ -40,7 +40,7 @@ def _check(process: ServerProcess, figures: dict[str, Any]) -> None:
     time.sleep(15)
     figures["MB afterwards"] = resident_mb(pid)
     assert is_serving(process.address)
-    assert figures["MB at most"] < _limit_mb()
+    assert figures["MB at most"] < 0.75 * _limit_mb()  # the rest is for a second model, and what the kernel counts
     started = time.monotonic()
     process.terminate()
     assert process.wait() == 0

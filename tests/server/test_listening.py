@@ -13,7 +13,7 @@ import grpc
 import pytest
 from tests.support import http2
 from tests.support.grpc_calls import stub
-from tests.support.processes import ServerProcess
+from tests.support.processes import ServerProcess, take_descriptors
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server import liveness
@@ -42,19 +42,11 @@ def _answers(address: str) -> bool:
             return False
 
 
-def _take_descriptors(pid: int) -> tuple[int, int]:
-    """Let a process open no more files; what it was allowed before."""
-    allowed = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir())
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, allowed[1]))
-    return allowed
-
-
 def test_the_port_comes_back_after_descriptors_have_run_out(transport: str, store: Path, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, store, "--transport", transport, "--workers", 1, "--poll", 0.2) as process:
         pid = process.process.pid
         assert _answers(process.address)
-        allowed = _take_descriptors(pid)
+        allowed = take_descriptors(pid)
         process.wait_for_log("Too many open files")
         time.sleep(1)  # some looks at the port
         resource.prlimit(pid, resource.RLIMIT_NOFILE, allowed)
@@ -70,7 +62,7 @@ def test_the_port_comes_back_after_descriptors_have_run_out(transport: str, stor
 def test_a_server_that_takes_no_connections_ends(transport: str, store: Path, tmp_path: Path) -> None:
     flags = ["--transport", transport, "--workers", 1, "--stall-timeout", 4]
     with ServerProcess(tmp_path, store, *flags) as process, ExitStack() as opened:
-        _take_descriptors(process.process.pid)
+        take_descriptors(process.process.pid)
         host, _, port = process.address.rpartition(":")
         for _ in range(3):  # a front may have one descriptor left, or more
             opened.enter_context(socket.create_connection((host, int(port)), timeout=10))
