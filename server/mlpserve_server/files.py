@@ -36,7 +36,8 @@ def read(folder: Path | str, name: str, most: int) -> bytes:
         OSError: it cannot be opened or read.
     """
     with _opened(folder, name) as (file, size):
-        content = file.read(most + 1) if size <= most else b""
+        # Not `most + 1`: so much memory would be got ready for it.
+        content = file.read(size + 1) if size <= most else b""
         if size > most or len(content) > most:
             raise ArtifactError(f"{folder}/{name} is larger than the {most:,} bytes that such a file may have")
         return content

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 
 from mlpserve.v1.artifact_pb2 import FileRole, GoldenSamples, Precision
 from mlpserve_server import cuda, cuda_libraries, outline, proof, signing
@@ -75,7 +76,10 @@ def load(
         if kind == "cuda":
             raise DeviceError("--precision int8 is for CPUs and cannot be served with --device cuda; use fp32 or auto")
         kind = "cpu"
-    golden = GoldenSamples.FromString(_read(version, FileRole.FILE_ROLE_GOLDEN_SAMPLES))
+    try:
+        golden = GoldenSamples.FromString(_read(version, FileRole.FILE_ROLE_GOLDEN_SAMPLES))
+    except DecodeError as error:
+        raise ArtifactError(f"{version.folder}: the golden samples cannot be read; publish the model again") from error
 
     def prepare(name: str, provider: str) -> LoadedModel:
         session = _session(version, ROLES[PRECISIONS[name]], provider, threads, index)

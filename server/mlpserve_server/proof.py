@@ -27,7 +27,7 @@ class _Golden:
         model: whose file it is.
 
     Raises:
-        ArtifactError: there are none.
+        ArtifactError: there are none, or they do not belong together.
     """
 
     def __init__(self, golden: GoldenSamples, model: LoadedModel) -> None:
@@ -35,6 +35,15 @@ class _Golden:
         if answers is None or len(golden.images) == 0 or len(golden.images) % model.pixels:
             raise ArtifactError(f"{model.version.folder}: no golden samples for this file; publish the model again")
         self.images = np.frombuffer(golden.images, np.uint8).reshape(-1, model.pixels)
+        count = len(self.images)
+        if (len(answers.class_ids), len(answers.probabilities)) != (count, count * model.classes) or (
+            max(answers.class_ids) >= model.classes
+        ):
+            raise ArtifactError(
+                f"{model.version.folder}: {count} golden images of {model.classes} classes have "
+                f"{len(answers.class_ids)} answers and {len(answers.probabilities)} probabilities, or an answer is no "
+                "class; publish the model again"
+            )
         self._class_ids = np.array(answers.class_ids, np.int32)
         self._probabilities = np.array(answers.probabilities, np.float32).reshape(-1, model.classes)
         self._tolerance = answers.tolerance

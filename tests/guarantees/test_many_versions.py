@@ -58,7 +58,10 @@ def test_ten_thousand_versions(
             slowest = max(slowest, seconds)
         figures["GetModel beside 20 listings at most, s"] = slowest
         assert all(future.result().total_size == VERSIONS for future in waiting)
-    with ServerProcess(tmp_path, many, "--transport", transport) as process, Client(process.address) as client:
+    with (
+        ServerProcess(tmp_path, many, "--transport", transport) as process,
+        Client(process.address, timeout=60) as client,
+    ):
         listed, figures["all, s"] = _timed(client.list_models)
         assert [summary.model.version for summary in listed.models] == list(range(VERSIONS, 0, -1))
         again, figures["all again, s"] = _timed(client.list_models)

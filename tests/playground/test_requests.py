@@ -38,6 +38,8 @@ def test_the_page_and_its_parts(playground: Playground) -> None:
         assert part in page
         assert playground.ask(part)[0] == 200
     assert playground.ask("/nothing")[0] == 404
+    for outside in ("../app.py", "%2e%2e/app.py", "..%2fapp.py", "%2fetc/passwd", "..%5capp.py", "app.js%00"):
+        assert playground.ask(f"/static/{outside}")[0] == 404
 
 
 def test_the_model(playground: Playground, server: ServerProcess) -> None:

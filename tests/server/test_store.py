@@ -91,6 +91,24 @@ def test_wrong_weights_with_matching_digests_fail_the_golden_samples(copy: Path)
         _start(copy)
 
 
+@pytest.mark.parametrize("damage", ["no message", "few answers", "few probabilities", "no class"])
+def test_golden_samples_that_do_not_belong_together_are_refused(copy: Path, damage: str) -> None:
+    from mlpserve.v1.artifact_pb2 import GoldenSamples
+
+    golden = GoldenSamples.FromString((copy / "golden.binpb").read_bytes())
+    for answers in golden.answers:
+        match damage:
+            case "few answers":
+                del answers.class_ids[-1]
+            case "few probabilities":
+                del answers.probabilities[10:]
+            case "no class":
+                answers.class_ids[0] = 2**32 - 1
+    _reseal(copy, "golden.binpb", b"\xff" * 9 if damage == "no message" else golden.SerializeToString())
+    with pytest.raises(ArtifactError, match="golden"):
+        _start(copy)
+
+
 def test_a_wrong_int8_file_leaves_float32(copy: Path) -> None:
     import onnx
     from onnx import numpy_helper

@@ -10,7 +10,9 @@ import errno
 import io
 import os
 import pickle
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,14 +105,15 @@ class Checkpoint:
             },
             content,
         )
-        unfinished = self.path.with_suffix(f".{os.getpid()}.writing")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            # A new name each time: under one that can be foreseen, somebody else's link may lie.
+            descriptor, unfinished = tempfile.mkstemp(suffix=".writing", dir=self.path.parent)
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.rename(self.path)
+            Path(unfinished).rename(self.path)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = "the disk is full" if full else error.strerror
