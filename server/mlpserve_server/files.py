@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO
 
 from mlpserve_server.errors import ArtifactError, StartupError, StoreError
 
 CHUNK = 1 << 20  # bytes
+LARGEST_READ = 1 << 30  # bytes; no system gives much more at a time
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe without a writer must not block
 # What is wrong with one file; anything else, such as too many open files, is not the file's fault.
 OF_THE_FILE = {
@@ -35,9 +35,8 @@ def read(folder: Path | str, name: str, most: int) -> bytes:
         ArtifactError: it is not a regular file in that folder, or is larger.
         OSError: it cannot be opened or read.
     """
-    with _opened(folder, name) as (file, size):
-        # Not `most + 1`: so much memory would be got ready for it.
-        content = file.read(size + 1) if size <= most else b""
+    with _opened(folder, name) as (descriptor, size):
+        content = _read(descriptor, size + 1) if size <= most else b""
         if size > most or len(content) > most:
             raise ArtifactError(f"{folder}/{name} is larger than the {most:,} bytes that such a file may have")
         return content
@@ -50,9 +49,9 @@ def read_listed(folder: Path, name: str, sha256: str, size: int) -> bytes:
         ArtifactError: it is missing, not a regular file in that folder, or not what the manifest says.
         StoreError: it cannot be read, for a reason that is not the file's.
     """
-    with _explained(folder / name), _opened(folder, name) as (file, found):
+    with _explained(folder / name), _opened(folder, name) as (descriptor, found):
         _check_size(folder / name, found, size)
-        content = file.read(size + 1)
+        content = _read(descriptor, size + 1)
         _check_size(folder / name, len(content), size)
     _check_digest(folder / name, hashlib.sha256(content).hexdigest(), sha256)
     return content
@@ -61,9 +60,9 @@ def read_listed(folder: Path, name: str, sha256: str, size: int) -> bytes:
 def verify_listed(folder: Path, name: str, sha256: str, size: int) -> None:
     """Check a file that a manifest lists, without holding it in memory; raises as `read_listed` does."""
     digest, left = hashlib.sha256(), size + 1
-    with _explained(folder / name), _opened(folder, name) as (file, found):
+    with _explained(folder / name), _opened(folder, name) as (descriptor, found):
         _check_size(folder / name, found, size)
-        while left and (chunk := file.read(min(CHUNK, left))):
+        while left and (chunk := os.read(descriptor, min(CHUNK, left))):
             digest.update(chunk)
             left -= len(chunk)
         _check_size(folder / name, size + 1 - left, size)
@@ -97,16 +96,26 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(folder: Path | str, name: str) -> Iterator[tuple[IO[bytes], int]]:
-    """A file opened for reading, and its size now."""
-    path = f"{folder}/{name}"  # listings come here tens of thousands of times, for which Path is slow
+def _opened(folder: Path | str, name: str) -> Iterator[tuple[int, int]]:
+    """Descriptor of a file opened for reading, and its size now."""
+    path = f"{folder}/{name}"  # listings come here tens of thousands of times, for which Path and open() are slow
     descriptor = _descriptor(folder, name, path)
-    status = os.fstat(descriptor)
-    if not S_ISREG(status.st_mode):
+    try:
+        status = os.fstat(descriptor)
+        if not S_ISREG(status.st_mode):
+            raise ArtifactError(f"{path} is not a regular file; publish the model again")
+        yield descriptor, status.st_size
+    finally:
         os.close(descriptor)
-        raise ArtifactError(f"{path} is not a regular file; publish the model again")
-    with os.fdopen(descriptor, "rb") as file:
-        yield file, status.st_size
+
+
+def _read(descriptor: int, most: int) -> bytes:
+    """All that is left of a file, up to `most` bytes."""
+    parts = []
+    while most > 0 and (content := os.read(descriptor, min(most, LARGEST_READ))):
+        parts.append(content)
+        most -= len(content)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _descriptor(folder: Path | str, name: str, path: str) -> int:
