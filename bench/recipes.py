@@ -22,13 +22,15 @@ from torchvision import datasets, transforms
 
 from bench.training import CPU, RESULTS, cpu_name, write_raw_files
 from mlpserve_trainer.config import TrainConfig, configure
-from mlpserve_trainer.convolutional import ConvNet
 from mlpserve_trainer.data import Dataset, Split, load
-from mlpserve_trainer.feed import Feed
-from mlpserve_trainer.fit import compute_type, fit, new_mlp
-from mlpserve_trainer.stages import new_start, new_teacher, start_config, teacher_config
-from mlpserve_trainer.steps import Objective
-from mlpserve_trainer.warp import Warp
+from mlpserve_trainer.fitting.feed import Feed, Teachers
+from mlpserve_trainer.fitting.fit import fit
+from mlpserve_trainer.fitting.placement import Placement, compute_type
+from mlpserve_trainer.fitting.stages import start_config, teacher_config
+from mlpserve_trainer.fitting.steps import Objective
+from mlpserve_trainer.fitting.warp import Warp
+from mlpserve_trainer.networks.build import new_mlp, new_start, new_teacher
+from mlpserve_trainer.networks.convolutional import ConvNet
 
 OURS, THEIRS = 12_288, 3_072  # images timed
 
@@ -68,7 +70,7 @@ def our_epoch(dataset: Dataset, stage: Stage) -> float:
     """Seconds for 60,000 images."""
     small = part(dataset, OURS)
     once = dataclasses.replace(stage.config, epochs=1)
-    result = fit(stage.new(small, once), small, once, CPU, teachers=stage.teachers)
+    result = fit(stage.new(small, once), small, once, Placement(CPU), teachers=stage.teachers)
     return result.epochs[0].seconds * 60_000 / OURS
 
 
@@ -82,9 +84,7 @@ def preparing(dataset: Dataset, config: TrainConfig, teachers: list[nn.Module], 
         0.3081,
         generator=torch.Generator().manual_seed(0),
         warp=warp,
-        teachers=teachers,
-        temperature=config.temperature,
-        compute=compute_type(config.compute, CPU),
+        teachers=Teachers(tuple(teachers), config.temperature, compute_type(config.compute, CPU)),
     )
     started = time.perf_counter()
     for _ in feed.batches(torch.arange(OURS), config.batch_size):

@@ -1,7 +1,7 @@
 """The textbook training loop against `mlpserve-train`'s, in one run: `make bench-training`.
 
 The textbook loop is the one that every MNIST tutorial shows: torchvision's `datasets.MNIST` with ToTensor and
-Normalize, a shuffling DataLoader, batch 64, Adam at 1e-3, the whole training set. Ours is `mlpserve_trainer.fit` with
+Normalize, a shuffling DataLoader, batch 64, Adam at 1e-3, the whole training set. Ours is `mlpserve_trainer` with
 its defaults, which keeps a twelfth of the training images for validation and so learns from fewer. Both fit the same
 784-256-10 network on the same threads.
 
@@ -29,8 +29,10 @@ from torchvision import datasets, transforms
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import EMBEDDED_MNIST, Dataset, load
-from mlpserve_trainer.fit import Epoch, fit, new_mlp, validate
-from mlpserve_trainer.mlp import Classifier, normalise
+from mlpserve_trainer.fitting.fit import Epoch, fit, validate
+from mlpserve_trainer.fitting.placement import Placement
+from mlpserve_trainer.networks.build import new_mlp
+from mlpserve_trainer.networks.mlp import Classifier, normalise
 
 TARGET = 0.979
 CPU = torch.device("cpu")
@@ -90,7 +92,7 @@ def ours(dataset: Dataset, seed: int, epochs: int, look: Callable[[float, float]
     def on_epoch(epoch: Epoch, classifier: Classifier) -> None:
         look(epoch.seconds, validate(classifier, dataset.test)[1])
 
-    fit(model, dataset, config, CPU, on_epoch)
+    fit(model, dataset, config, Placement(CPU), on_epoch)
 
 
 def write_raw_files(root: Path) -> None:

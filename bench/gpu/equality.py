@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from bench.gpu.check import Case
 from mlpserve_trainer.config import TrainConfig, configure
-from mlpserve_trainer.convolutional import ConvNet
 from mlpserve_trainer.data import Dataset, Split, load
-from mlpserve_trainer.feed import Feed
-from mlpserve_trainer.fit import Saved, choose_device, compute_type, fit, new_mlp
-from mlpserve_trainer.schedule import average_shares, one_cycle
-from mlpserve_trainer.stages import CONVOLUTIONAL_RATE, new_start, new_teacher, start_config, teacher_config
-from mlpserve_trainer.steps import GraphSteps, Objective, PlainSteps, Progress
-from mlpserve_trainer.warp import Warp
+from mlpserve_trainer.fitting.feed import Feed, Teachers
+from mlpserve_trainer.fitting.fit import Saved, fit
+from mlpserve_trainer.fitting.placement import Placement, choose_device, compute_type
+from mlpserve_trainer.fitting.schedule import average_shares, one_cycle
+from mlpserve_trainer.fitting.stages import CONVOLUTIONAL_RATE, start_config, teacher_config
+from mlpserve_trainer.fitting.steps import GraphSteps, Objective, PlainSteps, Progress
+from mlpserve_trainer.fitting.warp import Warp
+from mlpserve_trainer.networks.build import new_mlp, new_start, new_teacher
+from mlpserve_trainer.networks.convolutional import ConvNet
 
 CPU = torch.device("cpu")
 EPOCHS, BATCH_SIZE = 2, 256
@@ -74,11 +76,9 @@ class Task:
             train,
             self.dataset.mean,
             self.dataset.deviation,
-            generator=generator,
+            generator,
             warp=warp,
-            teachers=self.teachers,
-            temperature=2.0,
-            compute=self.compute,
+            teachers=Teachers(tuple(self.teachers), 2.0, self.compute),
         )
         steps_in_all = EPOCHS * -(-count // BATCH_SIZE)
         schedule, shares = one_cycle(steps_in_all, 2 * self.learning_rate), average_shares(steps_in_all, 0.9).tolist()
@@ -159,8 +159,8 @@ def resume(case: Case) -> None:
         content.seek(0)
         kept.append(dataclasses.replace(saved, **torch.load(content, map_location="cpu", weights_only=True)))
 
-    whole = fit(new_mlp(dataset, config), dataset, config, device, keep=keep)
-    rest = fit(new_mlp(dataset, config), dataset, config, device, resume=kept[1])
+    whole = fit(new_mlp(dataset, config), dataset, config, Placement(device), keep=keep)
+    rest = fit(new_mlp(dataset, config), dataset, config, Placement(device), resume=kept[1])
     _near(case, "weights of a resumed run and of a whole one", whole.classifier, rest.classifier, RESUMED)
 
 

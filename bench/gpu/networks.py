@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bench.gpu.check import Case
 from mlpserve_trainer.config import configure
-from mlpserve_trainer.export import to_onnx
-from mlpserve_trainer.quantize import Dense, FoldedNetwork
-from mlpserve_trainer.start import map_sizes
+from mlpserve_trainer.export.onnx_graph import to_onnx
+from mlpserve_trainer.export.quantize import Dense, FoldedNetwork
+from mlpserve_trainer.networks.convolutional_start import map_sizes
 
 PUBLISHED, BEST = "784-256-10", "best"
 PIXELS, CLASSES = 784, 10

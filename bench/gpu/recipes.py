@@ -12,10 +12,12 @@ from torch import nn
 from bench.gpu.check import Case
 from bench.gpu.publishing import train
 from mlpserve_trainer.config import TrainConfig, configure
-from mlpserve_trainer.convolutional import ConvNet
 from mlpserve_trainer.data import Dataset, Split, load
-from mlpserve_trainer.fit import choose_device, fit, new_mlp
-from mlpserve_trainer.stages import new_start, new_teacher, start_config, teacher_config
+from mlpserve_trainer.fitting.fit import fit
+from mlpserve_trainer.fitting.placement import Placement, choose_device
+from mlpserve_trainer.fitting.stages import start_config, teacher_config
+from mlpserve_trainer.networks.build import new_mlp, new_start, new_teacher
+from mlpserve_trainer.networks.convolutional import ConvNet
 
 BEST_SECONDS = 180.0
 EPOCHS = 3  # of each stage; the first holds what is done once
@@ -45,7 +47,7 @@ def _stages(dataset: Dataset, config: TrainConfig, device: torch.device, epochs:
 
     def fitted(name: str, network: nn.Module, own: TrainConfig, teachers: Sequence[nn.Module]) -> nn.Module:
         few = dataclasses.replace(own, epochs=epochs)
-        result = fit(network, dataset, few, device, teachers=teachers)
+        result = fit(network, dataset, few, Placement(device), teachers=teachers)
         later = [epoch.seconds for epoch in result.epochs[1:] or result.epochs]
         seconds[name] = statistics.median(later) * own.epochs
         return result.classifier.mlp.to(device)

@@ -7,8 +7,10 @@ import torch
 from bench.gpu.check import Case
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load
-from mlpserve_trainer.fit import Epoch, Fit, choose_device, fit, new_mlp, validate
-from mlpserve_trainer.mlp import MLP, Classifier
+from mlpserve_trainer.fitting.fit import Epoch, Fit, fit, validate
+from mlpserve_trainer.fitting.placement import Placement, choose_device
+from mlpserve_trainer.networks.build import new_mlp
+from mlpserve_trainer.networks.mlp import MLP, Classifier
 
 BATCH_SIZE, TARGET = 256, 0.98
 RATE = 2e-3  # four times the batch of the defaults, twice their rate
@@ -41,7 +43,7 @@ def measure(case: Case) -> None:
     what = f"training: seconds of steps to {TARGET:.1%} on the test set"
     add(what, seconds, shown, f"≤ {TARGET_SECONDS} s", seconds <= TARGET_SECONDS)
     config = TrainConfig(epochs=1 if case.quick else 3)
-    result = fit(new_mlp(dataset, config), dataset, config, device)
+    result = fit(new_mlp(dataset, config), dataset, config, Placement(device))
     seconds = statistics.median(epoch.seconds for epoch in result.epochs[1:] or result.epochs)
     add(f"training: one epoch at batch {config.batch_size}, the default", seconds, f"{seconds:.3f} s")
 
@@ -58,4 +60,4 @@ def _train(dataset: Dataset, device: torch.device, *, seed: int, graph: bool, ep
             reached = spent
 
     config = TrainConfig(seed=seed, epochs=epochs, batch_size=BATCH_SIZE, learning_rate=RATE)
-    return fit(new_mlp(dataset, config), dataset, config, device, look, graph=graph), reached
+    return fit(new_mlp(dataset, config), dataset, config, Placement(device, graph=graph), look), reached

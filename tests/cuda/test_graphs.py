@@ -8,8 +8,8 @@ import pytest
 from tests.support.cuda_emulator import ROOT, Emulator, log_lines
 from tests.support.cuda_kernels import KERNELS
 
-from mlpserve_trainer.export import to_onnx
-from mlpserve_trainer.quantize import Dense, FoldedNetwork
+from mlpserve_trainer.export.onnx_graph import to_onnx
+from mlpserve_trainer.export.quantize import Dense, FoldedNetwork
 
 pytestmark = pytest.mark.cuda
 

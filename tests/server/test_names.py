@@ -196,7 +196,7 @@ def test_the_lock_is_not_written_through_a_link(version: Path, tmp_path: Path) -
     assert (result.returncode, "cannot be written" in result.stderr) == (1, True)
 
     from mlpserve_trainer.errors import PublishError
-    from mlpserve_trainer.publish import publish
+    from mlpserve_trainer.publishing.publish import publish
 
     with pytest.raises(PublishError):
         publish(version.parents[1], "mnist", Manifest(), {})

@@ -12,10 +12,12 @@ from tests.support.cuda_kernels import KERNELS
 from mlpserve.v1.artifact_pb2 import GoldenSamples, Precision
 from mlpserve_trainer.data import Split
 from mlpserve_trainer.errors import GateError
-from mlpserve_trainer.evaluate import Evaluated, Exported, check, evaluate, golden_samples
-from mlpserve_trainer.export import to_onnx
-from mlpserve_trainer.mlp import MLP, Classifier
-from mlpserve_trainer.quantize import WEIGHT_LIMIT, Dense, FoldedNetwork, fold, fold_int8
+from mlpserve_trainer.evaluation.evaluate import Evaluated, check, evaluate
+from mlpserve_trainer.evaluation.golden import golden_samples
+from mlpserve_trainer.export import OnnxFile
+from mlpserve_trainer.export.onnx_graph import to_onnx
+from mlpserve_trainer.export.quantize import WEIGHT_LIMIT, Dense, FoldedNetwork, fold, fold_int8
+from mlpserve_trainer.networks.mlp import MLP, Classifier
 
 networks = st.builds(
     lambda hidden, classes, activation, seed: (hidden, classes, activation, seed),
@@ -119,16 +121,16 @@ def test_of_classes_that_are_as_good_the_first_is_the_answer(classes: int, int8:
 
 
 @pytest.fixture
-def exported() -> tuple[Classifier, list[Exported], Split]:
+def exported() -> tuple[Classifier, list[OnnxFile], Split]:
     classifier = _classifier((20,), 4, "relu", 1)
     images = torch.randint(0, 256, (200, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     int8 = fold_int8(classifier, images.numpy())
     pairs = [(Precision.PRECISION_FP32, fold(classifier)), (Precision.PRECISION_INT8, int8)]
     test = Split(images, classifier(images).argmax(dim=1))
-    return classifier, [Exported(precision, network, to_onnx(network)) for precision, network in pairs], test
+    return classifier, [OnnxFile(precision, network, to_onnx(network)) for precision, network in pairs], test
 
 
-def test_evaluation_counts(exported: tuple[Classifier, list[Exported], Split]) -> None:
+def test_evaluation_counts(exported: tuple[Classifier, list[OnnxFile], Split]) -> None:
     classifier, files, test = exported
     result = evaluate(files[0], classifier, test)
     assert (result.accuracy, result.agreement) == (1.0, 1.0)
@@ -136,10 +138,10 @@ def test_evaluation_counts(exported: tuple[Classifier, list[Exported], Split]) -
     assert np.array_equal(result.confusion.sum(axis=1), np.bincount(test.targets.numpy(), minlength=4))
 
 
-def test_gate_refuses_a_file_that_differs_from_pytorch(exported: tuple[Classifier, list[Exported], Split]) -> None:
+def test_gate_refuses_a_file_that_differs_from_pytorch(exported: tuple[Classifier, list[OnnxFile], Split]) -> None:
     classifier, files, test = exported
     other = fold(_classifier((20,), 4, "relu", 2))
-    wrong = Exported(Precision.PRECISION_FP32, other, to_onnx(other))
+    wrong = OnnxFile(Precision.PRECISION_FP32, other, to_onnx(other))
     with pytest.raises(GateError, match="the fp32 file does not answer as PyTorch does"):
         check([evaluate(wrong, classifier, test)], min_accuracy=0)
     check([evaluate(file, classifier, test) for file in files[:1]], min_accuracy=0.99)
@@ -158,7 +160,7 @@ def test_gate_refuses_low_accuracy_and_lossy_int8() -> None:
 
 
 def test_golden_samples_hold_extreme_images_and_both_answers(
-    exported: tuple[Classifier, list[Exported], Split],
+    exported: tuple[Classifier, list[OnnxFile], Split],
 ) -> None:
     _, files, test = exported
     golden = GoldenSamples.FromString(golden_samples(files, test).SerializeToString())
@@ -169,9 +171,9 @@ def test_golden_samples_hold_extreme_images_and_both_answers(
 
 
 def test_golden_samples_refuse_a_file_that_is_wrong_on_this_machine(
-    exported: tuple[Classifier, list[Exported], Split],
+    exported: tuple[Classifier, list[OnnxFile], Split],
 ) -> None:
     _, files, test = exported
-    wrong = Exported(files[0].precision, files[1].network, to_onnx(fold(_classifier((20,), 4, "relu", 2))))
+    wrong = OnnxFile(files[0].precision, files[1].network, to_onnx(fold(_classifier((20,), 4, "relu", 2))))
     with pytest.raises(GateError, match="from exact arithmetic"):
         golden_samples([wrong], test)

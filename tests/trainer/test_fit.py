@@ -12,9 +12,11 @@ from tests.support.mnist import write_class_folders
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.errors import ConfigError
-from mlpserve_trainer.fit import Epoch, Fit, choose, choose_device, fit, new_mlp, validate
+from mlpserve_trainer.fitting.fit import Epoch, Fit, choose, fit, validate
+from mlpserve_trainer.fitting.placement import Placement, choose_device
+from mlpserve_trainer.networks.build import new_mlp
 
-CPU = torch.device("cpu")
+HERE = Placement(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +27,13 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def _fit(dataset: Dataset, **settings: object) -> Fit:
     config = TrainConfig(**{"epochs": 8, "batch_size": 16, **settings})  # type: ignore[arg-type]
-    return fit(new_mlp(dataset, config), dataset, config, CPU)
+    return fit(new_mlp(dataset, config), dataset, config, HERE)
 
 
 def test_it_learns_and_reports_every_epoch(digits: Dataset) -> None:
     epochs: list[Epoch] = []
     config = TrainConfig(epochs=8, batch_size=16)
-    result = fit(new_mlp(digits, config), digits, config, CPU, on_epoch=lambda epoch, _: epochs.append(epoch))
+    result = fit(new_mlp(digits, config), digits, config, HERE, on_epoch=lambda epoch, _: epochs.append(epoch))
     assert tuple(epochs) == result.epochs
     assert [epoch.number for epoch in epochs] == list(range(1, 9))
     assert epochs[-1].loss < 0.3 * epochs[0].loss

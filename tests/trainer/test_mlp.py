@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from mlpserve_trainer.mlp import MLP, Classifier, normalise
+from mlpserve_trainer.networks.mlp import MLP, Classifier, normalise
 
 
 def test_default_is_the_textbook_network() -> None:

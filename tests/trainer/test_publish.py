@@ -12,7 +12,7 @@ import pytest
 from mlpserve.v1.artifact_pb2 import FileRole, ImageSpec, Manifest
 from mlpserve_server.store import Store
 from mlpserve_trainer.errors import PublishError
-from mlpserve_trainer.publish import check_store, publish, versions
+from mlpserve_trainer.publishing.publish import check_store, publish, versions
 
 FILES = {f"pictures/{n}.png": (FileRole.FILE_ROLE_PICTURE, bytes([n]) * 100_000) for n in range(12)}
 
@@ -38,7 +38,7 @@ PUBLISHER = """
 import sys
 from pathlib import Path
 from tests.trainer.test_publish import FILES, _manifest
-from mlpserve_trainer.publish import publish
+from mlpserve_trainer.publishing.publish import publish
 while True:
     publish(Path(sys.argv[1]), "m", _manifest(), FILES)
 """

@@ -12,15 +12,17 @@ import torch
 from tests.support.mnist import write_class_folders
 from tests.support.processes import BIN, run
 
-from mlpserve_trainer.checkpoint import Checkpoint
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.errors import ConfigError
-from mlpserve_trainer.fit import Epoch
-from mlpserve_trainer.stages import identify
-from mlpserve_trainer.stages import run as run_stages
+from mlpserve_trainer.fitting.checkpoint import Checkpoint
+from mlpserve_trainer.fitting.fit import Epoch
+from mlpserve_trainer.fitting.placement import Placement
+from mlpserve_trainer.fitting.stages import identify
+from mlpserve_trainer.fitting.stages import run as run_stages
+from mlpserve_trainer.networks.build import new_mlp
 
-CPU = torch.device("cpu")
+HERE = Placement(torch.device("cpu"))
 SETTINGS = {"epochs": 4, "batch_size": 16, "warp": 1.0, "teachers": 2, "teacher_hidden": (24,), "teacher_epochs": 3}
 
 
@@ -51,7 +53,7 @@ def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: in
     """Two networks of three epochs come before one of four: killed in each stage and between them."""
     settings = SETTINGS | OTHER_STAGES[stages]
     config = TrainConfig(store=tmp_path, model="m", **settings)  # type: ignore[arg-type]
-    whole = run_stages(digits, config, CPU)
+    whole = run_stages(new_mlp(digits, config), digits, config, HERE)
     seen = 0
 
     def on_epoch(stage: str, epoch: Epoch, classifier: object) -> None:
@@ -60,17 +62,18 @@ def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: in
         if seen == after:
             raise Killed
 
-    checkpoint = Checkpoint(config, identify(digits))
+    checkpoint = Checkpoint(config, identify(digits, HERE))
     with pytest.raises(Killed):
-        run_stages(digits, config, CPU, on_epoch, checkpoint=checkpoint)
+        run_stages(new_mlp(digits, config), digits, config, HERE, on_epoch, checkpoint)
     again = TrainConfig(store=tmp_path, model="m", resume=True, **settings)  # type: ignore[arg-type]
     repeated: list[tuple[str, int]] = []
     resumed = run_stages(
+        new_mlp(digits, again),
         digits,
         again,
-        CPU,
+        HERE,
         lambda stage, epoch, _: repeated.append((stage, epoch.number)),
-        checkpoint=Checkpoint(again, identify(digits)),
+        checkpoint=Checkpoint(again, identify(digits, HERE)),
     )
     assert len(repeated) == 10 - after
     for ours, theirs in zip(resumed.classifier.parameters(), whole.classifier.parameters(), strict=True):
@@ -80,9 +83,9 @@ def test_going_on_gives_the_same_bits(digits: Dataset, tmp_path: Path, after: in
 
 def test_other_settings_and_damaged_checkpoints_are_refused(digits: Dataset, tmp_path: Path) -> None:
     config = TrainConfig(store=tmp_path, model="m", epochs=1)
-    checkpoint = Checkpoint(config, identify(digits))
-    run_stages(digits, config, CPU, checkpoint=checkpoint)
-    other = Checkpoint(TrainConfig(store=tmp_path, model="m", epochs=1, learning_rate=0.5), identify(digits))
+    checkpoint = Checkpoint(config, identify(digits, HERE))
+    run_stages(new_mlp(digits, config), digits, config, HERE, checkpoint=checkpoint)
+    other = Checkpoint(TrainConfig(store=tmp_path, model="m", epochs=1, learning_rate=0.5), identify(digits, HERE))
     with pytest.raises(ConfigError, match=r"had other settings: learning-rate 0\.001\. Give the same"):
         other.load()
     assert checkpoint.load() is not None

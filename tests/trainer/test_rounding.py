@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpserve_trainer import rounding
 from mlpserve_trainer.data import load
-from mlpserve_trainer.rounding import rounded
+from mlpserve_trainer.export import rounding
+from mlpserve_trainer.export.rounding import rounded
 
 
 def _error(weights: np.ndarray, whole: np.ndarray, steps: np.ndarray, inputs: np.ndarray) -> float:

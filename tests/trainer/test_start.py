@@ -11,12 +11,14 @@ from tests.support.mnist import write_class_folders
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load
-from mlpserve_trainer.fit import new_mlp, validate
-from mlpserve_trainer.mlp import ACTIVATION_MODULES, MLP, Classifier
-from mlpserve_trainer.stages import run
-from mlpserve_trainer.start import ConvStart, map_sizes
+from mlpserve_trainer.fitting.fit import validate
+from mlpserve_trainer.fitting.placement import Placement
+from mlpserve_trainer.fitting.stages import run
+from mlpserve_trainer.networks.build import new_mlp
+from mlpserve_trainer.networks.convolutional_start import ConvStart, map_sizes
+from mlpserve_trainer.networks.mlp import ACTIVATION_MODULES, MLP, Classifier
 
-CPU = torch.device("cpu")
+HERE = Placement(torch.device("cpu"))
 small = st.integers(1, 4)
 
 
@@ -59,7 +61,13 @@ def test_what_is_published_is_an_mlp_that_learnt_on_from_there(digits: Dataset, 
         store=tmp_path, epochs=1, batch_size=16, start_channels=(4, 6), start_epochs=20, hidden=(16,), average=0.9
     )
     seen: list[tuple[str, float]] = []
-    fit = run(digits, config, CPU, lambda stage, epoch, _: seen.append((stage, epoch.validation_loss)))
+    fit = run(
+        new_mlp(digits, config),
+        digits,
+        config,
+        HERE,
+        lambda stage, epoch, _: seen.append((stage, epoch.validation_loss)),
+    )
     mlp = fit.classifier.mlp
     assert mlp.sizes == new_mlp(digits, config).sizes == (digits.rows * digits.cols, 4 * 14 * 14, 6 * 7 * 7, 16, 10)
     assert [stage for stage, _ in seen] == ["Start"] * 20 + [""]
@@ -73,5 +81,5 @@ def test_without_steps_it_is_the_network_it_began_as(digits: Dataset, tmp_path: 
     config = TrainConfig(store=tmp_path, epochs=1, batch_size=16, start_channels=(4,), start_epochs=2, hidden=())
     losses: list[float] = []
     still = dataclasses.replace(config, learning_rate=1e-12)
-    run(digits, still, CPU, lambda stage, epoch, _: losses.append(epoch.validation_loss))
+    run(new_mlp(digits, still), digits, still, HERE, lambda stage, epoch, _: losses.append(epoch.validation_loss))
     assert losses[-1] == pytest.approx(min(losses[:2]), rel=0.05)

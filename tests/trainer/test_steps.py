@@ -19,14 +19,15 @@ from tests.support.processes import free_port
 from torch import nn
 
 from mlpserve_trainer.config import TrainConfig
-from mlpserve_trainer.convolutional import ConvNet
 from mlpserve_trainer.data import Dataset, Split, load
-from mlpserve_trainer.distributed import Group, from_environment
 from mlpserve_trainer.errors import ConfigError
-from mlpserve_trainer.fit import Fit, fit, new_mlp
-from mlpserve_trainer.mlp import Network, normalise
-from mlpserve_trainer.schedule import EPSILON, average_shares, one_cycle
-from mlpserve_trainer.stages import new_teacher
+from mlpserve_trainer.fitting.distributed import Group, from_environment
+from mlpserve_trainer.fitting.fit import Fit, fit
+from mlpserve_trainer.fitting.placement import Placement
+from mlpserve_trainer.fitting.schedule import EPSILON, average_shares, one_cycle
+from mlpserve_trainer.networks.build import new_mlp, new_teacher
+from mlpserve_trainer.networks.convolutional import ConvNet
+from mlpserve_trainer.networks.mlp import Network, normalise
 
 CPU = torch.device("cpu")
 
@@ -72,7 +73,7 @@ def test_shares_of_the_average() -> None:
 
 
 def _fit(network: Network, dataset: Dataset, config: TrainConfig, *, graph: bool) -> Fit[Network]:
-    return fit(network, dataset, config, CPU, graph=graph)
+    return fit(network, dataset, config, Placement(CPU, graph=graph))
 
 
 def _first(split: Split, count: int) -> Split:
@@ -161,7 +162,7 @@ def test_two_processes_train_one_model(folder: Path, digits: Dataset, tmp_path: 
     assert "on cpu, 2 processes" in result.stdout
     assert [path.name for path in (tmp_path / "digits").iterdir() if path.is_dir()] == ["1"]
     config = TrainConfig(epochs=3, batch_size=33)
-    alone = fit(new_mlp(digits, config), digits, config, CPU)
+    alone = fit(new_mlp(digits, config), digits, config, Placement(CPU))
     lines = [line.split() for line in result.stdout.splitlines() if line.startswith("Epoch ")]
     losses, accuracies = ([float(line[column].rstrip("%")) for line in lines] for column in (3, 5))
     assert np.allclose(losses, [epoch.loss for epoch in alone.epochs], atol=2e-3)

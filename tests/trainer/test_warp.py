@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from tests.support.mnist import test_images as mnist_images
 
 from mlpserve_trainer.data import Split
-from mlpserve_trainer.feed import Feed
-from mlpserve_trainer.warp import Warp
+from mlpserve_trainer.fitting.distributed import Group
+from mlpserve_trainer.fitting.feed import Feed
+from mlpserve_trainer.fitting.warp import Warp
 
 CPU = torch.device("cpu")
 
@@ -80,8 +81,7 @@ def test_processes_learn_the_parts_of_one_batch(size: int) -> None:
             0.3,
             generator=torch.Generator().manual_seed(5),
             warp=Warp(28, 28, 1.0, "zeros", CPU),
-            rank=rank,
-            size=size,
+            group=Group(rank, size),
         )
         found = list(feed.batches(torch.arange(50), 16))
         assert [batch.count for batch in found] == [16, 16, 16, 2]

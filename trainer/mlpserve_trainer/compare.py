@@ -17,11 +17,13 @@ import onnxruntime as ort
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
+from mlpserve.artifact import LARGEST_MANIFEST, MANIFEST
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
-from mlpserve_trainer import calibrate, data, publish
+from mlpserve_trainer import data
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import torchvision_sets
 from mlpserve_trainer.errors import ConfigError, DataError
+from mlpserve_trainer.evaluation.calibration import calibration_error
 from mlpserve_trainer.report import figures, templates
 
 ROLES = {"fp32": FileRole.FILE_ROLE_MODEL_FP32, "int8": FileRole.FILE_ROLE_MODEL_INT8}
@@ -90,7 +92,7 @@ def compare(
     if dataset.name not in torchvision_sets.SOURCES and first.training.seed != second.training.seed:
         print("Their seeds differ: where the data has no test set of its own, B may have learnt from these images")
     for item in answers:
-        error = calibrate.calibration_error(item.probabilities, targets)
+        error = calibration_error(item.probabilities, targets)
         print(f"  {item.name:<24} accuracy {item.right.mean():.2%}, calibration error {error:.2%}")
     print(f"  right in both {int((one.right & other.right).sum()):,}, only in {one.name} {only_one:,}, ", end="")
     print(f"only in {other.name} {only_other:,}, in neither {int((~one.right & ~other.right).sum()):,}")
@@ -109,7 +111,7 @@ def compare(
     heading = f"True class: {one.name} | {other.name}"
     html = templates.get_template("compare.html").render(
         answers=answers,
-        errors=[calibrate.calibration_error(item.probabilities, targets) for item in answers],
+        errors=[calibration_error(item.probabilities, targets) for item in answers],
         count=len(targets),
         data=dataset.name,
         precision=precision,
@@ -167,15 +169,15 @@ def _verdict(one: Answers, other: Answers, only_one: int, only_other: int, chanc
 
 def _manifest(folder: Path) -> Manifest:
     try:
-        content = read_inside(folder, publish.MANIFEST, publish.LARGEST_MANIFEST)
+        content = read_inside(folder, MANIFEST, LARGEST_MANIFEST)
         return json_format.Parse(content, Manifest(), ignore_unknown_fields=True)
     except OSError as error:
         raise ConfigError(
-            f"{folder}: not a published version ({error.strerror}: manifest.json); give its folder, for example "
+            f"{folder}: not a published version ({error.strerror}: {MANIFEST}); give its folder, for example "
             "store/mnist/1"
         ) from error
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{folder}/manifest.json cannot be read: {str(error)[:300]!r}") from error
+        raise ConfigError(f"{folder}/{MANIFEST} cannot be read: {str(error)[:300]!r}") from error
 
 
 def read_inside(folder: Path, name: str, most: int) -> bytes:

@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 
-from mlpserve_trainer import data, stages
+from mlpserve_trainer import data
 from mlpserve_trainer.config import TrainConfig, configure
 from mlpserve_trainer.data import Dataset
 from mlpserve_trainer.errors import ConfigError, TrainerError
-from mlpserve_trainer.fit import choose_device
+from mlpserve_trainer.fitting import stages
+from mlpserve_trainer.fitting.placement import Placement, choose_device
+from mlpserve_trainer.networks.build import new_mlp
 
 FIXED = {
     *("store", "model", "data", "data_cache", "image_size", "device", "resume", "validation", "recipe", "tensorboard"),
@@ -144,7 +146,7 @@ def configured(config: TrainConfig, settings: Mapping[str, str]) -> TrainConfig:
 def _run_trial(config: TrainConfig, dataset: Dataset, settings: Mapping[str, str]) -> tuple[float, float]:
     """Validation accuracy and loss of one trial."""
     trial = dataclasses.replace(configured(config, settings), on_interrupt="stop")
-    fit = stages.run(dataset, trial, choose_device(trial.device))
+    fit = stages.run(new_mlp(dataset, trial), dataset, trial, Placement(choose_device(trial.device)))
     return fit.chosen.validation_accuracy, fit.chosen.validation_loss
 
 

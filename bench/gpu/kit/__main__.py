@@ -25,7 +25,7 @@ from google.protobuf import json_format
 from bench.gpu.kit import h2load, thin
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest
 from mlpserve_trainer.data import EMBEDDED_MNIST
-from mlpserve_trainer.publish import publish
+from mlpserve_trainer.publishing.publish import publish
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]

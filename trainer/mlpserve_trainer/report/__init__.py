@@ -2,7 +2,7 @@
 
 findings.py    the values
 figures.py     curves, confusion, calibration, mistakes, robustness
-layers.py      what the layers learnt
+layers.py      what the layers learned
 """
 
 import base64
@@ -11,9 +11,9 @@ import jinja2
 
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
 from mlpserve_trainer.report import figures, layers
-from mlpserve_trainer.report.findings import Findings
+from mlpserve_trainer.report.findings import Findings, gather
 
-__all__ = ["Findings", "report_files"]
+__all__ = ["Findings", "gather", "report_files"]
 
 templates = jinja2.Environment(
     loader=jinja2.PackageLoader("mlpserve_trainer"),

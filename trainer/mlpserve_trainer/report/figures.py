@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mlpserve_trainer.calibrate import BINS, calibration_error, reliability
+from mlpserve_trainer.evaluation.calibration import BINS, calibration_error, reliability
 from mlpserve_trainer.report.findings import Findings
 
 MISTAKES = 24  # pictures of wrong answers

@@ -1,4 +1,4 @@
-"""What the layers learnt, as pictures.
+"""What the layers learned, as pictures.
 
 A convolution's first layer sees a few pixels at a time, and its later ones put edges together into parts. An MLP's
 first layer sees every pixel at once: its units are strokes, arcs and blobs at fixed places, and the next layer adds and
@@ -45,14 +45,14 @@ def next_layer(findings: Findings, labels: Sequence[str], rows: int, cols: int) 
     """
     first, second = findings.weights[0], findings.weights[1]
     is_output = len(findings.weights) == 2
-    shown = len(findings.exciting)
+    shown = len(findings.top_activating)
     figure = Figure(figsize=(1.05 * (PARTS + 2) + 1.0, 1.15 * shown + 0.9), layout="constrained")
     figure.suptitle("What the next layer makes of them", fontsize=11)
     axes_grid = figure.subplots(shown, PARTS + 2, squeeze=False)
     reach = np.linalg.norm(first, axis=0)
     for unit, row in enumerate(axes_grid):
         mean, summed, *parts = row
-        mean.imshow(findings.exciting[unit], cmap="gray_r")
+        mean.imshow(findings.top_activating[unit], cmap="gray_r")
         mean.set_ylabel(labels[unit] if is_output else f"unit {unit}", rotation=0, ha="right", va="center")
         _signed(summed, (first @ second[:, unit]).reshape(rows, cols))
         heaviest = np.argsort(-np.abs(second[:, unit]) * reach)[: len(parts)]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mlpserve_trainer.quantize import Dense, FoldedNetwork
+from mlpserve_trainer.export.quantize import Dense, FoldedNetwork
 
 OPSET = 20
 IR_VERSION = 10

@@ -10,7 +10,6 @@ Legend: N images, D pixels, C classes.
 
 import copy
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,14 +22,12 @@ from tqdm import tqdm
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, Split
-from mlpserve_trainer.distributed import Group
-from mlpserve_trainer.errors import ConfigError
-from mlpserve_trainer.feed import Batch, Feed
-from mlpserve_trainer.mlp import MLP, Classifier, Network, normalise
-from mlpserve_trainer.schedule import average_shares, constant, one_cycle
-from mlpserve_trainer.start import map_sizes
-from mlpserve_trainer.steps import GraphSteps, Objective, ParallelSteps, PlainSteps
-from mlpserve_trainer.warp import Warp
+from mlpserve_trainer.fitting.feed import Batch, Feed, Teachers
+from mlpserve_trainer.fitting.placement import Placement, compute_type
+from mlpserve_trainer.fitting.schedule import average_shares, constant, one_cycle
+from mlpserve_trainer.fitting.steps import GraphSteps, Objective, ParallelSteps, PlainSteps
+from mlpserve_trainer.fitting.warp import Warp
+from mlpserve_trainer.networks.mlp import Classifier, Network, normalise
 
 EVALUATION_BATCH = 4096  # images; bounds the memory of a forward pass over a whole split
 
@@ -94,81 +91,32 @@ class Fit(Generic[Network]):
     device: str
 
 
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device for "auto", "cpu" or "cuda"; on a GPU, the one that the process is to take.
-
-    Raises:
-        ConfigError: "cuda" without a usable GPU, or fewer GPUs than processes.
-    """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError("--device cuda: PyTorch finds no usable NVIDIA GPU; use --device cpu or auto")
-    if local_rank >= torch.cuda.device_count():
-        raise ConfigError(
-            f"process {local_rank} of this machine has no GPU of its own (there are {torch.cuda.device_count()}); "
-            "start fewer processes (torchrun --nproc-per-node)"
-        )
-    _repeat_exactly()
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
-
-
-def _repeat_exactly() -> None:
-    """Let the same seed give the same model on the same GPU, and float32 be float32."""
-    # Without it cuBLAS may choose another order of summation from one run to the next.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # cuDNN's fastest gradients of a convolution add up in any order, and which it takes may be a matter of timing.
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    # TF32 rounds to ten bits; PyTorch's default allows it in convolutions, such as those that an MLP begins as.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def new_mlp(dataset: Dataset, config: TrainConfig) -> MLP:
-    """The untrained network for a data set, initialised from the configured seed."""
-    torch.manual_seed(config.seed)
-    classes = len(dataset.labels)
-    hidden = (*map_sizes(dataset.rows, dataset.cols, config.start_channels), *config.hidden)
-    if classes == 2 and not hidden and config.activation == "sigmoid":
-        classes = 1  # the single neuron
-    return MLP(dataset.rows * dataset.cols, hidden, classes, config.activation)
-
-
-def compute_type(name: str, device: torch.device) -> torch.dtype | None:
-    """The type of the matrix products while training; None for float32."""
-    native = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and native) else None
-
-
 def fit(
     mlp: Network,
     dataset: Dataset,
     config: TrainConfig,
-    device: torch.device,
+    placement: Placement,
     on_epoch: Callable[[Epoch, Classifier[Network]], object] = lambda epoch, classifier: None,
-    group: Group | None = None,
-    graph: bool | None = None,
+    *,
     teachers: Sequence[nn.Module] = (),
     resume: Saved | None = None,
     keep: Callable[[Saved], object] = lambda saved: None,
-    publish_on_interrupt: bool = False,
 ) -> Fit[Network]:
     """Train a network and return the averaged weights of the epoch that `choose` takes by the validation split.
 
+    A KeyboardInterrupt after the first epoch ends the fit early where `config.on_interrupt` is "publish".
+
     Args:
-        mlp: the network, as `new_mlp` makes it, or a teacher; its weights are changed.
+        mlp: the network, as `networks.build` makes it; its weights are changed.
         dataset: train and validation splits are used, the test split is not touched.
-        config: settings of the run.
-        device: where to train.
+        config: settings of the fit.
+        placement: where to train; every process of its group returns the same fit.
         on_epoch: called after each epoch with its figures and the averaged classifier on the device.
-        group: the processes that train together, joined already; every one returns the same fit.
-        graph: take the steps of `GraphSteps`; None: on a GPU that is not shared with a group.
         teachers: fitted networks on the device whose answers are learnt in place of the labels.
         resume: what `keep` was given last by a run with the same arguments that was interrupted.
         keep: called after each epoch with what `resume` takes.
-        publish_on_interrupt: a KeyboardInterrupt after the first epoch ends the fit early rather than failing it.
     """
-    group = group or Group()
+    device = placement.device
     train, validation = dataset.train.to(device), dataset.validation.to(device)
     mlp.to(device)
     averaged = Classifier(copy.deepcopy(mlp), dataset.mean, dataset.deviation).requires_grad_(False).eval()
@@ -176,7 +124,8 @@ def fit(
     generators = {name: torch.Generator(device=device) for name in ("order", "warp")}
     for offset, generator in enumerate(generators.values()):
         generator.manual_seed(config.seed + offset * 2**32)
-    steps = _steps(mlp, averaged, train, dataset, config, group, generators["warp"], teachers, device, graph)
+    feed = _feed(train, dataset, config, placement, generators["warp"], teachers)
+    steps = _steps(mlp, averaged.mlp, feed, config, placement, -(-len(train) // config.batch_size))
 
     history: list[Epoch] = []
     chosen: tuple[Epoch, dict[str, Tensor]] | None = None
@@ -197,7 +146,7 @@ def fit(
         epoch_started = time.perf_counter()
         order = torch.randperm(len(train), generator=generators["order"], device=device)
         batches = -(-len(train) // config.batch_size)
-        progress = _progress(f"Epoch {number}/{config.epochs}", batches, shown=group.rank == 0)
+        progress = _progress(f"Epoch {number}/{config.epochs}", batches, shown=placement.leads)
         mean_loss = steps.epoch(order, config.batch_size, progress).item() / len(train)
         seconds = time.perf_counter() - epoch_started
         epoch = Epoch(number, mean_loss, *validate(averaged, validation), seconds)
@@ -222,7 +171,7 @@ def fit(
             )
             on_epoch(history[-1], averaged)
     except KeyboardInterrupt:
-        if chosen is None or not publish_on_interrupt:
+        if chosen is None or config.on_interrupt != "publish":
             raise
     elapsed = time.perf_counter() - started
     assert chosen is not None
@@ -245,49 +194,53 @@ def choose(history: Sequence[Epoch], images: int) -> Epoch:
     return [epoch for epoch in history if epoch.validation_accuracy >= best - error][-1]
 
 
-def _steps(
-    mlp: nn.Module,
-    averaged: Classifier[Network],
+def _feed(
     train: Split,
     dataset: Dataset,
     config: TrainConfig,
-    group: Group,
+    placement: Placement,
     generator: torch.Generator,
     teachers: Sequence[nn.Module],
-    device: torch.device,
-    graph: bool | None,
-) -> PlainSteps | GraphSteps:
-    compute = compute_type(config.compute, device)
-    beyond = "zeros" if dataset.centred_ink else "border"
-    warp = Warp(dataset.rows, dataset.cols, config.warp, beyond, device) if config.warp else None
-    further = None
-    if config.warp and config.teacher_view:
-        further = Warp(dataset.rows, dataset.cols, config.teacher_view, beyond, device)
-    feed = Feed(
+) -> Feed:
+    """The batches that a configuration asks for."""
+
+    def warp(strength: float) -> Warp | None:
+        beyond = "zeros" if dataset.centred_ink else "border"
+        return Warp(dataset.rows, dataset.cols, strength, beyond, placement.device) if strength else None
+
+    taught = Teachers(
+        tuple(teachers),
+        config.temperature,
+        compute_type(config.compute, placement.device),
+        warp(config.teacher_view if config.warp else 0.0),
+    )
+    return Feed(
         train,
         dataset.mean,
         dataset.deviation,
-        generator=generator,
-        warp=warp,
-        further=further,
-        teachers=teachers,
-        temperature=config.temperature,
-        compute=compute,
-        rank=group.rank,
-        size=group.size,
+        generator,
+        warp=warp(config.warp),
+        teachers=taught,
+        group=placement.group,
     )
-    count = config.epochs * -(-len(train) // config.batch_size)
+
+
+def _steps(
+    mlp: nn.Module, averaged: nn.Module, feed: Feed, config: TrainConfig, placement: Placement, steps_per_epoch: int
+) -> PlainSteps | GraphSteps:
+    """The steps that a configuration and a placement ask for."""
+    count = config.epochs * steps_per_epoch
     if config.schedule == "constant":
         schedule = constant(count, config.learning_rate)
     else:
         schedule = one_cycle(count, 2 * config.learning_rate)
     shares = average_shares(count, config.average).tolist()
-    objective = Objective(config.temperature, config.label_smoothing, compute)
-    if group.size > 1:
-        return ParallelSteps(mlp, averaged.mlp, feed, objective, schedule, shares, group.size)
-    if device.type == "cuda" if graph is None else graph:
-        return GraphSteps(mlp, averaged.mlp, feed, objective, schedule, shares, device)
-    return PlainSteps(mlp, averaged.mlp, feed, objective, schedule, shares)
+    objective = Objective(config.temperature, config.label_smoothing, compute_type(config.compute, placement.device))
+    if placement.group.size > 1:
+        return ParallelSteps(mlp, averaged, feed, objective, schedule, shares, placement.group.size)
+    if placement.takes_graph:
+        return GraphSteps(mlp, averaged, feed, objective, schedule, shares, placement.device)
+    return PlainSteps(mlp, averaged, feed, objective, schedule, shares)
 
 
 def _progress(title: str, count: int, *, shown: bool) -> Callable[[Iterable[Batch]], Iterable[Batch]]:

@@ -3,15 +3,16 @@
 Legend: N images, B images in a batch, D pixels, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mlpserve_trainer.data import Split
-from mlpserve_trainer.mlp import normalise
-from mlpserve_trainer.warp import Warp
+from mlpserve_trainer.fitting.distributed import Group
+from mlpserve_trainer.fitting.warp import Warp
+from mlpserve_trainer.networks.mlp import normalise
 
 ASKED = 256  # images that a teacher answers together on a CPU, so that its feature maps stay in the cache
 PREPARED = 1024  # images prepared together, at least one batch: they still lie in a CPU's cache when they are learnt
@@ -32,20 +33,34 @@ class Batch:
     count: int
 
 
+@dataclass(frozen=True)
+class Teachers:
+    """Networks whose softened answers are learnt in place of the labels (Hinton, Vinyals and Dean 2015).
+
+    Attributes:
+        networks: fitted, on the device; each answers in its turn, so that over the epochs their mean is learnt at the
+            cost of one. Empty: the labels are learnt.
+        temperature: divides their logits.
+        compute: precision of their matrix products; None for float32.
+        view: how an image is warped further before a teacher sees it; None for the same view as the student's.
+    """
+
+    networks: tuple[nn.Module, ...] = ()
+    temperature: float = 1.0
+    compute: torch.dtype | None = None
+    view: Warp | None = None
+
+
 class Feed:
     """Batches of one training split.
 
     Args:
         train: the images, on the device.
         mean, deviation: of the pixels, scaled to 0..1.
-        warp: how images are warped; None for not at all.
-        further: how a teacher's view of an image is warped beside that; None for the same view.
-        teachers: networks whose answers are the targets, each in its turn, so that over the epochs their mean is learnt
-            at the cost of one; empty: the labels are.
-        temperature: divides the teachers' logits.
         generator: of the warps, on the device.
-        compute: precision of the teachers' matrix products; None for float32.
-        rank, size: which part of every batch is this process's.
+        warp: how images are warped; None for not at all.
+        teachers: whose answers are the targets.
+        group: the processes that share every batch; this one takes its part.
     """
 
     def __init__(
@@ -53,25 +68,18 @@ class Feed:
         train: Split,
         mean: float,
         deviation: float,
-        *,
         generator: torch.Generator,
+        *,
         warp: Warp | None = None,
-        further: Warp | None = None,
-        teachers: Sequence[nn.Module] = (),
-        temperature: float = 1.0,
-        compute: torch.dtype | None = None,
-        rank: int = 0,
-        size: int = 1,
+        teachers: Teachers = Teachers(),
+        group: Group = Group(),  # noqa: B008 - frozen
     ) -> None:
         self._train = train
         self._mean, self._deviation = mean, deviation
-        self._warp = warp
-        self._further = further
-        self._teachers = teachers
-        self._temperature = temperature
         self._generator = generator
-        self._compute = compute
-        self._rank, self._size = rank, size
+        self._warp = warp
+        self._teachers = teachers
+        self._group = group
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
         """The images with the numbers `order`, int64 [N], in batches; the last one may be smaller."""
@@ -95,24 +103,25 @@ class Feed:
         if self._warp is None:
             return None, None
         warps = self._warp.draw(count, self._generator)
-        if self._further is None or not self._teachers:
+        if self._teachers.view is None or not self._teachers.networks:
             return warps, None
-        return warps, warps + self._further.draw_further(count, self._generator)
+        return warps, warps + self._teachers.view.draw_further(count, self._generator)
 
     def _part(self, batch: Tensor) -> Tensor:
-        return batch if self._size == 1 else batch.tensor_split(self._size)[self._rank]
+        return batch if self._group.size == 1 else batch.tensor_split(self._group.size)[self._group.rank]
 
     def _mine(self, rows: Tensor, batch_size: int) -> Tensor:
         """This process's parts of the batches that rows belong to."""
-        return rows if self._size == 1 else torch.cat([self._part(batch) for batch in rows.split(batch_size)])
+        return rows if self._group.size == 1 else torch.cat([self._part(batch) for batch in rows.split(batch_size)])
 
     def _prepare(self, numbers: Tensor, warps: Tensor | None, view: Tensor | None, turn: int) -> tuple[Tensor, Tensor]:
         pixels = self._train.images[numbers]
         x = self._seen(pixels, self._warp, warps)
-        if not self._teachers:
+        networks = self._teachers.networks
+        if not networks:
             return x, self._train.targets[numbers]
-        seen = x if view is None else self._seen(pixels, self._further, view)
-        return x, self._ask(self._teachers[turn % len(self._teachers)], seen)
+        seen = x if view is None else self._seen(pixels, self._teachers.view, view)
+        return x, self._ask(networks[turn % len(networks)], seen)
 
     def _seen(self, pixels: Tensor, warp: Warp | None, warps: Tensor | None) -> Tensor:
         """Pixels as a network sees them, [N, D]."""
@@ -124,6 +133,6 @@ class Feed:
     def _ask(self, teacher: nn.Module, x: Tensor) -> Tensor:
         """A teacher's softened answers to normalised pixels [N, D], [N, C]."""
         at_once = ASKED if x.device.type == "cpu" else max(1, len(x))
-        with torch.autocast(x.device.type, self._compute, enabled=self._compute is not None):
+        with torch.autocast(x.device.type, self._teachers.compute, enabled=self._teachers.compute is not None):
             logits = torch.cat([teacher(part) for part in x.split(at_once)])
-        return (logits.float() / self._temperature).softmax(dim=1)
+        return (logits.float() / self._teachers.temperature).softmax(dim=1)

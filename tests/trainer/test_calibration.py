@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from mlpserve_trainer.calibrate import LOWEST, calibration_error, divide_logits, reliability, temperature
 from mlpserve_trainer.data import Split
-from mlpserve_trainer.mlp import MLP, Classifier
+from mlpserve_trainer.evaluation.calibration import calibration_error, reliability
+from mlpserve_trainer.export.temperature import LOWEST, fitted_temperature, scaled
+from mlpserve_trainer.networks.mlp import MLP, Classifier
 
 
 def _overconfident(factor: float) -> tuple[Classifier, Split]:
@@ -13,18 +14,17 @@ def _overconfident(factor: float) -> tuple[Classifier, Split]:
     classifier = Classifier(MLP(36, (20,), 4), 0.4, 0.3).requires_grad_(False)
     images = torch.randint(0, 256, (20_000, 36), dtype=torch.uint8)
     targets = torch.multinomial(classifier(images), 1).flatten()
-    divide_logits(classifier, 1 / factor)
-    return classifier, Split(images, targets)
+    return scaled(classifier, 1 / factor), Split(images, targets)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_the_factor_is_found_and_folded_in(factor: float) -> None:
     classifier, split = _overconfident(factor)
     before = calibration_error(classifier(split.images).numpy(), split.targets.numpy())
-    found = temperature(classifier, split)
+    found = fitted_temperature(classifier, split)
     assert found == pytest.approx(factor, rel=0.05)
     classes = classifier(split.images).argmax(dim=1)
-    divide_logits(classifier, found)
+    classifier = scaled(classifier, found)
     after = calibration_error(classifier(split.images).numpy(), split.targets.numpy())
     assert after < 0.015
     assert factor == 1.0 or after < before / 3
@@ -34,7 +34,7 @@ def test_the_factor_is_found_and_folded_in(factor: float) -> None:
 def test_a_split_without_a_mistake_asks_for_no_certainty() -> None:
     classifier, split = _overconfident(1.0)
     right = Split(split.images[:30], classifier(split.images[:30]).argmax(dim=1))
-    assert 2 * LOWEST < temperature(classifier, right) < 1.5
+    assert 2 * LOWEST < fitted_temperature(classifier, right) < 1.5
 
 
 def test_the_error_by_hand() -> None:

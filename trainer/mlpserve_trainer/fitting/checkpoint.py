@@ -19,7 +19,7 @@ import torch
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.errors import ConfigError, PublishError
-from mlpserve_trainer.fit import Epoch, Saved
+from mlpserve_trainer.fitting.fit import Epoch, Saved
 
 FOLDER, FILE = ".training", "checkpoint.pt"
 

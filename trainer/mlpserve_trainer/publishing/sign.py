@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mlpserve.artifact import SIGNATURE
 from mlpserve_trainer.errors import ConfigError
-
-SIGNATURE = "model.sig"
 
 
 def signer(private_key: Path) -> Callable[[Path], None]:

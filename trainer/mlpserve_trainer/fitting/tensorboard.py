@@ -1,19 +1,19 @@
-"""TensorBoard logs of a run, by flag."""
+"""TensorBoard logs of a run (`--tensorboard`)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 from mlpserve_trainer.config import TrainConfig
-from mlpserve_trainer.distributed import Group
 from mlpserve_trainer.errors import ConfigError
-from mlpserve_trainer.fit import Epoch
+from mlpserve_trainer.fitting.distributed import Group
+from mlpserve_trainer.fitting.fit import Epoch
 
 Log = Callable[[str, Epoch], None]
 
 
 @contextmanager
-def tensorboard(config: TrainConfig, group: Group) -> Iterator[Log]:
+def opened(config: TrainConfig, group: Group) -> Iterator[Log]:
     """A function that logs an epoch of a stage; it does nothing unless `--tensorboard` is given.
 
     Raises:

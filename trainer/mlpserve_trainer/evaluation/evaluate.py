@@ -8,24 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime as ort
 import torch
 
-from mlpserve.v1.artifact_pb2 import GoldenAnswers, GoldenSamples, Precision, Reference
-from mlpserve_trainer import calibrate
+from mlpserve.v1.artifact_pb2 import Precision, Reference
 from mlpserve_trainer.data import Split
 from mlpserve_trainer.errors import GateError
-from mlpserve_trainer.mlp import MLP, Classifier
-from mlpserve_trainer.quantize import FoldedNetwork
+from mlpserve_trainer.evaluation.calibration import calibration_error
+from mlpserve_trainer.export import OnnxFile
+from mlpserve_trainer.networks.mlp import MLP, Classifier
 
 CONFIDENCE_BINS = 10
 BATCH = 4096  # images; bounds the memory of a run over a whole test set
-
-GOLDEN_SAMPLES = 32  # test images; three extreme ones are added
-GOLDEN_CANDIDATES = 512  # test images that they are chosen from
-GOLDEN_TOLERANCE = 1e-3  # of a probability: above float32 noise on any provider, far below a wrong sum
-GOLDEN_MARGIN = 0.01  # least lead of a chosen image's class
 
 # The float32 file must be PyTorch to float32 noise; the int8 file may round, but must not change what users see.
 MAX_DIFFERENCE = {Precision.PRECISION_FP32: 1e-4}
@@ -33,15 +27,6 @@ MIN_AGREEMENT = {Precision.PRECISION_FP32: 0.9995, Precision.PRECISION_INT8: 0.9
 MAX_ACCURACY_DROP = 0.003
 
 Images = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """One ONNX file in memory, with the network that it was built from."""
-
-    precision: Precision
-    network: FoldedNetwork
-    model: onnx.ModelProto
 
 
 @dataclass(frozen=True)
@@ -66,10 +51,10 @@ class Evaluated:
     calibration_error: float = 0.0
 
 
-def evaluate(exported: Exported, classifier: Classifier[MLP], test: Split) -> Evaluated:
+def evaluate(file: OnnxFile, classifier: Classifier[MLP], test: Split) -> Evaluated:
     """Run an exported file over the whole test set."""
     targets = test.targets.numpy()
-    session = _session(exported.model)
+    session = session_of(file)
     parts = [
         (*session.run(["class_ids", "scores", "probabilities"], {"images": part.numpy()}), _reference(classifier, part))
         for part in test.images.split(BATCH)
@@ -81,13 +66,13 @@ def evaluate(exported: Exported, classifier: Classifier[MLP], test: Split) -> Ev
         raise GateError("the exported file's class ids and scores do not follow from its own probabilities")
     classes = probabilities.shape[1]
     return Evaluated(
-        precision=exported.precision,
+        precision=file.precision,
         probabilities=probabilities,
         accuracy=float((class_ids == targets).mean()),
         max_difference=float(np.abs(probabilities - reference).max()),
         agreement=float((class_ids == reference.argmax(axis=1)).mean()),
         confusion=np.bincount(targets * classes + class_ids, minlength=classes**2).reshape(classes, classes),
-        calibration_error=calibrate.calibration_error(probabilities, targets),
+        calibration_error=calibration_error(probabilities, targets),
     )
 
 
@@ -134,47 +119,9 @@ def _beyond(share: float, limit: float, images: int) -> bool:
     return bool(round(share * images) > allowed + 3 * max(allowed, 1.0) ** 0.5)
 
 
-def golden_samples(exported: list[Exported], test: Split) -> GoldenSamples:
-    """Test images with clear answers, and extreme ones, with the answers that every machine must give.
-
-    The extreme images (all bright, bright rows, dark) are those on which saturating int8 arithmetic would show.
-
-    Raises:
-        GateError: a file's answers differ from exact arithmetic over its own weights, on this machine.
-    """
-    # Evenly spaced, because a folder's test images are sorted by class.
-    images = test.images.numpy()[np.linspace(0, len(test) - 1, min(len(test), GOLDEN_CANDIDATES)).astype(int)]
-    networks = [item.network for item in exported]
-    clear = np.all([_margin(network.probabilities(images)) > GOLDEN_MARGIN for network in networks], axis=0)
-    chosen = images[clear]
-    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), GOLDEN_SAMPLES)).astype(int)]
-    if len(chosen) == 0:
-        raise GateError("the model is sure of no test image at all; nothing was published")
-    samples = np.concatenate([chosen, *_extreme_images(images.shape[1])])
-    golden = GoldenSamples(images=samples.tobytes())
-    for item in exported:
-        expected = item.network.probabilities(samples)
-        (answers,) = _session(item.model).run(["probabilities"], {"images": samples})
-        difference = float(np.abs(answers - expected).max())
-        if difference > GOLDEN_TOLERANCE:
-            raise GateError(
-                f"ONNX Runtime on this machine differs by {difference:.2g} from exact arithmetic over the weights of "
-                f"the {Precision.Name(item.precision)} file (allowed {GOLDEN_TOLERANCE}). Nothing was published"
-            )
-        golden.answers.append(
-            GoldenAnswers(
-                precision=item.precision,
-                class_ids=expected.argmax(axis=1).tolist(),
-                probabilities=expected.ravel().tolist(),
-                tolerance=GOLDEN_TOLERANCE,
-            )
-        )
-    return golden
-
-
-def reference(exported: Exported, validation: Split, classes: int) -> Reference:
+def reference(file: OnnxFile, validation: Split, classes: int) -> Reference:
     """What a file answers to the validation images, for servers to measure drift against."""
-    session = _session(exported.model)
+    session = session_of(file)
     images = validation.images.numpy()
     parts = [session.run(["class_ids", "scores"], {"images": part}) for part in np.split(images, _starts(len(images)))]
     class_ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -187,9 +134,9 @@ def reference(exported: Exported, validation: Split, classes: int) -> Reference:
     )
 
 
-def answers(exported: Exported, images: Images) -> npt.NDArray[np.float32]:
+def answers(file: OnnxFile, images: Images) -> npt.NDArray[np.float32]:
     """A file's probabilities [N, C] for images [N, D]."""
-    session = _session(exported.model)
+    session = session_of(file)
     parts = [session.run(["probabilities"], {"images": part})[0] for part in np.split(images, _starts(len(images)))]
     result: npt.NDArray[np.float32] = np.concatenate(parts)
     return result
@@ -199,19 +146,6 @@ def _starts(count: int) -> range:
     return range(BATCH, count, BATCH)
 
 
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
-    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-def _margin(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Lead of the best class over the second, [N]."""
-    best = np.partition(probabilities, -2, axis=1)
-    margin: npt.NDArray[np.float64] = best[:, -1] - best[:, -2]
-    return margin
-
-
-def _extreme_images(pixels: int) -> list[Images]:
-    bright = np.full((1, pixels), 255, np.uint8)
-    half = bright.copy()
-    half[:, pixels // 2 :] = 0
-    return [bright, half, np.zeros((1, pixels), np.uint8)]
+def session_of(file: OnnxFile) -> ort.InferenceSession:
+    """A CPU session of a file in memory."""
+    return ort.InferenceSession(file.model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -17,8 +17,8 @@ from math import erf
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve_trainer.mlp import MLP, Classifier
-from mlpserve_trainer.rounding import rounded
+from mlpserve_trainer.export.rounding import rounded
+from mlpserve_trainer.networks.mlp import MLP, Classifier
 
 WEIGHT_LIMIT = 63
 SAMPLE = 4096  # images that the rounding is fitted to

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlpserve_trainer.feed import Batch, Feed
-from mlpserve_trainer.schedule import EPSILON, SECOND_MOMENT, Schedule
+from mlpserve_trainer.fitting.feed import Batch, Feed
+from mlpserve_trainer.fitting.schedule import EPSILON, SECOND_MOMENT, Schedule
 
 Progress = Callable[[Iterable[Batch]], Iterable[Batch]]
 WARM_UP_STEPS = 3  # before a capture: libraries choose their kernels and workspaces

@@ -20,14 +20,10 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
+from mlpserve.artifact import CHECKSUM, FORMAT, LARGEST_MANIFEST, LARGEST_NUMBER, MANIFEST
 from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
 from mlpserve_trainer.errors import PublishError
 
-MANIFEST = "manifest.json"
-CHECKSUM = "manifest.sha256"
-FORMAT = 1
-LARGEST_MANIFEST = 1 << 20  # bytes that servers read
-LARGEST_NUMBER = 2**32 - 1  # of a version, in the contract
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UNFINISHED = ".publishing-"
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlpserve_trainer.data import Dataset
-from mlpserve_trainer.warp import Warp
+from mlpserve_trainer.fitting.warp import Warp
 
 SHIFTS = (0, 1, 2, 3, 4, 5, 6)  # pixels
 ROTATIONS = (-45, -30, -15, 0, 15, 30, 45)  # degrees, anticlockwise

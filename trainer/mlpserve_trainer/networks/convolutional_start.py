@@ -8,8 +8,8 @@ Bruna 2019, "Finding the needle in the haystack with convolutions").
 import torch
 from torch import Tensor, nn
 
-from mlpserve_trainer.convolutional import fold_normalisations
-from mlpserve_trainer.mlp import ACTIVATION_MODULES, MLP
+from mlpserve_trainer.networks.convolutional import fold_normalisations
+from mlpserve_trainer.networks.mlp import ACTIVATION_MODULES, MLP
 
 MOST_PLACES = 14  # rows and columns of the first feature map: they bound the matrices whatever the images' size
 COARSE_PLACES = 7  # rows and columns that further maps keep, so that a layer more does not cost resolution

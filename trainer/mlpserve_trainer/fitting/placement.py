@@ -1,0 +1,76 @@
+"""Where a fit runs: the device, and this process's place among those that train together."""
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+
+from mlpserve_trainer.errors import ConfigError
+from mlpserve_trainer.fitting.distributed import Group
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a fit runs.
+
+    Attributes:
+        device: that holds images and weights.
+        group: the processes that train together, joined already.
+        graph: take the steps of `GraphSteps`; None: on a GPU that is not shared with a group.
+    """
+
+    device: torch.device
+    group: Group = field(default_factory=Group)
+    graph: bool | None = None
+
+    @property
+    def takes_graph(self) -> bool:
+        """Whether the steps are those of `GraphSteps`."""
+        if self.graph is None:
+            return self.device.type == "cuda" and self.group.size == 1
+        return self.graph
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process prints, evaluates and publishes."""
+        return self.group.rank == 0
+
+    def describe(self) -> str:
+        """As a person reads it: "cpu", or "cuda, 4 processes"."""
+        return f"{self.device.type}, {self.group.size} processes" if self.group.size > 1 else self.device.type
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device for "auto", "cpu" or "cuda"; on a GPU, the one that the process is to take.
+
+    Raises:
+        ConfigError: "cuda" without a usable GPU, or fewer GPUs than processes.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError("--device cuda: PyTorch finds no usable NVIDIA GPU; use --device cpu or auto")
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {local_rank} of this machine has no GPU of its own (there are {torch.cuda.device_count()}); "
+            "start fewer processes (torchrun --nproc-per-node)"
+        )
+    _repeat_exactly()
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _repeat_exactly() -> None:
+    """Let the same seed give the same model on the same GPU, and float32 be float32."""
+    # Without it cuBLAS may choose another order of summation from one run to the next.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # cuDNN's fastest gradients of a convolution add up in any order, and which it takes may be a matter of timing.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    # TF32 rounds to ten bits; PyTorch's default allows it in convolutions, such as those that an MLP begins as.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def compute_type(name: str, device: torch.device) -> torch.dtype | None:
+    """The type of the matrix products while training; None for float32."""
+    native = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and native) else None
