@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ EXECUTABLES = {
 def main() -> None:
     """Entry point of `mlpserve`."""
     arguments = parser().parse_args()
+    # Pillow warns of pictures that we refuse in words.
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb", RuntimeWarning)
     try:
         if "local" in arguments:
             sys.exit(arguments.local(arguments))
@@ -175,11 +178,18 @@ def _token(path: Path | None) -> str:
 
 
 def _add_preparation(command: argparse.ArgumentParser) -> None:
-    """--raw and --centre; neither: as the model's training images were made."""
+    """--raw and --centre, neither: as the model's training images were made; and --max-pixels."""
     choice = command.add_mutually_exclusive_group()
     choice.add_argument("--raw", action="store_true", default=None, help="only scale pictures; do not look for ink")
     choice.add_argument(
         "--centre", action="store_false", dest="raw", help="look for ink, bring it to MNIST's form (default: by model)"
+    )
+    command.add_argument(
+        "--max-pixels",
+        type=_positive_int,
+        default=50_000_000,
+        metavar="N",
+        help="width times height of the largest picture that is decoded (default: 50,000,000); memory grows with it",
     )
 
 
@@ -232,7 +242,7 @@ def _predict(client: Client, arguments: argparse.Namespace) -> int:
     failed = False
     for path in arguments.files:
         try:
-            image = read_image(path, manifest.image.rows, manifest.image.cols, raw=raw)
+            image = read_image(path, manifest.image.rows, manifest.image.cols, raw=raw, max_pixels=arguments.max_pixels)
         except MlpserveError as error:
             print(f"mlpserve: {error}", file=sys.stderr)
             failed = True
@@ -301,6 +311,13 @@ def _positive_float(text: str) -> float:
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} must be above 0")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
     return value
 
 

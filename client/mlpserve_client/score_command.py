@@ -72,6 +72,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
         label_column=arguments.label_column,
         slice_column=arguments.slice_column,
         raw=arguments.raw,
+        max_pixels=arguments.max_pixels,
         batch=arguments.batch,
         in_flight=arguments.in_flight,
         part_rows=arguments.part_rows,

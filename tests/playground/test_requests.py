@@ -1,17 +1,21 @@
 """What the page asks of `mlpserve playground`, over HTTP, without a browser."""
 
 import base64
+import io
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from tests.support import bombs
 from tests.support.mnist import test_images as mnist_images
 from tests.support.mnist import test_labels as mnist_labels
 from tests.support.pictures import png
 from tests.support.playground import Playground
-from tests.support.processes import ServerProcess, free_port, run
+from tests.support.processes import ServerProcess, free_port, resident_mb, run
 
 from mlpserve_client import Client
 from mlpserve_client.prepare import read_image
@@ -93,6 +97,39 @@ def test_what_is_wrong_is_said(playground: Playground, path: str, body: bytes, s
     found, answer = playground.ask(path, body)
     assert found == status
     assert words in answer["error"]["message"]
+
+
+def test_pictures_that_are_too_large_or_start_programs(server: ServerProcess, tmp_path: Path) -> None:
+    env, called = bombs.ghostscript(tmp_path / "bin")
+    with Playground(tmp_path / "p", server.address, env=env) as playground:
+        status, answer = playground.ask("/api/predict", bombs.EPS)
+        assert status == 400
+        assert "not a picture; not a readable image (no picture); expected BMP" in answer["error"]["message"]
+        usual = resident_mb(playground.process.pid)
+        for name, content in bombs.pictures().items():
+            status, answer = playground.ask("/api/predict", content)
+            assert status == 400, name
+        assert resident_mb(playground.process.pid) < usual + 60
+        assert playground.log == ""
+    assert not called.exists()
+
+
+def test_a_large_picture_does_not_stall_others(playground: Playground) -> None:
+    """While three of the largest are decoded, one after another, small ones are answered."""
+    image = Image.new("L", (7000, 7000), 255)
+    image.paste(0, (3000, 2000, 3500, 5000))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    with ThreadPoolExecutor(3) as pool:
+        usual = resident_mb(playground.process.pid)
+        large = [pool.submit(playground.ask, "/api/predict", buffer.getvalue()) for _ in range(3)]
+        while resident_mb(playground.process.pid) < usual + 30:  # one is being decoded
+            assert not large[0].done()
+        status, _ = playground.ask("/api/predict", PHOTO.read_bytes())
+        waiting = sum(not future.done() for future in large)
+        assert status == 200
+        assert waiting >= 2
+        assert [future.result()[0] for future in large] == [200] * 3
 
 
 def test_other_sites_cannot_use_it(playground: Playground) -> None:

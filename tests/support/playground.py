@@ -1,6 +1,7 @@
 """`mlpserve playground` as a real process."""
 
 import json
+import os
 import subprocess
 import urllib.error
 import urllib.request
@@ -14,15 +15,16 @@ from tests.support.processes import BIN
 class Playground:
     """The playground on a free port, ready when the `with` block begins."""
 
-    def __init__(self, folder: Path, target: str, *flags: object) -> None:
+    def __init__(self, folder: Path, target: str, *flags: object, env: dict[str, str] | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self._log = folder / "playground.log"
         command = [BIN / "mlpserve", "playground", "--target", target, "--listen", "127.0.0.1:0", *flags]
         self._command = [str(part) for part in command]
+        self._env = {**os.environ, **(env or {})}
 
     def __enter__(self) -> "Playground":
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("Playground on "), self._log.read_text()

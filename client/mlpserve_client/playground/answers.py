@@ -1,19 +1,20 @@
 """What the page is told: the client's answers as plain values for JSON."""
 
+import asyncio
 import base64
-import io
 import time
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from mlpserve.v1.artifact_pb2 import Precision, Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse, ModelState, ModelSummary
 from mlpserve_client.aio import AsyncClient
-from mlpserve_client.errors import InvalidInputError
-from mlpserve_client.prepare import UNREADABLE, from_image
+from mlpserve_client.pictures import LARGE, MOST_PIXELS, NotAPictureError, pixels_of
+from mlpserve_client.prepare import from_bytes
 from mlpserve_client.requests import Predictions
 from mlpserve_client.responses import value_name
 from mlpserve_client.scoring import Endpoint
@@ -29,11 +30,14 @@ class Answers:
     Args:
         endpoint: the server.
         raw: only scale pictures, do not look for ink; None: as the model was trained.
+        max_pixels: width times height of the largest picture that is decoded.
     """
 
-    def __init__(self, endpoint: Endpoint, raw: bool | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, raw: bool | None = None, max_pixels: int = MOST_PIXELS) -> None:
         self.endpoint = endpoint
         self._raw = raw
+        self._max_pixels = max_pixels
+        self._one_large = asyncio.Lock()
         self._clients: dict[int, AsyncClient] = {}
         self._known: dict[int, GetModelResponse] = {}  # by the version that was asked for
 
@@ -89,18 +93,19 @@ class Answers:
         """A picture file as the model sees it, uint8 [rows, cols], by the client's own preparation.
 
         Raises:
-            InvalidInputError: not a picture, or there is no ink in it.
+            InvalidInputError: not a picture, too large, or there is no ink in it.
             ServerError: the server does not say what its images are like.
         """
         spec = (await self.info(self.endpoint.version)).manifest.image
         raw = spec.preparation != Preparation.PREPARATION_CENTRED_INK if self._raw is None else self._raw
         try:
-            with Image.open(io.BytesIO(picture)) as image:
-                return from_image(image, spec.rows, spec.cols, raw=raw)
-        except InvalidInputError:
-            raise
-        except UNREADABLE as error:
-            raise InvalidInputError("this file is not a picture; expected PNG, JPEG, WebP, GIF, BMP or TIFF") from error
+            size = await asyncio.to_thread(pixels_of, picture, self._max_pixels)
+        except NotAPictureError as error:
+            raise NotAPictureError(f"this file is not a picture; {error}") from error
+        # A thread that waits for a large one to be done would be missing for the small ones.
+        async with self._one_large if size > LARGE else nullcontext():
+            prepare = partial(from_bytes, picture, spec.rows, spec.cols, raw=raw, max_pixels=self._max_pixels)
+            return await asyncio.to_thread(prepare)
 
     async def info(self, version: int) -> GetModelResponse:
         """What the server said of a version, 0 for the one that is served; asked for once until the answers differ.

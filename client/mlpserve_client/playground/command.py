@@ -73,8 +73,8 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
     everywhere = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
     if not everywhere:
         names.append(f"[{bare}]" if ":" in bare else bare)  # as browsers write it
-    gallery = Gallery(arguments.gallery, arguments.labels) if arguments.gallery else None
-    app = create_app(Answers(endpoint, arguments.raw), gallery, names)
+    gallery = Gallery(arguments.gallery, arguments.labels, arguments.max_pixels) if arguments.gallery else None
+    app = create_app(Answers(endpoint, arguments.raw, arguments.max_pixels), gallery, names)
     shown = ("[::1]" if ":" in bare else "127.0.0.1") if everywhere else host
     print(
         f"Playground on http://{shown}:{listener.getsockname()[1]} (server {endpoint.server}); Ctrl-C ends it",

@@ -1,5 +1,6 @@
 """The images of a data set that the served model finds hardest."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
 from mlpserve_client.errors import InvalidInputError, ModelChangedError
+from mlpserve_client.pictures import MOST_PIXELS
 from mlpserve_client.playground.answers import Answers, picture_of
 from mlpserve_client.scoring.inputs import Form, open_inputs
 from mlpserve_client.scoring.inputs.labels import read_labels
@@ -23,10 +25,13 @@ class Gallery:
     Args:
         images: what `mlpserve score` reads: IDX, .npy, .npz, Parquet, pictures.
         labels: true class ids, IDX or .npy; None: none are known, and the least certain answers count as hardest.
+        max_pixels: width times height of the largest picture that is decoded.
     """
 
-    def __init__(self, images: str, labels: Path | None) -> None:
+    def __init__(self, images: str, labels: Path | None, max_pixels: int = MOST_PIXELS) -> None:
         self._path = images
+        self._max_pixels = max_pixels
+        self._reading = asyncio.Lock()
         self._labels_path = labels
         self._images: npt.NDArray[np.uint8] | None = None
         self._targets: npt.NDArray[np.int64] | None = None
@@ -43,8 +48,9 @@ class Gallery:
         info = await client.get_model()
         if info.model.digest == self._digest:
             return self._hardest
-        if self._images is None:
-            self._read(info)
+        async with self._reading:
+            if self._images is None:
+                await asyncio.to_thread(self._read, info)
         assert self._images is not None
         answer = await client.predict(self._images, probabilities=True, timeout=60)
         assert answer.probabilities is not None
@@ -76,7 +82,7 @@ class Gallery:
     def _read(self, info: GetModelResponse) -> None:
         image = info.manifest.image
         raw = image.preparation != Preparation.PREPARATION_CENTRED_INK
-        (source,) = open_inputs([self._path], Form(image.rows, image.cols, raw))[:1]
+        (source,) = open_inputs([self._path], Form(image.rows, image.cols, raw, max_pixels=self._max_pixels))[:1]
         try:
             count = min(source.rows, MOST_IMAGES)
             decoded = [chunk.decode() for chunk in source.read(0, count, 4096)]

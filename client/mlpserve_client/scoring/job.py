@@ -14,6 +14,7 @@ from typing import Any
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
 from mlpserve_client.errors import ModelNotFoundError, ServerError
+from mlpserve_client.pictures import MOST_PIXELS
 from mlpserve_client.requests import ModelId
 from mlpserve_client.scoring import on_ray, parts, plan
 from mlpserve_client.scoring.changed import refuse_changed
@@ -41,6 +42,7 @@ class Options:
         labels: IDX or .npy file with the true class ids of all rows, "folders", or "".
         column, label_column, slice_column: of Parquet files; "" to find it, for none, for none.
         raw: do not look for ink in pictures; None: as the model's training images were made.
+        max_pixels: width times height of the largest picture that is decoded; larger ones are bad rows.
         batch: rows in one request.
         in_flight: most requests at a time; 0: four for each server that the endpoint names.
         part_rows: most rows in a part.
@@ -56,6 +58,7 @@ class Options:
     label_column: str = ""
     slice_column: str = ""
     raw: bool | None = None
+    max_pixels: int = MOST_PIXELS
     batch: int = 4096
     in_flight: int = 0
     part_rows: int = PART_ROWS
@@ -256,6 +259,7 @@ def _form(info: GetModelResponse, options: Options) -> Form:
         options.label_column,
         options.slice_column,
         folders_are_labels=options.labels == FOLDERS,
+        max_pixels=options.max_pixels,
     )
 
 

@@ -4,6 +4,7 @@ torchvision_sets.py   mnist, which comes with this package, and the sets that to
 folders.py            a folder of class folders of pictures
 arrays.py             .npz and .npy files
 tables.py             Parquet files with a column of images
+bounds.py             how large data may become, and whether it changes while it is read
 checks.py             what is suspicious about a person's own data
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import arrays, checks, folders, tables, torchvision_sets
+from mlpserve_trainer.data.bounds import check_unchanged, marks
 from mlpserve_trainer.data.splits import Dataset, Raw, Split, pixel_statistics, set_aside
 from mlpserve_trainer.data.torchvision_sets import EMBEDDED_MNIST
 from mlpserve_trainer.errors import DataError
@@ -33,10 +35,13 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
         image_size: (rows, cols) to bring pictures to; None: they must agree already.
 
     Raises:
-        DataError: it cannot be read or downloaded, or has too few images or classes.
+        DataError: it cannot be read or downloaded, changes meanwhile, or has too few images or classes.
     """
     known = data in torchvision_sets.SOURCES
+    before = {} if known else marks(_files(Path(data)))
     raw = _read(data, cache, image_size)
+    if not known:
+        check_unchanged(before, marks(_files(Path(data))))
     if raw.test is None:
         train, test = set_aside(raw.train, TEST_SHARE, seed + 1)
     else:
@@ -51,6 +56,14 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
     centred_ink = data in torchvision_sets.CENTRED_INK
     dataset = Dataset(name, raw.labels, rows, cols, mean, deviation, fit, held_out, test, centred_ink)
     return dataset if known else checks.checked(dataset)
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that a data set is read from."""
+    if not path.is_dir():
+        return [path, arrays.labels_of(path)]
+    suffixes = (*tables.SUFFIXES, *arrays.SUFFIXES, *folders.SUFFIXES)
+    return [file for file in path.rglob("*") if file.name.lower().endswith(suffixes)]
 
 
 def name_of(data: str) -> str:

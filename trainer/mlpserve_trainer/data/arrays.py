@@ -6,10 +6,15 @@ images.npy           with labels.npy beside it: the same name with "labels" in p
 DIR                  with images.npy and labels.npy, or train-images.npy, train-labels.npy, test-images.npy, …
 """
 
+import io
+import math
+import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +22,7 @@ import torch
 from PIL import Image
 
 from mlpserve_trainer.data import pictures
+from mlpserve_trainer.data.bounds import check_unpacked
 from mlpserve_trainer.data.labelled import class_ids
 from mlpserve_trainer.data.splits import Raw, split
 from mlpserve_trainer.errors import DataError
@@ -25,7 +31,14 @@ SUFFIXES = (".npz", ".npy")
 TRAIN = (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels"), ("x", "y"))
 TEST = (("test_images", "test_labels"), ("x_test", "y_test"))
 
-BAD_FILE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+LONGEST_HEADER = 65_535  # bytes of an .npy file's header
+BLOCK = 1 << 20  # bytes that are read at a time
+
+# What the readers raise for damaged files; numpy tokenizes an array's header.
+BAD_FILE = (
+    *(OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError, RuntimeError),
+    *(tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 Array = npt.NDArray[Any]
 
@@ -76,23 +89,66 @@ def _pair(arrays: dict[str, Array], names: tuple[tuple[str, str], ...]) -> tuple
 def _load(path: Path) -> Array:
     try:
         with path.open("rb") as file:
-            array: Array = np.load(file, allow_pickle=False)
-            return array
+            return _array(file, os.fstat(file.fileno()).st_size)
     except BAD_FILE as error:
         raise DataError(f"{path}: not a readable NumPy file ({error})") from error
 
 
 def _from_npz(path: Path) -> dict[str, Array]:
+    wanted = {"class_names", *(name for pair in (*TRAIN, *TEST) for name in pair)}
+    arrays = {}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            wanted = {"class_names", *(name for pair in (*TRAIN, *TEST) for name in pair)}
-            return {name.lower(): archive[name] for name in archive.files if name.lower() in wanted}
-    except (*BAD_FILE, AttributeError, TypeError) as error:  # an array under the name of an archive has no names
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name.lower() in wanted:
+                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise DataError(f"{path}: not packed as numpy packs it; save it with numpy.savez_compressed")
+                    check_unpacked(f"{path}, {name}", member.compress_size, member.file_size)
+                    with archive.open(member) as file:
+                        arrays[name.lower()] = _array(file, member.file_size)
+    except BAD_FILE as error:
         raise DataError(f"{path}: not a readable NumPy file ({error})") from error
+    return arrays
+
+
+def _array(file: IO[bytes], size: int) -> Array:
+    """The array of an .npy file or member of `size` bytes, whose header is not believed before it is checked.
+
+    Raises:
+        ValueError: it is none.
+    """
+    version = np.lib.format.read_magic(file)
+    field, read = "<H", np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        field, read = "<I", np.lib.format.read_array_header_2_0
+    length = file.read(struct.calcsize(field))
+    count = struct.unpack(field, length)[0]
+    if count > LONGEST_HEADER:  # numpy reads it before it looks
+        raise ValueError(f"its header says that it is {count:,} bytes long itself")
+    shape, fortran, kind = read(io.BytesIO(length + file.read(count)))
+    if kind.hasobject:
+        raise ValueError("it holds Python objects")
+    wanted = math.prod(shape) * kind.itemsize
+    if not 0 <= wanted <= size:
+        raise ValueError(f"its header says {shape} of {kind}; so small a file cannot hold that")
+    content = bytearray(wanted)  # numpy's own reader makes it three times
+    view, filled = memoryview(content), 0
+    while filled < wanted and (part := file.read(min(wanted - filled, BLOCK))):
+        view[filled : filled + len(part)] = part
+        filled += len(part)
+    if filled < wanted:
+        raise ValueError("it ends early")
+    return np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
+
+
+def labels_of(path: Path) -> Path:
+    """Where the labels of an .npy file of images are expected."""
+    return path.with_name(path.name.replace("images", "labels"))
 
 
 def _from_npy(path: Path) -> dict[str, Array]:
-    other = path.with_name(path.name.replace("images", "labels"))
+    other = labels_of(path)
     if other == path or not other.is_file():
         raise DataError(
             f'{path}: its labels are missing. Expected a name with "images" in it, and the same with "labels" '

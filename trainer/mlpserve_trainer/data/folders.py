@@ -9,6 +9,7 @@ from mlpserve_trainer.data import pictures
 from mlpserve_trainer.data.splits import Raw, Split, split
 from mlpserve_trainer.errors import DataError
 
+SUFFIXES = datasets.folder.IMG_EXTENSIONS
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test"}
 
 

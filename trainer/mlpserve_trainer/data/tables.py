@@ -7,6 +7,7 @@ An image is an encoded picture (bytes, or a struct with the field "bytes" as dat
 --image-size. Labels are whole numbers or text.
 """
 
+import bisect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from mlpserve_trainer.data import pictures
+from mlpserve_trainer.data.bounds import check_unpacked
 from mlpserve_trainer.data.labelled import class_ids
 from mlpserve_trainer.data.splits import Raw, split
 from mlpserve_trainer.errors import DataError
@@ -24,6 +26,7 @@ SUFFIXES = (".parquet",)
 IMAGE_COLUMNS = ("image", "images", "img", "picture", "pixels")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label")
 PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+LARGEST_NUMBER = 8  # bytes
 TEST_NAMES = {"test", "testing"}
 
 
@@ -79,17 +82,45 @@ def _read_file(file: Path) -> tuple[Any, Sequence[str] | None]:
     except ModuleNotFoundError as error:
         raise DataError(f"{file}: reading Parquet needs pyarrow: pip install 'mlpserve[parquet]'") from error
     try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
+        with pq.ParquetFile(file) as parquet:
+            present = parquet.schema_arrow.names
+            image = _column(present, IMAGE_COLUMNS, file, "images")
+            label = _column(present, LABEL_COLUMNS, file, "labels")
+            wanted = [image, label, *(["split"] if "split" in present else [])]
+            _check_size(file, parquet.metadata, wanted)
+            leaves = [parquet.metadata.schema.column(number) for number in range(parquet.metadata.num_columns)]
+            once = [
+                leaf.path
+                for leaf in leaves
+                if leaf.physical_type == "BYTE_ARRAY"
+                and leaf.path.split(".")[0] == image
+                and not leaf.max_repetition_level
+            ]
+        # A value that many rows refer to stays one value in memory.
+        with pq.ParquetFile(file, read_dictionary=once) as parquet:
+            table = parquet.read(columns=wanted)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
-    image = _column(table.column_names, IMAGE_COLUMNS, file, "images")
-    label = _column(table.column_names, LABEL_COLUMNS, file, "labels")
     if table[label].null_count or table[image].null_count:
         raise DataError(f"{file}: some rows have no image or no label; remove them")
     columns = {"image": table[image], "label": table[label]}
     if "split" in table.column_names:
         columns["split"] = table["split"]
     return pa.table(columns), _hub_names(table.schema.metadata or {}, label)
+
+
+def _check_size(file: Path, metadata: Any, columns: list[str]) -> None:
+    """Refuse a file of which a row group's column becomes far larger than it is."""
+    for number in range(metadata.num_columns):
+        schema = metadata.schema.column(number)
+        if schema.path.split(".")[0] not in columns:
+            continue
+        for group in range(metadata.num_row_groups):
+            column = metadata.row_group(group).column(number)
+            unpacked = column.total_uncompressed_size
+            if schema.max_repetition_level:  # lists, whose numbers may be stored as runs
+                unpacked = max(unpacked, column.num_values * LARGEST_NUMBER)
+            check_unpacked(f"{file}, column {schema.path}", column.total_compressed_size, unpacked)
 
 
 def _column(present: list[str], wanted: tuple[str, ...], file: Path, what: str) -> str:
@@ -109,13 +140,25 @@ def _hub_names(metadata: dict[bytes, bytes], label: str) -> Sequence[str] | None
 
 
 def _pixels(group: list[Any], size: tuple[int, int] | None) -> pictures.Pixels:
-    values = [(file, row, value) for file, column, _ in group for row, value in enumerate(column.to_pylist())]
+    arrays, starts, count = [], [], 0
+    for file, column, _ in group:
+        for row, array in zip(np.cumsum([0, *map(len, column.chunks)]).tolist(), column.chunks, strict=False):
+            arrays.append((file, row, array))
+            starts.append(count)
+            count += len(array)
+
+    def place(index: int) -> tuple[Path, int, Any, int]:
+        """File, first row and values of the piece that an image is in, and where in it."""
+        number = bisect.bisect_right(starts, index) - 1
+        return *arrays[number], index - starts[number]
 
     def name(index: int) -> str:
-        return f"{values[index][0]}, image {values[index][1]}"
+        file, first, _, offset = place(index)
+        return f"{file}, image {first + offset}"
 
     def picture(index: int) -> pictures.Pixels:
-        value = values[index][2]
+        _, _, array, offset = place(index)
+        value = array[offset].as_py()
         if isinstance(value, dict):
             value = value.get("bytes")
         if isinstance(value, list):
@@ -126,7 +169,7 @@ def _pixels(group: list[Any], size: tuple[int, int] | None) -> pictures.Pixels:
             return np.frombuffer(value, np.uint8).reshape(size)
         return pictures.read(value, size, name(index))
 
-    return pictures.stacked(len(values), picture, name)
+    return pictures.stacked(count, picture, name)
 
 
 def _bytes(value: list[Any], where: str) -> bytes:

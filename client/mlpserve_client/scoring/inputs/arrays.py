@@ -111,6 +111,8 @@ class ArrayInput:
         if found is None:
             held = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
             raise ScoringError(f"{self.path}: holds {held}; expected one of {', '.join(MEMBERS)}")
+        if archive.getinfo(found).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ScoringError(f"{self.path}: not packed as numpy packs it; save it again with numpy.savez_compressed")
         stream = self._open.enter_context(archive.open(found))
         return stream, _npy_header(self.path, stream, self._form, archive.getinfo(found).file_size), True
 

@@ -12,14 +12,15 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 
+from mlpserve_client.pictures import MOST_BYTES, SUFFIXES
 from mlpserve_client.scoring.errors import BadRow, ScoringError
 from mlpserve_client.scoring.files import File, opened, walk
 from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, Images
 from mlpserve_client.scoring.inputs.tables import picture
+from mlpserve_client.scoring.inputs.unpacking import LARGEST_READ, unpacking
 from mlpserve_client.scoring.remote import MissingError, is_remote
 from mlpserve_client.scoring.states import State, look
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 UNLABELLED = ("", ".")  # a picture beside its folder's others has no folder to be named by
 
 
@@ -97,7 +98,7 @@ class FolderInput:
     def _content(self, name: str) -> bytes:
         try:
             with opened(self._path(name)) as file:
-                return file.read()
+                return file.read(MOST_BYTES + 1)  # one more than `picture` takes
         except Exception as error:  # every file system's library has errors of its own
             raise BadRow("unreadable file", f"{name}: {error}") from error
 
@@ -132,10 +133,12 @@ class TarInput:
     def close(self) -> None:
         """Nothing is open between two readings."""
 
-    def _members(self, *, read: bool, start: int = 0) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-        """Pictures from number `start` on, with their content where it is wanted."""
+    def _members(self, *, read: bool, start: int = 0) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
+        """Pictures from number `start` on, with their content where it is wanted and not too large."""
         try:
-            with self._file.open() as raw, tarfile.open(fileobj=raw, mode="r:*") as archive:
+            with self._file.open() as raw:
+                stream = unpacking(self.path, raw, self._file.size)
+                archive = tarfile.TarFile(fileobj=stream)  # type: ignore[arg-type]
                 number = -1
                 for member in archive:
                     archive.members = []  # type: ignore[attr-defined]  # a kilobyte each, and nobody looks back
@@ -144,15 +147,11 @@ class TarInput:
                     number += 1
                     if number < start:
                         continue
-                    content = archive.extractfile(member) if read else None
-                    yield member, content.read() if content else b""
+                    yield member, _content(archive, member) if read else None
                 # What looks like an end may be a damaged header: behind a real one there are only zeros.
-                assert archive.fileobj is not None
-                archive.fileobj.seek(archive.offset)
-                end = archive.fileobj.read(tarfile.BLOCKSIZE)
-                if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
+                if len(stream.last) < tarfile.BLOCKSIZE or stream.last.strip(b"\0"):
                     raise ScoringError(f"{self.path}: damaged or cut off after {number + 1} pictures")
-        except (tarfile.TarError, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error, RecursionError) as error:
             raise ScoringError(f"{self.path}: not a readable tar archive ({error})") from error
 
     def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
@@ -163,8 +162,8 @@ class TarInput:
         members = self._members(read=True, start=start)
         for number, (member, content) in enumerate(members, start):
             names.append(member.name)
-            contents.append(lambda content=content: content)  # type: ignore[misc]
-            held += len(content)
+            contents.append(lambda content=content, size=member.size: _kept(content, size))  # type: ignore[misc]
+            held += len(content or b"")
             if len(names) == size or held >= CHUNK_BYTES or number + 1 == stop:
                 yield _chunk(first, names, contents, self._form)
                 first, held, names, contents = number + 1, 0, [], []
@@ -172,6 +171,23 @@ class TarInput:
                 return
         if first < stop:
             raise ScoringError(f"{self.path}: changed while it was read; it had {self.rows} pictures")
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
+    """A member's content; None if it is larger than a picture may be, which a sparse one of a few bytes can be."""
+    if member.size > MOST_BYTES:
+        return None
+    content = bytearray()
+    if (stream := archive.extractfile(member)) is not None:
+        while part := stream.read(LARGEST_READ):
+            content += part
+    return bytes(content)
+
+
+def _kept(content: bytes | None, size: int) -> bytes:
+    if content is None:
+        raise BadRow("too large", f"{size:,} bytes; a picture file has at most {MOST_BYTES >> 20} MB")
+    return content
 
 
 def _refuse_columns(path: str, form: Form) -> None:

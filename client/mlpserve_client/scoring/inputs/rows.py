@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mlpserve_client.pictures import MOST_PIXELS
 from mlpserve_client.scoring.errors import BadRow
 
 CHUNK_BYTES = 8 << 20  # of a chunk's pixels or encoded pictures; several are in memory at a time
@@ -95,6 +96,7 @@ class Form:
         label_column: of the true labels; "" for none.
         slice_column: by whose values accuracy is told apart; "" for none.
         folders_are_labels: a picture's folder is its true label.
+        max_pixels: width times height of the largest picture that is decoded.
     """
 
     rows: int
@@ -104,6 +106,7 @@ class Form:
     label_column: str = ""
     slice_column: str = ""
     folders_are_labels: bool = False
+    max_pixels: int = MOST_PIXELS
 
     @property
     def pixels(self) -> int:

@@ -1,23 +1,26 @@
 """Parquet files with a column of images, and perhaps of labels."""
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from mlpserve_client.errors import InvalidInputError
-from mlpserve_client.prepare import from_image
+from mlpserve_client.pictures import NotAPictureError, TooLargeError
+from mlpserve_client.prepare import from_bytes
 from mlpserve_client.scoring.errors import BadRow, ScoringError
 from mlpserve_client.scoring.files import File
+from mlpserve_client.scoring.inputs import footprint
 from mlpserve_client.scoring.inputs.arrays import DAMAGE
 from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, Images
 
 IMAGE_COLUMNS = ("image", "images", "pixels", "img")
 PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
+LARGE_CHUNK = 4 * CHUNK_BYTES
+MOST_NUMBERS = 4  # times the model's pixels that a list may have to be looked at
+LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 BAD_FILE = (*DAMAGE, pa.ArrowException)
 
 
@@ -53,8 +56,11 @@ class TableInput:
             for name, flag in ((form.label_column, "--label-column"), (form.slice_column, "--slice-column")):
                 if name:
                     self._columns.append(self._find((name,), flag))
-        except BaseException:
+            footprint.refuse_bombs(file.path, self._table.metadata, self._columns)
+        except BaseException as error:
             self.close()
+            if isinstance(error, BAD_FILE):
+                raise ScoringError(f"{file.path}: not a readable Parquet file ({error})") from error
             raise
         self.rows = int(self._table.metadata.num_rows)
 
@@ -89,27 +95,40 @@ class TableInput:
             first += count
         row = begin if begin is not None else start
         pending: list[pa.RecordBatch] = []
+        rows = held = 0  # pending
         try:
-            for batch in self._table.iter_batches(batch_size=size, row_groups=groups, columns=self._columns):
-                low, high = max(start - row, 0), min(stop - row, len(batch))
-                if low < high:
-                    pending.append(batch.slice(low, high - low))
-                    yield from self._chunks(pending, row + high - sum(map(len, pending)), size, last=False)
-                row += len(batch)
-            yield from self._chunks(pending, stop - sum(map(len, pending)), size, last=True)
+            at_a_time = min(size, footprint.rows_at_a_time(self._table.metadata, groups, self._columns, self._stream))
+            for whole in self._table.iter_batches(batch_size=at_a_time, row_groups=groups, columns=self._columns):
+                for batch, each in _sliced(whole):
+                    low, high = max(start - row, 0), min(stop - row, len(batch))
+                    row += len(batch)
+                    if low < high:
+                        pending.append(batch.slice(low, high - low))
+                        rows, held = rows + high - low, held + each
+                    if rows >= size or held >= LARGE_CHUNK:
+                        first = row - len(batch) + high - rows
+                        yield from self._chunks(pending, first, size, whole=held < LARGE_CHUNK)
+                        rows, held = sum(map(len, pending)), 0
+            yield from self._chunks(pending, stop - rows, size, whole=False)
         except BAD_FILE as error:
             raise ScoringError(f"{self.path}: cannot be read ({' '.join(str(error).split())})") from error
         if row < stop:
             raise ScoringError(f"{self.path}: damaged, it says that it has {self.rows} rows but gives {row}")
 
-    def _chunks(self, pending: list[pa.RecordBatch], start: int, size: int, *, last: bool) -> Iterator[Chunk]:
-        """Cut what has been read into chunks of `size`, so that they do not depend on the file's own pages."""
-        while pending and (last or sum(map(len, pending)) >= size):
-            table = pa.Table.from_batches(pending)
-            part, rest = table.slice(0, size), table.slice(size)
-            pending[:] = rest.to_batches()
-            yield self._chunk(part.combine_chunks(), start)
-            start += len(part)
+    def _chunks(self, pending: list[pa.RecordBatch], start: int, size: int, *, whole: bool) -> Iterator[Chunk]:
+        """Cut what has been read into chunks of `size`, so that they do not depend on the file's own pages.
+
+        What is left is pending still; nothing is where not only whole ones are wanted.
+        """
+        if not pending:
+            return
+        table = pa.Table.from_batches(pending)
+        first = 0
+        while len(table) - first >= (size if whole else 1):
+            part = table.slice(first, size)
+            yield self._chunk(part.combine_chunks(), start + first)
+            first += len(part)
+        pending[:] = table.slice(first).to_batches() if first < len(table) else []
 
     def _chunk(self, table: pa.Table, start: int) -> Chunk:
         form = self._form
@@ -129,8 +148,20 @@ class TableInput:
             return Decoded(plain, {})
         collector = Collector(self._form.pixels)
         for offset in range(len(values)):
-            collector.add(offset, lambda offset=offset: from_value(_python(values[offset]), self._form))  # type: ignore[misc]
+            collector.add(offset, lambda offset=offset: from_value(_python(values[offset], self._form), self._form))  # type: ignore[misc]
         return collector.decoded()
+
+
+def _sliced(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """A batch in pieces that are not much larger than a large chunk, and their bytes."""
+    size = max(batch.nbytes, 1)
+    step = max(1, len(batch) * LARGE_CHUNK // size)
+    if step >= len(batch):
+        yield batch, size
+        return
+    for first in range(0, len(batch), step):
+        piece = batch.slice(first, step)
+        yield piece, piece.nbytes
 
 
 def _plain_pixels(values: Any, pixels: int) -> Images | None:
@@ -159,8 +190,13 @@ def _plain_pixels(values: Any, pixels: int) -> Images | None:
     return images
 
 
-def _python(scalar: Any) -> Any:
+def _python(scalar: Any, form: Form) -> Any:
     try:
+        flat = scalar.values if isinstance(scalar, pa.ListScalar) else None
+        while flat is not None and isinstance(flat.type, LISTS):
+            flat = flat.flatten()
+        if flat is not None and len(flat) > MOST_NUMBERS * form.pixels:  # a number of Python's takes 32 bytes
+            raise BadRow("wrong size", f"{len(flat):,} pixels; the model takes {form.rows}x{form.cols}")
         return scalar.as_py()
     except (ValueError, OverflowError, pa.ArrowException) as error:
         raise BadRow("not an image", f"the value cannot be read ({error})") from error
@@ -198,10 +234,11 @@ def picture(content: bytes, form: Form) -> Images:
         BadRow: it is no readable picture.
     """
     try:
-        with Image.open(BytesIO(content)) as image:
-            return from_image(image, form.rows, form.cols, raw=form.raw).ravel()
+        return from_bytes(content, form.rows, form.cols, raw=form.raw, max_pixels=form.max_pixels).ravel()
+    except TooLargeError as error:
+        raise BadRow("too large", str(error)) from error
+    except NotAPictureError as error:
+        message = f"{len(content)} bytes are neither {form.pixels} pixels nor a readable picture"
+        raise BadRow("not a picture", f"{message}: {error}") from error
     except InvalidInputError as error:
         raise BadRow("nothing to see", str(error)) from error
-    except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-        message = f"{len(content)} bytes are neither {form.pixels} pixels nor a readable picture"
-        raise BadRow("not a picture", message) from error
