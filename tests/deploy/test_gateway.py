@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import ssl
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 import trustme
 from tests.support.callers import Callers
+from tests.support.documents import blocks
 from tests.support.envoy import BINARY, Gateway
 from tests.support.grpc_calls import pixels, stub
 from tests.support.mnist import test_images as mnist_images
@@ -101,14 +103,19 @@ def test_json(gateway: Gateway, expected: list[int]) -> None:
 
 
 def test_a_picture_by_curl(gateway: Gateway, expected: list[int], tmp_path: Path) -> None:
-    """As docs/gateway.md does it: a PNG, made into pixels by Pillow, sent by curl."""
+    """The block of docs/gateway.md as it stands, but for the port: a PNG, made into pixels by Pillow, sent by curl."""
     from PIL import Image
 
-    picture = tmp_path / "digit.png"
-    Image.fromarray(mnist_images()[0]).save(picture)
-    data = base64.b64encode(Image.open(picture).convert("L").tobytes()).decode()
-    status, answer = _post(gateway, "/v1/models/mnist:predict", {"images": data})
-    assert (status, answer["class_ids"]) == (200, expected[:1])
+    (block,) = [block for block in blocks(ROOT / "docs/gateway.md") if "curl --json" in block.code]
+    Image.fromarray(mnist_images()[0]).save(tmp_path / "digit.png")
+    code = "set -e\n" + block.code.replace("127.0.0.1:8080", gateway.address)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    shown = subprocess.run(
+        ["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert shown.returncode == 0, shown.stderr
+    answer = json.loads(shown.stdout)
+    assert (answer["class_ids"][:1], answer["top_k"]) == (expected[:1], 3)
 
 
 @pytest.mark.parametrize(

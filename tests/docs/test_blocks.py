@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import documents
+from tests.support.claims import missing
 from tests.support.documents import ROOT, Block
 from tests.support.processes import ServerProcess
 
@@ -17,7 +18,7 @@ SCREENSHOTS = os.environ.get("MLPSERVE_SCREENSHOTS")  # set by `make screenshots
 ALONE = [
     block
     for block in BLOCKS
-    if block.language not in documents.SHOWN and block.note("holds") is None and block.page not in TUTORIALS
+    if block.language not in documents.SHOWN and not block.elsewhere and block.page not in TUTORIALS
 ]
 
 
@@ -46,10 +47,22 @@ def test_blocks_say_what_they_are() -> None:
     assert not unnamed, "a block needs its language; text for what is not run"
 
 
-@pytest.mark.parametrize("block", [pytest.param(b, id=b.name) for b in BLOCKS if b.note("holds") is not None])
-def test_blocks_that_run_elsewhere_name_their_test(block: Block) -> None:
-    path, _, name = (block.note("holds") or "").partition("::")
-    assert re.search(rf"^def {re.escape(name)}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path} has no {name}"
+@pytest.mark.parametrize("block", [pytest.param(b, id=b.name) for b in BLOCKS if b.elsewhere])
+def test_blocks_that_run_elsewhere_are_run_by_the_tests_that_they_name(block: Block) -> None:
+    assert missing(block) == []
+
+
+def test_a_claim_that_does_not_hold_is_found() -> None:
+    def claim(code: str, *notes: str) -> list[str]:
+        return missing(Block(ROOT / "docs/gpu.md", 1, "bash", code, notes))
+
+    assert claim("make demo", "holds tests/e2e/test_main_path.py::test_demo") == []
+    assert "has no test_gone" in claim("make demo", "holds tests/e2e/test_main_path.py::test_gone")[0]
+    assert "bench.gpu" in claim("make gpu-check", "holds tests/server/test_device.py::test_devices")[0]
+    assert "--epochs" in claim("torchrun --epochs 3", "holds tests/e2e/test_main_path.py::test_demo")[0]
+    assert claim("make gpu-check", "untested make gpu-check: it needs a GPU") == []
+    assert "give a reason" in claim("make gpu-check", "untested make gpu-check")[0]
+    assert "no such command" in claim("make demo", "untested make: why", "untested kubectl: why")[-1]
 
 
 @pytest.mark.parametrize("block", _parameters(slow=False))

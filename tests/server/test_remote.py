@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from google.protobuf import json_format
 from tests.support.artifacts import publish_many, publish_rolled
 from tests.support.grpc_calls import stub
+from tests.support.mnist import test_images as mnist_images
+from tests.support.mnist import test_labels as mnist_labels
 from tests.support.processes import ServerProcess, free_port, run
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -240,6 +245,25 @@ def test_only_what_was_published_is_pushed(versions: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("storage")
+@pytest.mark.usefixtures("storage")
+def test_a_scoring_job_reads_and_writes_object_storage(store: Path, tmp_path: Path) -> None:
+    """The command of docs/scoring.md: days of Parquet files in a bucket, answers into the bucket."""
+    client = boto3.client("s3")
+    for day, images in (("1", mnist_images()[:40]), ("2", mnist_images()[40:60])):
+        labels = mnist_labels()[:40] if day == "1" else mnist_labels()[40:60]
+        table = pa.table({"image": [image.tobytes() for image in images], "label": labels.tolist()})
+        pq.write_table(table, tmp_path / "rows.parquet")
+        client.upload_file(str(tmp_path / "rows.parquet"), BUCKET, f"rows/day={day}/rows.parquet")
+    job = (f"s3://{BUCKET}/rows/day=*/*.parquet", f"s3://{BUCKET}/answers", "--label-column", "label")
+    with ServerProcess(tmp_path, store) as process:
+        scored = run("mlpserve", "--server", process.address, "score", *job)
+    assert scored.returncode == 0, scored.stderr
+    assert re.search(r"Scored 60 rows .* into s3://models/answers\n", scored.stdout)
+    assert re.search(r"Accuracy [\d.]+% of 60,", scored.stdout)
+    names = {entry["Key"] for entry in client.list_objects_v2(Bucket=BUCKET, Prefix="answers/")["Contents"]}
+    assert {"answers/part-00000.parquet", "answers/part-00001.parquet", "answers/_SUCCESS"} <= names
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

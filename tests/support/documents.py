@@ -48,8 +48,9 @@ class Block:
         line: where it begins.
         language: after the fence.
         code: without indentation.
-        notes: the comments above it, for the test: "holds TEST" names the test that runs it elsewhere, "slow" keeps it
-            for `make test-all`, "given CODE" runs something first that the reader is told of in words.
+        notes: the comments above it, for the test: "holds TEST" names a test that runs its commands elsewhere,
+            "untested COMMAND: WHY" says which command no test runs, "slow" keeps the block for `make test-all`, "given
+            CODE" runs something first that the reader is told of in words.
     """
 
     page: Path
@@ -63,7 +64,15 @@ class Block:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     def note(self, kind: str) -> str | None:
-        return next((n.removeprefix(kind).strip() for n in self.notes if n == kind or n.startswith(kind + " ")), None)
+        return next(iter(self.all_notes(kind)), None)
+
+    def all_notes(self, kind: str) -> list[str]:
+        return [n.removeprefix(kind).strip() for n in self.notes if n == kind or n.startswith(kind + " ")]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is not run where it stands."""
+        return bool(self.all_notes("holds") or self.all_notes("untested"))
 
 
 def blocks(page: Path) -> list[Block]:
