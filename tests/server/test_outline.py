@@ -165,11 +165,6 @@ def test_tensors_in_other_files_are_refused_together(
     loader.refuses(content + planted if appended else planted, REFUSED, precision)
 
 
-START = (
-    b"\x08\x08\x32\x04"  # for Protobuf: ir_version 8, then a doc_string of 4 bytes; for ORT: where its content begins
-)
-
-
 def test_a_location_that_is_none_in_32_bits_is_refused(loader: Loader) -> None:
     """Readers differ in what 4294967296 does to an enum: it is 0, or no value of it."""
     tensor = ONLY_LOCATION.SerializeToString() + b"\x70\x80\x80\x80\x80\x10"
@@ -194,15 +189,17 @@ def _in_ort_format(folder: Path) -> bytes:
 def _both(onnx_file: bytes, ort_file: bytes) -> bytes:
     """A file that Protobuf reads as `onnx_file`, and ONNX Runtime by its first bytes as `ort_file`.
 
-    The doc_string is ORT's mark; ORT's content is the end of a producer_version that follows.
+    For ONNX Runtime the first four bytes say where its content begins, and its mark follows. For Protobuf they are
+    ir_version 8 and the tag of a field of eight bytes, which begins with 0 and the mark; ONNX Runtime's content is the
+    end of a producer_version.
     """
-    by = int.from_bytes(START, "little") - int.from_bytes(ort_file[:4], "little")
+    start = b"\x08\x08\x09\x00"
+    by = int.from_bytes(start, "little") - int.from_bytes(ort_file[:4], "little")
     assert by % 8 == 0, "ONNX Runtime checks that numbers are aligned"
-    moved = 8 + by
-    head = START + outline.ORT_FORMAT + onnx_file
-    length = moved + len(ort_file) - 8 - len(head) - 6
-    digits = bytes([length >> 7 * place & 0x7F | (0x80 if place < 4 else 0) for place in range(5)])
-    return (head + b"\x1a" + digits).ljust(moved, b"\0") + ort_file[8:]
+    head = start + outline.ORT_FORMAT + bytes(3) + b"\x1a"
+    content = bytes(by + 8 - len(head) - 3) + ort_file[8:]
+    length = bytes([len(content) & 0x7F | 0x80, len(content) >> 7 & 0x7F | 0x80, len(content) >> 14])
+    return head + length + content + onnx_file
 
 
 def test_a_file_in_onnx_runtimes_own_format_is_refused(
