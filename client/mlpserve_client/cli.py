@@ -27,6 +27,7 @@ from mlpserve_client import score_command
 from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
 from mlpserve_client.errors import InvalidInputError, MlpserveError, ModelChangedError, printable
+from mlpserve_client.flags import add_connection, add_preparation
 from mlpserve_client.playground import command as playground_command
 from mlpserve_client.requests import DEFAULT_TIMEOUT, MODEL_CHANGES, ModelId
 from mlpserve_client.responses import value_name
@@ -83,65 +84,45 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their flags."""
     parser = argparse.ArgumentParser(
         prog="mlpserve",
-        description="Call an mlpserve server.",
+        description="Call an mlpserve server: classify pictures, score data sets, inspect models.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or finished with bad rows, 3 an input of score changed "
+        "while it was read, 130 interrupted.",
     )
-    parser.add_argument(
-        "--server",
-        default=os.environ.get("MLPSERVE_SERVER", "127.0.0.1:50051"),
-        metavar="HOST:PORT",
-        help="the server's address (default: MLPSERVE_SERVER, or 127.0.0.1:50051)",
-    )
-    parser.add_argument("--model", default="", metavar="NAME", help="model; empty: the one that is served")
-    parser.add_argument("--version", type=int, default=0, metavar="N", help="version; 0: the one that is served")
-    parser.add_argument(
-        "--timeout",
-        type=_positive_float,
-        metavar="SECONDS",
-        help=f"for a call with its retries (default: {DEFAULT_TIMEOUT:g}; score: {SCORE_TIMEOUT:g})",
-    )
-    parser.add_argument("--tls", action="store_true", help="encrypt; the system's authorities vouch for the server")
-    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="PEM authorities that vouch for it instead")
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM certificate of your own, with --tls-key")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
-    parser.add_argument("--tls-server-name", default="", metavar="NAME", help="name in the server's certificate")
-    parser.add_argument(
-        "--token-file",
-        type=Path,
-        metavar="FILE",
-        default=os.environ.get("MLPSERVE_TOKEN_FILE"),
-        help="file with the bearer token (default: MLPSERVE_TOKEN_FILE)",
-    )
-    parser.add_argument(
-        "--token-over-plaintext", action="store_true", help="show it without TLS too; something between must encrypt"
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_connection(parser)
+    commands = parser.add_subparsers(required=True, title="Commands", metavar="COMMAND")
 
-    info = commands.add_parser("info", help="what the server serves")
-    info.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for it to be ready")
-    info.add_argument("--json", action="store_true", help="the whole answer, manifest included, as JSON")
+    info = commands.add_parser("info", help="show what the server serves")
+    info.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait up to this long for the server to be ready"
+    )
+    info.add_argument("--json", action="store_true", help="print the whole answer as JSON, with the manifest")
     info.set_defaults(run=_info)
 
     predict = commands.add_parser("predict", help="classify pictures")
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG … of any size")
-    predict.add_argument("--top-k", type=int, default=1, metavar="K", help="name the best K classes")
-    _add_preparation(predict)
-    predict.add_argument("--json", action="store_true", help="one JSON object a line")
+    predict.add_argument(
+        "--top-k", type=int, default=1, metavar="K", help="show the K most likely classes (default: 1)"
+    )
+    add_preparation(predict)
+    predict.add_argument("--json", action="store_true", help="print one JSON object per picture")
     predict.set_defaults(run=_predict)
 
     score = score_command.add(commands)
-    _add_preparation(score)
+    add_preparation(score)
     score.set_defaults(job=score_command.run)
 
     playground = playground_command.add(commands)
-    _add_preparation(playground)
+    add_preparation(playground)
     playground.set_defaults(job=playground_command.run)
 
-    doctor = commands.add_parser("doctor", help="check this machine and the way to the server, and say what to do")
-    doctor.add_argument("--target", dest="server", default=argparse.SUPPRESS, metavar="HOST:PORT", help="the server")
-    doctor.add_argument("--json", action="store_true", help="the findings as JSON")
+    doctor = commands.add_parser("doctor", help="diagnose this machine and the connection to the server")
+    doctor.add_argument(
+        "--target", dest="server", default=argparse.SUPPRESS, metavar="HOST:PORT", help="address of the server"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(run=_doctor)
 
-    completion = commands.add_parser("completion", help="completion for a shell, of every executable that is here")
+    completion = commands.add_parser("completion", help="print shell completion for every installed executable")
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     completion.set_defaults(local=_completion)
     return parser
@@ -175,22 +156,6 @@ def _token(path: Path | None) -> str:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"--token-file {path} cannot be read: {error}") from error
-
-
-def _add_preparation(command: argparse.ArgumentParser) -> None:
-    """--raw and --centre, neither: as the model's training images were made; and --max-pixels."""
-    choice = command.add_mutually_exclusive_group()
-    choice.add_argument("--raw", action="store_true", default=None, help="only scale pictures; do not look for ink")
-    choice.add_argument(
-        "--centre", action="store_false", dest="raw", help="look for ink, bring it to MNIST's form (default: by model)"
-    )
-    command.add_argument(
-        "--max-pixels",
-        type=_positive_int,
-        default=50_000_000,
-        metavar="N",
-        help="width times height of the largest picture that is decoded (default: 50,000,000); memory grows with it",
-    )
 
 
 def _info(client: Client, arguments: argparse.Namespace) -> int:
@@ -305,20 +270,6 @@ def _completion(arguments: argparse.Namespace) -> int:
         if made.returncode == 0:  # otherwise its packages are not installed
             print(made.stdout)
     return 0
-
-
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} must be above 0")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-    return value
 
 
 def _exit(code: int, message: str) -> None:

@@ -14,17 +14,18 @@ SCORE_TIMEOUT = 60.0  # seconds of one of a job's requests, with what is tried a
 SHOWN_CLASSES = 20  # most classes of a confusion matrix that is printed
 SHOWN = 10  # reasons, slices and disagreements printed
 
-EPILOG = """OUTPUT is a folder of Parquet files, with one row for each row of the inputs; a bad row has an error in
-place of an answer. Run the same command again after whatever has stopped it: finished parts are kept, and it ends with
-the same bytes.
-Exit codes: 0 done, 2 done with bad rows, 1 failed, 3 an input changed while the job ran, 130 interrupted."""
+EPILOG = """OUTPUT becomes a folder of Parquet files with one row for each input row; a row that cannot be
+scored has an error in place of an answer. The job is resumable and idempotent: run the same command
+again after any interruption, and it skips finished parts and ends with bit-identical files.
+
+Exit codes: 0 done, 1 failed, 2 done with bad rows, 3 an input changed meanwhile, 130 interrupted."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add the command and its flags."""
     score = commands.add_parser(
         "score",
-        help="classify files and folders into a folder of Parquet files",
+        help="score files and folders into a folder of Parquet files",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,31 +35,54 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         metavar="INPUT",
         help="IDX (.gz or not), .npy, .npz, .parquet, .tar, or a folder of them or of pictures; globs and URLs too",
     )
-    score.add_argument("output", metavar="OUTPUT", help="folder to write, or URL")
-    score.add_argument(
+    score.add_argument("output", metavar="OUTPUT", help="folder or URL to write to")
+    data = score.add_argument_group("Columns and labels")
+    data.add_argument(
         "--labels",
         default="",
         metavar="FILE|folders",
-        help="true classes: IDX or .npy, or the pictures' folders",
+        help="true classes: an IDX or .npy file, or 'folders' if each picture's folder is its class",
     )
-    score.add_argument("--column", default="", metavar="NAME", help="image column of Parquet files")
-    score.add_argument("--label-column", default="", metavar="NAME", help="their column with the true classes")
-    score.add_argument("--slice-column", default="", metavar="NAME", help="tell accuracy apart by this column's values")
-    score.add_argument("--compare", type=_positive, default=0, metavar="N", help="ask version N as well, and compare")
-    score.add_argument("--compare-server", default="", metavar="HOST:PORT", help="where it answers, if not there too")
-    score.add_argument("--batch", type=_positive, default=4096, metavar="ROWS", help="rows in one request")
-    score.add_argument(
+    data.add_argument("--column", default="", metavar="NAME", help="Parquet column with the images")
+    data.add_argument("--label-column", default="", metavar="NAME", help="Parquet column with the true classes")
+    data.add_argument(
+        "--slice-column", default="", metavar="NAME", help="report accuracy for each value of this column"
+    )
+    shadow = score.add_argument_group("Comparing two versions")
+    shadow.add_argument(
+        "--compare",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="score with version N as well and report where they differ",
+    )
+    shadow.add_argument(
+        "--compare-server", default="", metavar="HOST:PORT", help="server of version N (default: the same server)"
+    )
+    running = score.add_argument_group("Throughput and resuming")
+    running.add_argument(
+        "--batch", type=_positive, default=4096, metavar="ROWS", help="rows per request (default: 4096)"
+    )
+    running.add_argument(
         "--in-flight",
         type=_not_negative,
         default=0,
         metavar="N",
-        help="most requests at a time; 0: four for each server",
+        help="most requests in flight; 0 allows four per server (default: 0)",
     )
-    score.add_argument("--part-rows", type=_positive, default=131_072, metavar="ROWS", help="most rows in a part")
-    score.add_argument("--max-errors", type=int, metavar="N", help="give up when more rows are bad")
-    score.add_argument("--overwrite", action="store_true", help="remove an earlier job's parts first")
-    score.add_argument("--ray", default="", metavar="ADDRESS", help="score on a Ray cluster: address, auto, or local")
-    score.add_argument("--json", action="store_true", help="the summary as JSON")
+    running.add_argument(
+        "--part-rows",
+        type=_positive,
+        default=131_072,
+        metavar="ROWS",
+        help="most rows per output file (default: 131072)",
+    )
+    running.add_argument("--max-errors", type=int, metavar="N", help="stop after more than N bad rows")
+    running.add_argument("--overwrite", action="store_true", help="delete an earlier job's output and start over")
+    running.add_argument(
+        "--ray", default="", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local"
+    )
+    running.add_argument("--json", action="store_true", help="print the summary as JSON")
     return score
 
 

@@ -22,7 +22,7 @@ import sys
 from typing import NoReturn
 
 from mlpserve_server import logs, streams
-from mlpserve_server.config import ServerConfig
+from mlpserve_server.config import GROUPS, ServerConfig
 from mlpserve_server.signals import Stop, stop_or_end_on_signals
 
 COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
@@ -120,17 +120,22 @@ def parser() -> argparse.ArgumentParser:
     """The flags; one for each field of the configuration."""
     parser = argparse.ArgumentParser(
         prog="mlpserve-server",
-        description="Serve a published model over gRPC.",
+        description="Serve a published model over gRPC, in batches, with hot reload.",
+        epilog="SIGTERM and SIGINT start a graceful shutdown, a second one exits at once. Exit codes: 0 every accepted "
+        "request was answered, 1 could not start, 2 wrong usage, 3 --drain-timeout passed first, 4 stuck or the "
+        "workers kept failing, 128 + N a second signal.",
     )
+    groups = {title: parser.add_argument_group(title) for title in GROUPS}
     for field in dataclasses.fields(ServerConfig):
         options = dict(field.metadata)
+        group = groups[options.pop("group")]
         flag = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
-            parser.add_argument(flag, action="store_true", **options)
+            group.add_argument(flag, action="store_true", **options)
             continue
         if field.default != "":
             options["help"] += f" (default: {field.default})"
-        parser.add_argument(flag, type=type(field.default), default=field.default, **options)
+        group.add_argument(flag, type=type(field.default), default=field.default, **options)
     return parser
 
 

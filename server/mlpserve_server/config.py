@@ -13,8 +13,14 @@ LOG_FORMATS = ("text", "json")
 TRANSPORTS = ("auto", "native", "grpcio")
 
 
-def _flag(default: Any, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, **more})
+# The groups of --help, in its order.
+STORE, NETWORK, EXECUTION, BATCHING = "Model and store", "Network", "Execution", "Batching and load shedding"
+SECURITY, LIFECYCLE, OBSERVABILITY = "Security", "Lifecycle", "Observability"
+GROUPS = (STORE, NETWORK, EXECUTION, BATCHING, SECURITY, LIFECYCLE, OBSERVABILITY)
+
+
+def _flag(group: str, default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"group": group, "help": help, **more})
 
 
 @dataclass(frozen=True)
@@ -25,64 +31,108 @@ class ServerConfig:
         ConfigError: a value cannot work.
     """
 
-    store: str | Path = _flag("store", "folder or URL (s3://…) that holds the published models", metavar="DIR|URL")
-    model: str = _flag("mnist", "model to serve", metavar="NAME")
-    version: int = _flag(0, "version to serve; 0: the promoted one, or the newest, also when that changes", metavar="N")
-    keep_versions: int = _flag(1, "versions before the one that serves that answer calls which name them", metavar="N")
-    poll: float = _flag(1.0, "how often to look for a new version to serve; 0: never", metavar="SECONDS")
-    require_signature: str = _flag("", "serve only versions signed with this key's other half", metavar="PUBLIC_KEY")
-    listen: str = _flag("127.0.0.1:50051", "address of the gRPC port; port 0 takes a free one", metavar="HOST:PORT")
-    metrics_listen: str = _flag("", "address of the Prometheus metrics; empty: none", metavar="HOST:PORT")
+    store: str | Path = _flag(STORE, "store", "model store: a folder, or a URL such as s3://…", metavar="DIR|URL")
+    model: str = _flag(STORE, "mnist", "model to serve", metavar="NAME")
+    version: int = _flag(
+        STORE, 0, "version to pin; 0 follows the promoted version, or the newest if none is promoted", metavar="N"
+    )
+    keep_versions: int = _flag(
+        STORE, 1, "previously served versions to keep loaded for requests that pin them", metavar="N"
+    )
+    poll: float = _flag(
+        STORE, 1.0, "how often to check the store for a version to hot reload; 0 never checks", metavar="SECONDS"
+    )
+    require_signature: str = _flag(
+        SECURITY, "", "serve only versions that verify against this PEM public key", metavar="PUBLIC_KEY"
+    )
+    listen: str = _flag(
+        NETWORK, "127.0.0.1:50051", "address of the gRPC server; port 0 picks a free port", metavar="HOST:PORT"
+    )
+    metrics_listen: str = _flag(
+        OBSERVABILITY, "", "address of the Prometheus endpoint; off if not given", metavar="HOST:PORT"
+    )
     transport: str = _flag(
+        NETWORK,
         "auto",
-        "native: HTTP/2 in Rust; grpcio: gRPC's own server; auto: native where it is installed",
+        "native: HTTP/2 in Rust, the fast path; grpcio: gRPC's own server, with TLS and connection limits; auto: "
+        "native if it is installed and TLS is off",
         choices=TRANSPORTS,
     )
     device: str = _flag(
+        EXECUTION,
         "auto",
-        "auto, cpu, cuda or cuda:N (GPU number N); cuda fails where it cannot be used, auto logs what it took",
+        "auto, cpu, cuda or cuda:N (GPU number N); auto falls back to the CPU and logs why, cuda fails instead",
         metavar="DEVICE",
     )
-    precision: str = _flag("auto", "which ONNX file to load; auto measures both at start", choices=PRECISIONS)
-    max_batch: int = _flag(256, "most images in one ONNX Runtime call", metavar="IMAGES")
-    max_request: int = _flag(4096, "most images in one request", metavar="IMAGES")
-    max_queue: int = _flag(16384, "most images waiting; beyond it requests fail at once", metavar="IMAGES")
-    threads: int = _flag(0, "threads of ONNX Runtime; 0: the CPUs of this container less one for the transport")
+    precision: str = _flag(EXECUTION, "auto", "ONNX file to load; auto benchmarks both at startup", choices=PRECISIONS)
+    max_batch: int = _flag(BATCHING, 256, "largest batch: images in one ONNX Runtime call", metavar="IMAGES")
+    max_request: int = _flag(BATCHING, 4096, "largest request", metavar="IMAGES")
+    max_queue: int = _flag(
+        BATCHING,
+        16384,
+        "images that may wait in the queue; a full queue sheds load with RESOURCE_EXHAUSTED",
+        metavar="IMAGES",
+    )
+    threads: int = _flag(
+        EXECUTION, 0, "ONNX Runtime threads; 0 uses the container's CPUs, less one for the transport", metavar="N"
+    )
     workers: int = _flag(
-        0, "processes that share the port; 0: half of the CPUs of this container, 1 on a GPU", metavar="N"
+        EXECUTION,
+        0,
+        "worker processes that share the port; 0 uses half of the container's CPUs, 1 on a GPU",
+        metavar="N",
     )
-    tls_cert: str = _flag("", "PEM certificate chain; serves TLS, on the grpcio transport", metavar="FILE")
-    tls_key: str = _flag("", "its private key", metavar="FILE")
-    tls_client_ca: str = _flag("", "PEM certificates; callers must show one signed by them", metavar="FILE")
-    tokens: str = _flag("", "SHA-256 of each bearer token that callers may show", metavar="FILE")
+    tls_cert: str = _flag(SECURITY, "", "PEM certificate chain; turns TLS on (grpcio transport)", metavar="FILE")
+    tls_key: str = _flag(SECURITY, "", "PEM private key of --tls-cert", metavar="FILE")
+    tls_client_ca: str = _flag(
+        SECURITY,
+        "",
+        "PEM certificate authorities; turns mutual TLS on: clients must present a certificate",
+        metavar="FILE",
+    )
+    tokens: str = _flag(SECURITY, "", "file with the SHA-256 of each accepted bearer token", metavar="FILE")
     allow_plaintext: bool = _flag(
-        False, "listen without TLS where other hosts can reach it; something in front must encrypt"
+        SECURITY,
+        False,
+        "listen without TLS on an address that other hosts reach; encrypt in front, for example in a proxy",
     )
-    max_streams: int = _flag(1024, "most calls at a time on one connection; more wait", metavar="CALLS")
+    max_streams: int = _flag(
+        BATCHING, 1024, "in-flight calls on one connection; further calls wait in the client", metavar="CALLS"
+    )
     max_watches: int = _flag(
-        1000, "most open streams, which are health watches and reflection; more are refused", metavar="STREAMS"
+        BATCHING, 1000, "open streams (health watches and reflection); further streams are rejected", metavar="STREAMS"
     )
     max_connections: int = _flag(
-        0, "most connections, on the grpcio transport; 0: as many as there are files", metavar="N"
+        NETWORK, 0, "open connections (grpcio transport); 0: as many as the process may have open files", metavar="N"
     )
     max_connection_idle: float = _flag(
-        0.0, "close connections without calls, on the grpcio transport; 0: never", metavar="SECONDS"
+        NETWORK, 0.0, "close a connection after this long without calls (grpcio transport); 0 never", metavar="SECONDS"
     )
     max_connection_age: float = _flag(
-        0.0, "ask callers to connect anew, on the grpcio transport; 0: never", metavar="SECONDS"
+        NETWORK, 0.0, "ask clients to reconnect after this long (grpcio transport); 0 never", metavar="SECONDS"
     )
     stall_timeout: float = _flag(
+        LIFECYCLE,
         60.0,
-        "end when no batch has run or no connection was taken for so long; NOT_SERVING after a quarter",
+        "exit when the batching loop or the port has been stuck for this long; NOT_SERVING after a quarter of it",
         metavar="SECONDS",
     )
-    log_format: str = _flag("text", "one line an event, as text or as a JSON object", choices=LOG_FORMATS)
-    slow_request: float = _flag(1.0, "log requests that take longer, one a second at most; 0: none", metavar="SECONDS")
-    trace: str = _flag("", "OpenTelemetry spans of traced requests: otlp, or a file", metavar="otlp|FILE")
-    drain_delay: float = _flag(
-        0.0, "how long to go on accepting after SIGTERM, for balancers to see NOT_SERVING", metavar="SECONDS"
+    log_format: str = _flag(OBSERVABILITY, "text", "log format, one line per event", choices=LOG_FORMATS)
+    slow_request: float = _flag(
+        OBSERVABILITY, 1.0, "log requests slower than this, at most one per second; 0 logs none", metavar="SECONDS"
     )
-    drain_timeout: float = _flag(30.0, "longest time to finish accepted work after SIGTERM", metavar="SECONDS")
+    trace: str = _flag(
+        OBSERVABILITY, "", "export OpenTelemetry spans of traced requests: otlp, or to a file", metavar="otlp|FILE"
+    )
+    drain_delay: float = _flag(
+        LIFECYCLE,
+        0.0,
+        "keep accepting requests this long after SIGTERM while health says NOT_SERVING, so that load balancers notice",
+        metavar="SECONDS",
+    )
+    drain_timeout: float = _flag(
+        LIFECYCLE, 30.0, "longest graceful shutdown: time to finish in-flight requests after SIGTERM", metavar="SECONDS"
+    )
 
     def __post_init__(self) -> None:
         checks = {

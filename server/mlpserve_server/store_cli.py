@@ -1,4 +1,4 @@
-"""`mlpserve-store`: what is in a store, and which version servers serve.
+"""`mlpserve-store`: inspect a store; promote and roll back the version that servers serve.
 
     mlpserve-store --store store list mnist
     mlpserve-store --store store promote mnist 3
@@ -57,30 +57,40 @@ def main() -> None:
 def parser() -> argparse.ArgumentParser:
     """The commands and their flags."""
     parser = argparse.ArgumentParser(
-        prog="mlpserve-store", description="What is in a store, and which version servers serve."
+        prog="mlpserve-store",
+        description="Inspect a model store; promote and roll back the version that its servers serve.",
+        epilog="Running servers follow within their --poll. Exit codes: 0 done, 1 failed, 2 wrong usage.",
     )
-    parser.add_argument("--store", default="store", metavar="DIR|URL", help="(default: store)")
+    parser.add_argument("--store", default="store", metavar="DIR|URL", help="model store (default: store)")
     commands = parser.add_subparsers(dest="do", required=True, metavar="COMMAND")
     for name, help_text, version in (
-        ("list", "versions of a model, newest first", None),
-        ("verify", "check every file of a version against its digest", 0),
-        ("push", "copy a version into object storage", 0),
-        ("promote", "make servers serve a version, and no newer one until it is promoted too", 1),
-        ("rollback", "make servers serve the version that they served before", None),
-        ("follow-newest", "make servers serve the newest version, as they do before anything is promoted", None),
+        ("list", "list the versions of a model, newest first", None),
+        ("verify", "check every file of a version against its SHA-256", 0),
+        ("push", "copy a version to object storage", 0),
+        (
+            "promote",
+            "switch all servers to a version and hold them there: newer versions wait for their own promotion",
+            1,
+        ),
+        ("rollback", "switch all servers back to the version that they served before", None),
+        ("follow-newest", "undo promotion: servers follow the newest version again", None),
     ):
         command = commands.add_parser(name, help=help_text, description=help_text)
-        command.add_argument("model", help="for example mnist")
+        command.add_argument("model", help="model name, for example mnist")
         if version is not None:
-            what = "version number" if version else "version number; the newest if it is left out"
+            what = "version number" if version else "version number (default: the newest)"
             command.add_argument("version", type=_number, help=what, nargs=None if version else "?", default=0)
         if name == "list":
             command.add_argument(
-                "--limit", type=_count, default=LISTED, metavar="N", help=f"newest versions; 0: all (default: {LISTED})"
+                "--limit",
+                type=_count,
+                default=LISTED,
+                metavar="N",
+                help=f"how many versions to list; 0 lists all (default: {LISTED})",
             )
         if name == "push":
             command.add_argument(
-                "--to", dest="url", required=True, metavar="URL", help="for example s3://bucket/models"
+                "--to", dest="url", required=True, metavar="URL", help="destination, for example s3://bucket/models"
             )
     return parser
 

@@ -14,6 +14,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from tests.support.claims import commands
 from tests.support.documents import PAGES, ROOT, blocks
+from tests.support.processes import run
 
 from mlpserve_client.cli import parser as client_parser
 from mlpserve_server.cli import parser as server_parser
@@ -140,10 +141,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 def known() -> dict[str, set[str]]:
     found = {program: options(parser) for program, parser in PARSERS.items()}
     for command in ("compare", "sweep"):  # their parsers are made when they run
-        text = subprocess.run(
-            [Path(ROOT / ".venv/bin/mlpserve-train"), command, "--help"], capture_output=True, text=True, check=True
-        ).stdout
-        found["mlpserve-train"] |= set(FLAG.findall(text))
+        found["mlpserve-train"] |= set(FLAG.findall(run("mlpserve-train", command, "--help").stdout))
     return found
 
 
@@ -171,6 +169,36 @@ def test_flags_of_the_pages_are_in_the_parsers(page: Path) -> None:
             if block.language == "bash":
                 wrong |= {f"{flag} in {c}" for c in commands(block) if "$(" not in c for flag in unknown_flags(c)}
     assert wrong == set()
+
+
+HELPS = [
+    *PARSERS,
+    *(f"mlpserve {name}" for name in ("info", "predict", "score", "playground", "doctor", "completion")),
+    *(f"mlpserve-store {name}" for name in ("list", "verify", "push", "promote", "rollback", "follow-newest")),
+    *(f"mlpserve-train {name}" for name in ("compare", "sweep")),
+]
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_help_fits_a_hundred_columns(command: str) -> None:
+    program, *words = command.split()
+    shown = run(program, *words, "--help", env={"COLUMNS": "100"}).stdout
+    assert shown.startswith(f"usage: {command}")
+    assert [line for line in shown.splitlines() if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("program", ["mlpserve", "mlpserve-server", "mlpserve-train", "mlpserve score"])
+def test_help_is_grouped(program: str) -> None:
+    """Nothing but --help is left among the options of no group, and every group has something."""
+    name, *words = program.split()
+    parser = PARSERS[name]
+    if words:
+        (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        parser = commands.choices[words[0]]
+    assert [action.dest for action in parser._optionals._group_actions] == ["help"]
+    titled = [group for group in parser._action_groups if group not in (parser._optionals, parser._positionals)]
+    assert len(titled) >= 3
+    assert all(group._group_actions for group in titled)
 
 
 # --- files, tests, Python names ------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlpserve_trainer.config import TrainConfig, configure
+from mlpserve_trainer.config import GROUPS, TrainConfig, configure
 from mlpserve_trainer.errors import ConfigError, TrainerError
 
-DESCRIPTION = """Train an MLP image classifier and publish it as a model artifact.
+DESCRIPTION = """Train an MLP image classifier and publish it as a checked model artifact.
 
-mlpserve-train compare --help    two published versions side by side
-mlpserve-train sweep --help      search for better settings"""
+mlpserve-train compare --help    compare two published versions
+mlpserve-train sweep --help      search for hyper-parameters"""
 
 
 def main() -> None:
@@ -68,14 +68,18 @@ def _train(arguments: Sequence[str]) -> Callable[[], Path | None]:
 def _compare(arguments: Sequence[str]) -> Callable[[], Path | None]:
     parser = argparse.ArgumentParser(
         prog="mlpserve-train compare",
-        description="Two published versions on the same images: accuracy, McNemar's test, and where they disagree.",
+        description="Compare two published versions on the same images: accuracy, McNemar's test, disagreements.",
     )
     parser.add_argument("a", type=Path, metavar="A", help="folder of a version, for example store/mnist/1")
-    parser.add_argument("b", type=Path, metavar="B", help="folder of another")
-    parser.add_argument("--data", default="", help="images to compare on: their test split (default: A's data set)")
+    parser.add_argument("b", type=Path, metavar="B", help="folder of the other")
+    parser.add_argument("--data", default="", help="data set whose test split to compare on (default: A's data set)")
     parser.add_argument("--image-size", type=_field("image_size").metadata["parse"], metavar="ROWSxCOLS")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="which file (default: fp32)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write a report with pictures, as HTML")
+    parser.add_argument(
+        "--precision", choices=("fp32", "int8"), default="fp32", help="ONNX file to compare (default: fp32)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write an HTML report with the images on which they disagree"
+    )
     values = parser.parse_args(arguments)
 
     def run() -> Path | None:
@@ -89,24 +93,24 @@ def _compare(arguments: Sequence[str]) -> Callable[[], Path | None]:
 def _sweep(arguments: Sequence[str]) -> Callable[[], Path | None]:
     parser = argparse.ArgumentParser(
         prog="mlpserve-train sweep",
-        description="Search for settings by validation accuracy (the test set is not opened). Every flag of "
-        "mlpserve-train may be given and holds for all trials.",
+        description="Hyper-parameter search by validation accuracy; the test set stays closed. Every flag of "
+        "mlpserve-train may be given as well and applies to all trials.",
     )
     parser.add_argument(
         "--vary",
         action="append",
         required=True,
         metavar="FLAG=VALUES",
-        help="a flag and what to try: a,b,c (use ; between sizes: hidden=256;512,256) or low..high, by ratio",
+        help="flag and values to try: a,b,c (; between sizes: hidden=256;512,256), or a log-uniform range low..high",
     )
-    parser.add_argument("--trials", type=int, default=20, help="trials (default: 20)")
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="number of trials (default: 20)")
     parser.add_argument(
-        "--sweep-store", default="", metavar="URL", help="Optuna's storage, to stop and go on: sqlite:///x.db"
+        "--sweep-store", default="", metavar="URL", help="Optuna storage, to resume or share a search: sqlite:///x.db"
     )
     parser.add_argument(
-        "--ray", metavar="ADDRESS", help="run the trials on a Ray cluster with Ray Tune: its address, auto, or local"
+        "--ray", metavar="ADDRESS", help="run the trials with Ray Tune on a cluster: its address, auto, or local"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write all trials, as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write all trials as JSON")
     values, rest = parser.parse_known_args(arguments)
     config = _parse(rest, prog="mlpserve-train sweep")
 
@@ -137,14 +141,16 @@ def parser(prog: str = "mlpserve-train") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    groups = {title: parser.add_argument_group(title) for title in GROUPS}
     for field in dataclasses.fields(TrainConfig):
         options = dict(field.metadata)
+        group = groups[options.pop("group")]
         if field.default not in ("", None, False) and "(default" not in options["help"]:
             shown = f"{field.default:.3g}" if isinstance(field.default, float) else field.default
             options["help"] += f" (default: {shown})"
         if not isinstance(field.default, bool):
             options["type"] = options.pop("parse", type(field.default))
-        parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **options)
+        group.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **options)
     return parser
 
 

@@ -15,8 +15,15 @@ COMPUTE = ("float32", "bfloat16", "auto")
 ON_INTERRUPT = ("stop", "publish")
 
 
-def _flag(default: Any, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"help": help, **more})
+# The groups of --help, in its order.
+RECIPE, DATA, NETWORK, OPTIMISATION = "Recipe and store", "Data", "Network", "Optimisation"
+AUGMENTATION, DISTILLATION = "Data augmentation", "Knowledge distillation"
+RUN, PUBLISHING = "Running and resuming", "Publishing"
+GROUPS = (RECIPE, DATA, NETWORK, OPTIMISATION, AUGMENTATION, DISTILLATION, RUN, PUBLISHING)
+
+
+def _flag(group: str, default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"group": group, "help": help, **more})
 
 
 def _layer_sizes(text: str) -> tuple[int, ...]:
@@ -39,100 +46,136 @@ class TrainConfig:
     """
 
     recipe: str = _flag(
+        RECIPE,
         "fast",
-        "settings that belong together; a flag given beside it overrides its value: textbook (the tutorial's), fast, "
-        "accurate (the same network, taught by a larger one; minutes), best (a larger network; most of an hour)",
+        "preset; any flag given beside it overrides its value. textbook: the tutorial's settings; fast; accurate: the "
+        "same network, distilled from a larger one (minutes); best: a larger network (most of an hour)",
         choices=tuple(RECIPES),
     )
-    store: Path = _flag(Path("store"), "folder that holds the published models", metavar="DIR")
-    model: str = _flag("", "name to publish under; empty: that of the data set", metavar="NAME")
+    store: Path = _flag(RECIPE, Path("store"), "model store to publish into", metavar="DIR")
+    model: str = _flag(RECIPE, "", "name to publish under (default: the data set's name)", metavar="NAME")
     data: str = _flag(
+        DATA,
         "mnist",
-        "mnist (comes with the package), fashion-mnist, kmnist, emnist-letters, qmnist (downloaded by torchvision), "
-        "or a folder with one folder of images for each class, optionally under train/ and test/; an .npz file with "
-        "images and labels; a .npy file of images with labels beside it; a Parquet file or folder of them",
+        "mnist (included), fashion-mnist, kmnist, emnist-letters or qmnist (downloaded by torchvision); a folder with "
+        "one subfolder of images per class, optionally under train/ and test/; an .npz file with images and labels; a "
+        ".npy file of images with labels beside it; a Parquet file or a folder of them",
         metavar="NAME|PATH",
     )
-    data_cache: Path = _flag(Path("~/.cache/mlpserve"), "where downloaded data sets are kept", metavar="DIR")
+    data_cache: Path = _flag(DATA, Path("~/.cache/mlpserve"), "cache for downloaded data sets", metavar="DIR")
     image_size: tuple[int, int] | None = _flag(
+        DATA,
         None,
-        "bring pictures to this size; without it all must have one size already",
+        "resize pictures to this size (default: all must have one size already)",
         metavar="ROWSxCOLS",
         parse=_image_size,
     )
     hidden: tuple[int, ...] = _flag(
+        NETWORK,
         (256,),
         "units of each hidden layer, separated by commas, or none (default: 256)",
         metavar="SIZES",
         parse=_layer_sizes,
     )
     start_channels: tuple[int, ...] = _flag(
+        NETWORK,
         (),
-        "begin as a small convolutional network with these channels, which is fitted first and then written out as "
-        "layers before those of --hidden (default: none)",
+        "initialise from a small convolutional network with these channels: it is trained first, then written out as "
+        "dense layers in front of --hidden (default: none)",
         metavar="CHANNELS",
         parse=_layer_sizes,
     )
-    start_epochs: int = _flag(40, "passes over the training images for that network")
-    activation: str = _flag("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    epochs: int = _flag(10, "passes over the training images")
-    batch_size: int = _flag(64, "images in one optimiser step")
-    learning_rate: float = _flag(1e-3, "Adam's mean step size; convolutional networks have one of their own")
+    start_epochs: int = _flag(NETWORK, 40, "training epochs of that convolutional network", metavar="N")
+    activation: str = _flag(NETWORK, "relu", "activation function of the hidden layers", choices=ACTIVATIONS)
+    epochs: int = _flag(OPTIMISATION, 10, "training epochs; validation picks the one to publish", metavar="N")
+    batch_size: int = _flag(OPTIMISATION, 64, "images per optimiser step", metavar="N")
+    learning_rate: float = _flag(
+        OPTIMISATION, 1e-3, "mean learning rate of Adam; convolutional networks use their own", metavar="RATE"
+    )
     schedule: str = _flag(
-        "one-cycle", "one-cycle: climb to twice the mean step size, fall to zero; constant: stay", choices=SCHEDULES
+        OPTIMISATION,
+        "one-cycle",
+        "learning rate schedule. one-cycle: warm up to twice the mean rate, then decay to zero",
+        choices=SCHEDULES,
     )
     average: float = _flag(
-        0.998, "decay of the moving average of the weights that is evaluated and published; 0 switches it off"
+        OPTIMISATION,
+        0.998,
+        "decay of the exponential moving average of the weights, which is what is published; 0 turns it off",
+        metavar="DECAY",
     )
     warp: float = _flag(
-        0.0, "strength of the random affine and elastic warps that images are shown with; 1 suits digits, 0: none"
+        AUGMENTATION,
+        0.0,
+        "strength of random affine and elastic distortions of the training images; 1 suits digits, 0 turns them off",
+        metavar="STRENGTH",
     )
-    label_smoothing: float = _flag(0.0, "share of each target that is spread over all classes")
-    teachers: int = _flag(0, "larger networks to fit first, whose answers the published one learns", metavar="N")
+    label_smoothing: float = _flag(
+        OPTIMISATION, 0.0, "share of each target that label smoothing spreads over all classes", metavar="SHARE"
+    )
+    teachers: int = _flag(
+        DISTILLATION, 0, "teacher networks to train first, from which the published one is distilled", metavar="N"
+    )
     teacher_kind: str = _flag(
+        DISTILLATION,
         "mlp",
-        "what a teacher is; a convolutional one is never published, and has no --teacher-hidden",
+        "kind of teacher; a convolutional one ignores --teacher-hidden. Teachers are not published",
         choices=TEACHERS,
     )
     teacher_hidden: tuple[int, ...] = _flag(
+        DISTILLATION,
         (1024, 1024),
         "units of an MLP teacher's hidden layers (default: 1024,1024)",
         metavar="SIZES",
         parse=_layer_sizes,
     )
-    teacher_epochs: int = _flag(60, "passes over the training images for each teacher")
+    teacher_epochs: int = _flag(DISTILLATION, 60, "training epochs of each teacher", metavar="N")
     teacher_view: float = _flag(
+        DISTILLATION,
         0.0,
-        "strength of the further warps under which a teacher sees an image, so that its mean over them is learnt",
+        "strength of the extra distortions under which teachers see each image, so that the student learns their mean",
+        metavar="STRENGTH",
     )
-    temperature: float = _flag(2.0, "what the teachers' logits are divided by before they are learnt")
+    temperature: float = _flag(DISTILLATION, 2.0, "distillation temperature: divides the teachers' logits", metavar="T")
     compute: str = _flag(
+        RUN,
         "float32",
-        "precision of the matrix products while training; auto: bfloat16 where the processor has it",
+        "precision of matrix products in training; auto uses bfloat16 if the processor has it",
         choices=COMPUTE,
     )
     calibrate: str = _flag(
+        PUBLISHING,
         "yes",
-        "divide the logits by the temperature at which the validation images are likeliest",
+        "calibrate probabilities: scale the logits by the temperature that fits the validation images best",
         choices=("yes", "no"),
     )
-    validation: float = _flag(1 / 12, "share of the training images kept for choosing the model")
-    seed: int = _flag(0, "seed of initialisation, split and order; on a CPU the same seed gives the same model")
-    device: str = _flag("auto", "where to train; auto takes a GPU where there is one", choices=DEVICES)
-    resume: bool = _flag(False, "go on where an interrupted run with the same settings stopped", action="store_true")
+    validation: float = _flag(DATA, 1 / 12, "share of the training images held out for validation", metavar="SHARE")
+    seed: int = _flag(RUN, 0, "random seed; on a CPU the same seed gives a bit-identical model", metavar="N")
+    device: str = _flag(RUN, "auto", "where to train; auto uses a GPU if there is one", choices=DEVICES)
+    resume: bool = _flag(
+        RUN,
+        False,
+        "continue an interrupted run with the same settings; on a CPU the result is bit-identical",
+        action="store_true",
+    )
     on_interrupt: str = _flag(
+        RUN,
         "stop",
-        "what Ctrl-C does: stop, for --resume to go on; or publish what the epochs so far came to",
+        "what Ctrl-C does: stop, so that --resume can continue; or publish the best epoch so far",
         choices=ON_INTERRUPT,
     )
     tensorboard: Path | None = _flag(
-        None, "write TensorBoard's logs here, in a folder for each run", metavar="DIR", parse=Path
+        RUN, None, "write TensorBoard logs into a new subfolder of this folder", metavar="DIR", parse=Path
     )
     sign_key: Path | None = _flag(
-        None, "PEM private key to sign the version with (an elliptic curve's)", metavar="FILE", parse=Path
+        PUBLISHING, None, "sign the version with this PEM private key (elliptic curve)", metavar="FILE", parse=Path
     )
-    min_accuracy: float = _flag(0.0, "refuse to publish below this test accuracy, 0 to 1")
-    if_missing: bool = _flag(False, "do nothing if the store has a version of this model", action="store_true")
+    min_accuracy: float = _flag(
+        PUBLISHING, 0.0, "refuse to publish below this test accuracy, 0 to 1", metavar="ACCURACY"
+    )
+    if_missing: bool = _flag(
+        PUBLISHING, False, "do nothing if the store already has a version of this model", action="store_true"
+    )
 
     def __post_init__(self) -> None:
         checks = {

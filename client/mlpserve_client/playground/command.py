@@ -16,28 +16,28 @@ DEFAULT_LISTEN = "127.0.0.1:8000"
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add the command and its flags."""
-    playground = commands.add_parser("playground", help="a page to draw on and watch the server answer")
+    playground = commands.add_parser("playground", help="serve a web page to draw on and watch the model answer")
     playground.add_argument(
         "--target",
         dest="server",
         default=argparse.SUPPRESS,
         metavar="HOST:PORT",
-        help="the server's address, as --server before the command",
+        help="address of the server, the same as --server before the command",
     )
     playground.add_argument(
-        "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help=f"where the page is (default: {DEFAULT_LISTEN})"
+        "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help=f"address of the page (default: {DEFAULT_LISTEN})"
     )
     playground.add_argument(
         "--host-name",
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name by which browsers reach it, such as that of a proxy in front",
+        help="additional host name to accept from browsers, such as that of a reverse proxy",
     )
     playground.add_argument(
-        "--gallery", default="", metavar="FILE", help="images of which the hardest are shown: whatever `score` reads"
+        "--gallery", default="", metavar="FILE", help="images whose hardest ones the page shows; any input of score"
     )
-    playground.add_argument("--labels", type=Path, metavar="FILE", help="their true classes: IDX or .npy")
+    playground.add_argument("--labels", type=Path, metavar="FILE", help="true classes of the gallery: IDX or .npy")
     return playground
 
 

@@ -1,0 +1,80 @@
+"""Flags that several commands of `mlpserve` share: server and model, TLS and tokens, preparation of pictures."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mlpserve_client.requests import DEFAULT_TIMEOUT
+from mlpserve_client.score_command import SCORE_TIMEOUT
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Which server and model every command calls, and how."""
+    target = parser.add_argument_group("Server and model")
+    target.add_argument(
+        "--server",
+        default=os.environ.get("MLPSERVE_SERVER", "127.0.0.1:50051"),
+        metavar="HOST:PORT",
+        help="address of the server (default: $MLPSERVE_SERVER, or 127.0.0.1:50051)",
+    )
+    target.add_argument("--model", default="", metavar="NAME", help="model name (default: whatever is served)")
+    target.add_argument(
+        "--version", type=int, default=0, metavar="N", help="version to pin; 0 takes whichever is served (default: 0)"
+    )
+    target.add_argument(
+        "--timeout",
+        type=_positive_float,
+        metavar="SECONDS",
+        help=f"deadline of a call, retries included (default: {DEFAULT_TIMEOUT:g}; score: {SCORE_TIMEOUT:g})",
+    )
+    security = parser.add_argument_group("Authentication and TLS")
+    security.add_argument("--tls", action="store_true", help="use TLS; trust the system's certificate authorities")
+    security.add_argument("--tls-ca", type=Path, metavar="FILE", help="use TLS; trust these PEM authorities instead")
+    security.add_argument("--tls-cert", type=Path, metavar="FILE", help="PEM client certificate, for mutual TLS")
+    security.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM private key of --tls-cert")
+    security.add_argument(
+        "--tls-server-name", default="", metavar="NAME", help="name to expect in the server's certificate"
+    )
+    security.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("MLPSERVE_TOKEN_FILE"),
+        help="file with the bearer token (default: $MLPSERVE_TOKEN_FILE)",
+    )
+    security.add_argument(
+        "--token-over-plaintext",
+        action="store_true",
+        help="send the token without TLS too; only where something in between encrypts",
+    )
+
+
+def add_preparation(command: argparse.ArgumentParser) -> None:
+    """--raw and --centre, neither: as the model's training images were made; and --max-pixels."""
+    preparation = command.add_argument_group("Picture preparation (default: as the model's training images)")
+    choice = preparation.add_mutually_exclusive_group()
+    choice.add_argument("--raw", action="store_true", default=None, help="only convert to grey and resize")
+    choice.add_argument(
+        "--centre", action="store_false", dest="raw", help="find the ink and centre it, as MNIST's images are made"
+    )
+    preparation.add_argument(
+        "--max-pixels",
+        type=_positive_int,
+        default=50_000_000,
+        metavar="N",
+        help="largest picture to decode, width times height; bounds memory (default: 50,000,000)",
+    )
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
