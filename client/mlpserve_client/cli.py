@@ -76,7 +76,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        _exit(130, "interrupted" + ("; the same command goes on" if "job" in arguments else ""))
+        _exit(130, "interrupted" + ("; run the same command again to resume" if "job" in arguments else ""))
     sys.exit(code)
 
 

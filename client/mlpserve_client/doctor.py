@@ -247,7 +247,7 @@ def _listens(host: str, port: int) -> bool:
 
 def _advice(error: ServerError) -> str:
     if isinstance(error, UnauthenticatedError):
-        return "the server wants a token: --token-file FILE (docs/serving.md#who-may-call)"
+        return "the server wants a token: --token-file FILE (docs/serving.md#authentication-and-tls)"
     if isinstance(error, ModelNotFoundError):
         return "leave out --model and --version, or give those that `mlpserve info` shows"
     if isinstance(error, InvalidResponseError):

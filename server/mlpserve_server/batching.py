@@ -177,7 +177,7 @@ class BatchingLoop:
             try:
                 self._run_once()
             except Exception:
-                log.exception("the batching loop met an error that is a bug; it goes on")
+                log.exception("the batching loop hit a bug and continues")
             if draining:
                 # One round with the flag set has taken in all that had arrived; from now on calls are refused.
                 self._refusing = True

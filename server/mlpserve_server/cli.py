@@ -6,7 +6,7 @@ Prints one line on standard output when it serves; the log goes to standard erro
 one ends at once. The last line of the log says why it ended. Exit codes:
 
     0  drained
-    1  could not start, or told to end before that
+    1  could not start, or stopped before it was ready
     2  wrong usage
     3  some accepted requests were not answered in time
     4  stuck, or its port took no connections, or its workers died too often or cannot be replaced
@@ -61,7 +61,7 @@ def main() -> None:
     if model is None:
         waiting = longest()
         server.stop()
-        _exit(COULD_NOT_START, "; ".join(filter(None, ("told to end before it served", waiting))))
+        _exit(COULD_NOT_START, "; ".join(filter(None, ("stopped before it was ready", waiting))))
     settle()
     print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
     stop.wait()
@@ -83,7 +83,7 @@ def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
         _exit(COULD_NOT_START, f"{error} (see {error.page})")
     if facts is None:
         supervisor.stop()
-        _exit(COULD_NOT_START, "told to end before it served; what the workers were waiting for is above")
+        _exit(COULD_NOT_START, "stopped before it was ready; what the workers were waiting for is above")
     print(f"Serving {facts['model']} version {facts['version']} on {facts['address']}", flush=True)
     stop.wait()
     logging.info("draining %d workers: finishing accepted requests", config.workers)

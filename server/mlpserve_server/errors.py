@@ -129,7 +129,7 @@ class StartupError(Exception):
         page: where the documentation explains it.
     """
 
-    page = "docs/serving.md#start"
+    page = "docs/serving.md#startup-and-warm-up"
 
 
 class ConfigError(StartupError):
@@ -149,7 +149,7 @@ class VersionMissing(StoreError):
 class ArtifactError(StartupError):
     """A file of the version is damaged, or the model does not give its golden answers."""
 
-    page = "docs/serving.md#what-may-be-served"
+    page = "docs/serving.md#model-verification-and-signatures"
 
 
 class DeviceError(StartupError):
@@ -161,7 +161,7 @@ class DeviceError(StartupError):
 class ListenError(StartupError):
     """An address cannot be listened on."""
 
-    page = "docs/serving.md#who-may-call"
+    page = "docs/serving.md#authentication-and-tls"
 
 
 def first_line(error: Exception) -> str:

@@ -103,7 +103,7 @@ class Follower:
             except StartupError as error:
                 self._complain(str(error))
             except Exception:
-                log.exception("following the store met an error that is a bug; it goes on")
+                log.exception("following the store hit a bug and continues")
 
     def _list_earlier(self) -> list[int]:
         """The versions before the one that serves, latest first; none if none are to be kept."""
@@ -130,7 +130,7 @@ class Follower:
             except StartupError as error:
                 log.warning("version %d is not kept: %s", number, error)
             except Exception:
-                log.exception("keeping version %d met an error that is a bug; the server goes on", number)
+                log.exception("keeping version %d hit a bug; the server keeps serving", number)
         with self._acting:
             if not self._stop.is_set():
                 self._set_pending(frozenset())
@@ -203,7 +203,7 @@ class Follower:
 
     def _refuse(self, number: int, reason: str, current: LoadedModel) -> None:
         if self.refused.get(number) != reason:
-            log.error("version %d is refused, version %d goes on serving: %s", number, current.ref.version, reason)
+            log.error("version %d is refused, version %d keeps serving: %s", number, current.ref.version, reason)
             self._metrics.reloads["refused"] += 1
         self.refused[number] = reason
 

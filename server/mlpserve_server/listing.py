@@ -128,7 +128,7 @@ class Listing:
         except (CallError, StartupError) as error:
             return error
         except Exception as error:
-            log.exception("listing the store met an error that is a bug")
+            log.exception("listing the store hit a bug")
             return error
 
     def _look(self, last: Look | None) -> Look:

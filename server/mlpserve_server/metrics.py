@@ -182,14 +182,18 @@ class Metrics:
             "mlpserve_queue_seconds", "Seconds from the transport to the start of a call's batch.", self.queue_seconds
         )
         dropped = self.log_lines_dropped()
-        yield CounterMetricFamily("mlpserve_log_lines_dropped", "Lines of the log that nobody took.", value=dropped)
+        yield CounterMetricFamily(
+            "mlpserve_log_lines_dropped", "Log lines dropped because nobody read the log.", value=dropped
+        )
         if self.workers:
             workers = GaugeMetricFamily("mlpserve_workers", "Processes that share the port.", labels=["state"])
             for state, count in self.workers.items():
                 workers.add_metric([state], count)
             restarts = self.worker_restarts
             yield workers
-            yield CounterMetricFamily("mlpserve_worker_restarts", "Trials to replace a worker.", value=restarts)
+            yield CounterMetricFamily(
+                "mlpserve_worker_restarts", "Attempts to replace a worker that died.", value=restarts
+            )
         yield from self._grpc_families()
         yield from _drift_families(self.drift())
         if self.model:

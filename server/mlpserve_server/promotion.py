@@ -102,7 +102,7 @@ def rollback(store: Store, model: str) -> tuple[int, int]:
             published = set(store.versions(model))
             older = [number for number in older if number in published]
         if not older:
-            raise StoreError(f"model {model!r} in {store.location} has no version before {current} to go back to")
+            raise StoreError(f"model {model!r} in {store.location} has no version before {current} to roll back to")
         _verify(store, model, older[0])
         _write(store, model, Promotion(older[0], tuple(older[1 : 1 + REMEMBERED])))
     return current, older[0]

@@ -83,7 +83,10 @@ class _Files:
         if not self._looking.acquire(blocking=False):
             if now - self._began > LONG_SECONDS and not self._complained:
                 self._complained = True
-                log.error("%s cannot be looked at: the disk does not answer; what was read before holds", self._name)
+                log.error(
+                    "%s cannot be checked for changes: the disk does not answer; what was read before stays in effect",
+                    self._name,
+                )
             return
         self._began, self._complained = now, False
         try:

@@ -166,7 +166,7 @@ class Server:
         """Let the first model answer, unless nobody is to be answered any longer."""
         with self._serving:
             if self._stopped:
-                raise StartupError("told to end before it served")
+                raise StartupError("stopped before it was ready")
             self._hand_over(model)
 
     def _candidates(self, refused: dict[int, StartupError]) -> Iterator[Version]:
@@ -317,7 +317,9 @@ class Server:
         if self._tracing is not None:
             within(STEP_SECONDS, "sending the last spans", self._tracing.close)
         if follower is not None and not follower.join(JOIN_SECONDS):
-            log.error("the end does not wait for what was being loaded; %s", longest() or "it was being proven")
+            log.error(
+                "shutdown does not wait for the version that was loading; %s", longest() or "it was being verified"
+            )
         self._transport = self._loop = self._endpoint = self._liveness = self._follower = self._tracing = None
         return finished
 

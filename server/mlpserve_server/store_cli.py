@@ -35,7 +35,7 @@ def main() -> None:
             version = store.open(model, arguments.version)
             version.fetch()
             version.verify()
-            print(f"{model} version {version.manifest.version}: every file is as it was published ({version.digest})")
+            print(f"{model} version {version.manifest.version}: every file matches its SHA-256 ({version.digest})")
         elif arguments.do == "push":
             version = store.open(model, arguments.version)
             version.fetch()
@@ -123,7 +123,7 @@ def _listing(store: Store, model: str, limit: int) -> Iterator[str]:
             mark = ("  ◀ promoted" if promoted else "  ◀ newest") if number == followed else ""
             yield f"{number:>6}  {created:<16}  {outline.test_accuracy:.2%}  {outline.digest[:12]}{mark}"
     if followed not in shown:
-        yield f"{followed:>6}  ◀ promoted" + ("" if followed in numbers else ", and not there")
+        yield f"{followed:>6}  ◀ promoted" + ("" if followed in numbers else ", but missing")
     if len(shown) < len(numbers):
         yield f"… and {len(numbers) - len(shown):,} older versions; --limit 0 lists them all"
 

@@ -115,7 +115,7 @@ class Unblocked(io.TextIOBase):
                 self._changed.notify_all()
             if written and new and (idle or time.monotonic() >= next_report):
                 reported, next_report = reported + new, time.monotonic() + REPORT_SECONDS
-                log.warning("%d lines to %s were dropped, because nobody took them", new, self._name)
+                log.warning("%d lines were dropped, because nobody reads %s", new, self._name)
 
 
 def write_all(descriptor: int, data: bytes) -> bool:

@@ -142,7 +142,7 @@ class Supervisor:
         except StartupError as error:
             facts.set_exception(error)
         except Exception as error:
-            log.exception("keeping the workers met an error that is a bug")
+            log.exception("keeping the workers alive hit a bug")
             self._fail(f"the workers are no longer kept: {error}")
             if not facts.done():
                 facts.set_exception(error)
@@ -178,7 +178,7 @@ class Supervisor:
     def _wait_ready(self, worker: WorkerProcess) -> dict[str, Any]:
         while worker.facts is None:
             if worker.failure or self._stopping:
-                raise StartupError(worker.failure or "told to end before it served")
+                raise StartupError(worker.failure or "stopped before it was ready")
             if time.monotonic() - worker.began > READY_SECONDS:
                 raise StartupError(_not_ready())
             self._news.wait(WATCH_SECONDS)

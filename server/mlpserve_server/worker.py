@@ -50,7 +50,7 @@ def main() -> None:
         supervisor.tell({"failed": str(error)})
         streams.end(1)
     if model is None:
-        logging.error("told to end before it served%s", f"; {waiting}" if (waiting := longest()) else "")
+        logging.error("stopped before it was ready%s", f"; {waiting}" if (waiting := longest()) else "")
         server.stop()
         streams.end(1)
     settle()

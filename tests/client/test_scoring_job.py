@@ -160,7 +160,7 @@ def test_ctrl_c_says_how_to_go_on(server: ServerProcess, many: Path, tmp_path: P
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; the same command goes on" in errors
+    assert "interrupted; run the same command again to resume" in errors
     assert "Traceback" not in errors
 
 

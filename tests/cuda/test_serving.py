@@ -168,7 +168,7 @@ def test_a_version_for_which_there_is_no_memory_is_refused(emulator: Emulator, c
     flags = ["--transport", transport, "--poll", 0.1]
     with emulator.server(copy, *flags, memory=int(1.3 * used)) as process, stub(process.address) as caller:
         publish_rolled(copy / "mnist/1", copy, 2)
-        process.wait_for_log("version 2 is refused, version 1 goes on serving: ")
+        process.wait_for_log("version 2 is refused, version 1 keeps serving: ")
         assert "Failed to allocate memory" in process.log
         assert "Traceback" not in process.log
         answer = caller.Predict(pb.PredictRequest(images=bytes(PIXELS)), timeout=10)

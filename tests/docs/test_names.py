@@ -258,6 +258,18 @@ def test_python_names_of_the_pages_exist(page: Path) -> None:
         pkgutil.resolve_name(name)
 
 
+def test_pages_that_messages_name_have_the_headings() -> None:
+    """Every `docs/….md#heading` in the product's source leads somewhere."""
+    product = [path for folder in ("server", "client", "trainer") for path in (ROOT / folder).rglob("*.py")]
+    named = {link for path in product for link in re.findall(r"docs/[\w/-]+\.md(?:#[\w-]+)?", path.read_text())}
+    assert len(named) > 10
+    for link in named:
+        page, _, anchor = link.partition("#")
+        headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors, link
+
+
 # --- figures -------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The Python service of docs/recipes.md, started as it stands there."""
+"""The Python service of docs/how-to.md, started as it stands there."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from mlpserve_client import Client
 
 
 def test_the_python_service(server: ServerProcess, tmp_path: Path) -> None:
-    (block,) = [block for block in blocks(ROOT / "docs/recipes.md") if "# service.py" in block.code]
+    (block,) = [block for block in blocks(ROOT / "docs/how-to.md") if "# service.py" in block.code]
     (tmp_path / "service.py").write_text(block.code.replace(ADDRESS, server.address))
     url = f"http://127.0.0.1:{(port := free_port())}/classify"
     command = [sys.executable, "-m", "uvicorn", "service:app", "--port", str(port), "--log-level", "warning"]

@@ -68,7 +68,7 @@ def test_a_new_version_takes_over_and_a_broken_one_does_not(
         assert _predict(caller).SerializeToString() == second.SerializeToString()
     assert _states(caller)[2] == "SERVING"
     assert _states(caller)[1] == "KEPT"
-    assert "version 3 is refused, version 2 goes on serving" in process.log
+    assert "version 3 is refused, version 2 keeps serving" in process.log
     publish_rolled(own / "mnist/1", own, 8)
     _wait_until(lambda: _serves(caller) == 8)
 
@@ -102,7 +102,7 @@ def test_promote_and_rollback(following: tuple[ServerProcess, ClassifierServiceS
     assert [summary.model.version for summary in summaries if summary.promoted] == [3]
     assert store("follow-newest", "mnist") == "Servers of mnist follow the newest version, 4\n"
     _wait_until(lambda: _serves(caller) == 4)
-    assert "every file is as it was published" in store("verify", "mnist")
+    assert "every file matches its SHA-256" in store("verify", "mnist")
 
 
 def test_what_cannot_be_promoted(own: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_running_server_falls_back_as_a_start_does(
     _wait_until(lambda: _serves(caller) == 5)
     (own / "mnist/promoted.json").write_text('{"version": 9, "previous": [4, 1]}')
     _wait_until(lambda: _serves(caller) == 1)
-    assert "version 9 is refused, version 5 goes on serving: model 'mnist'" in process.log
+    assert "version 9 is refused, version 5 keeps serving: model 'mnist'" in process.log
     with ServerProcess(tmp_path, own, *POLL) as other, stub(other.address) as other_caller:
         assert _serves(other_caller) == 1
 

@@ -88,7 +88,7 @@ def _starting(folder: Path, flags: list[str], environment: dict[str, str] | None
     finally:
         process.kill()
         process.wait()
-    assert "told to end before it served" in log.read_text()
+    assert "stopped before it was ready" in log.read_text()
     assert "the store does not answer: it was asked" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert not list(temporary.iterdir()), "nothing is left behind"

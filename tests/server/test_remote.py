@@ -140,7 +140,7 @@ def test_listing_verifying_and_pushing_twice(versions: Path) -> None:
     again = run("mlpserve-store", "--store", versions, "push", "mnist", 1, "--to", URL)
     assert (again.returncode, "has version 1 of 'mnist' already" in again.stderr) == (1, True)
     verified = run("mlpserve-store", "--store", URL, "verify", "mnist")
-    assert "every file is as it was published" in verified.stdout
+    assert "every file matches its SHA-256" in verified.stdout
     assert "newest" in run("mlpserve-store", "--store", URL, "list", "mnist").stdout
 
 

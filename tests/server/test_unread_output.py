@@ -98,4 +98,4 @@ streams.end(0)
     assert numbers == list(range(len(numbers))), "what was written is whole and in order"
     assert len(numbers) + dropped == 5000
     (said,) = [line["message"] for line in lines if "dropped" in line["message"]]
-    assert said == f"{dropped} lines to standard error were dropped, because nobody took them"
+    assert said == f"{dropped} lines were dropped, because nobody reads standard error"

@@ -48,7 +48,10 @@ def main() -> None:
     except KeyboardInterrupt:
         if command:
             _exit(130, "interrupted")
-        _exit(130, "interrupted; nothing was published. The same command with --resume goes on after the last epoch")
+        _exit(
+            130,
+            "interrupted; nothing was published. Run the same command with --resume to continue after the last epoch",
+        )
 
 
 # Heavy imports wait until the flags are known to be good, so that --help answers at once.

@@ -203,7 +203,7 @@ def read_inside(folder: Path, name: str, most: int) -> bytes:
 def _dataset(manifest: Manifest, source: str, image_size: tuple[int, int] | None) -> data.Dataset:
     name = source or manifest.training.data
     if not source and name not in torchvision_sets.SOURCES:
-        raise ConfigError(f"the versions were trained on {name!r}, a person's own data; say where it is: --data PATH")
+        raise ConfigError(f"the versions were trained on {name!r}, your own data; say where it is: --data PATH")
     dataset = data.load(
         name,
         cache=TrainConfig.data_cache,

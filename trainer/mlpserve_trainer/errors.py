@@ -31,7 +31,7 @@ class DataError(TrainerError):
 class GateError(TrainerError):
     """The model misses the accuracy asked for, or its exported file does not answer as PyTorch does."""
 
-    page = "docs/training.md#what-is-checked-before-anything-is-published"
+    page = "docs/training.md#validation-before-publishing"
 
 
 class PublishError(TrainerError):

@@ -6,7 +6,7 @@ from mlpserve_client.errors import MlpserveError
 class ScoringError(MlpserveError):
     """The job cannot go on: the input or the output as a whole is wrong, or is not what the job began with."""
 
-    page = "docs/scoring.md#going-on-or-not"
+    page = "docs/scoring.md#resuming-a-job"
     exit_code = 1
 
 
