@@ -145,9 +145,10 @@ def _wait_for_version(caller: ClassifierServiceStub, number: int) -> None:
 
 
 def test_a_new_version_takes_over_on_the_device(emulator: Emulator, copy: Path, transport: str) -> None:
+    """With buffers far smaller than a page, of which none may share one: each is pinned."""
     images = mnist_images()[:20]
     with (
-        emulator.server(copy, "--transport", transport, "--poll", 0.1) as process,
+        emulator.server(copy, "--transport", transport, "--poll", 0.1, "--max-batch", 2) as process,
         stub(process.address) as caller,
     ):
         before = caller.Predict(pb.PredictRequest(images=pixels(images)), timeout=10)
@@ -191,5 +192,5 @@ def test_a_gpu_that_breaks_is_not_ready_until_it_works_again(
         process.wait_for_log("NOT_SERVING")
         assert "unspecified launch failure" in process.log
         broken.unlink()
-        process.wait_for_log("the model has proven itself again: SERVING")
+        process.wait_for_log(": SERVING")
         assert caller.Predict(pb.PredictRequest(images=bytes(PIXELS)), timeout=10).class_ids
