@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve.v1.artifact_pb2 import GoldenSamples, Precision
+from mlpserve.v1.artifact_pb2 import GoldenSamples
 from mlpserve_server import cuda_libraries
 from mlpserve_server.errors import ArtifactError, DeviceError, first_line
 from mlpserve_server.model import CUDA, LoadedModel
@@ -73,11 +73,16 @@ class _Golden:
         if not (
             difference <= self._tolerance and np.array_equal(predictions.class_ids[clear], self._class_ids[rows][clear])
         ):
-            name = Precision.Name(model.precision)
+            cause = (
+                "The file, ONNX Runtime or the GPU"
+                if model.provider == CUDA
+                else "The file or this machine's ONNX Runtime"
+            )
             raise ArtifactError(
-                f"{model.version.folder}: {name} does not give its golden answers with {model.provider} at batch size "
-                f"{len(rows)}: probabilities differ by up to {difference:.2g} (allowed {self._tolerance:.2g}). "
-                "The file or this machine's ONNX Runtime is wrong; the version is not served"
+                f"{model.version.folder}: {model.precision_name} does not give its golden answers with "
+                f"{model.provider} at batch size {len(rows)}: probabilities differ by up to {difference:.2g} "
+                f"(allowed {self._tolerance:.2g}). "
+                f"{cause} is wrong; the version is not served"
             )
 
 

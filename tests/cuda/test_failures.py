@@ -87,6 +87,20 @@ def test_auto_serves_on_the_cpu_and_says_why(emulator: Emulator, store: Path, na
     assert all(part in said for part in words), said
 
 
+def test_a_gpu_that_is_wrong_does_not_serve(emulator: Emulator, store: Path, transport: str) -> None:
+    where = ["--store", store, "--listen", "127.0.0.1:0", "--transport", transport]
+    refused = emulator.run("mlpserve-server", *where, "--device", "cuda", wrong=1)
+    assert refused.returncode == 1
+    words = "fp32 does not give its golden answers with CUDAExecutionProvider at batch size 1"
+    assert words in refused.stderr.splitlines()[-1]
+    flags = ["--transport", transport, "--device", "auto"]
+    with emulator.server(store, *flags, wrong=1) as process, stub(process.address) as caller:
+        assert caller.GetModel(pb.GetModelRequest(), timeout=10).serving.provider == "CPUExecutionProvider"
+        said = next(line for line in process.log.splitlines() if "device auto: serving on the CPU: " in line)
+        assert "WARNING" in said
+        assert words in said
+
+
 def test_a_gpu_that_is_not_there(emulator: Emulator, store: Path) -> None:
     said = _refused(emulator, store, "cuda:7", devices=2)
     assert "GPU number 7 is asked for, and there are 2 (0 to 1)" in said

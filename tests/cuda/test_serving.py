@@ -137,6 +137,10 @@ def test_a_second_gpu_is_used_alone(emulator: Emulator, store: Path, transport: 
     assert {line for line in log_lines(log) if line.startswith("context")} == {"context on 1"}
 
 
+def _gpu_memory(address: str) -> float:
+    return next(value for name, value in scrape(address).items() if name.startswith("mlpserve_gpu_memory_used_bytes"))
+
+
 def _wait_for_version(caller: ClassifierServiceStub, number: int) -> None:
     deadline = time.monotonic() + RELOAD_SECONDS
     while caller.Predict(pb.PredictRequest(images=bytes(PIXELS)), timeout=10).model.version != number:
@@ -162,10 +166,23 @@ def test_a_new_version_takes_over_on_the_device(emulator: Emulator, copy: Path, 
     assert "not pinned" not in process.log
 
 
+def test_replaced_versions_give_their_memory_back(emulator: Emulator, copy: Path, transport: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    flags = ["--transport", transport, "--poll", 0.1, "--metrics-listen", address]
+    used = []
+    with emulator.server(copy, *flags) as process, stub(process.address) as caller:
+        for number in range(2, 7):
+            publish_rolled(copy / "mnist/1", copy, number)
+            _wait_for_version(caller, number)
+            used.append(_gpu_memory(address))
+    # The one that serves and the one before it are there, and for a moment the one before that.
+    assert used[-1] <= max(used[:2]), used
+
+
 def test_a_version_for_which_there_is_no_memory_is_refused(emulator: Emulator, copy: Path, transport: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     with emulator.server(copy, "--metrics-listen", address):
-        used = next(value for name, value in scrape(address).items() if "gpu_memory_used" in name)
+        used = _gpu_memory(address)
     flags = ["--transport", transport, "--poll", 0.1]
     with emulator.server(copy, *flags, memory=int(1.3 * used)) as process, stub(process.address) as caller:
         publish_rolled(copy / "mnist/1", copy, 2)

@@ -1,4 +1,5 @@
 // cuBLAS as far as dense layers in float32 go; what is missing fails with CUBLAS_STATUS_NOT_SUPPORTED.
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,9 @@ struct Matrix {
 
 size_t extent(int rows, int columns, int leading) { return (size_t(columns - 1) * leading + rows) * sizeof(float); }
 
+// EMULATED_CUDA_WRONG: products have the wrong sign, as those of a GPU that is at its end may.
+const bool wrong = getenv("EMULATED_CUDA_WRONG") != nullptr;
+
 // C [m, n] = alpha A [m, k] B [k, n] + beta C
 Work product(Matrix a, Matrix b, int m, int n, int k, float alpha, float beta, float* c, int leading) {
   return [=] {
@@ -44,7 +48,7 @@ Work product(Matrix a, Matrix b, int m, int n, int k, float alpha, float beta, f
         for (long row = 0; row < m; row++) sums[row] += a.at(row, inner) * factor;
       }
       float* out = c + column * leading;
-      for (long row = 0; row < m; row++) out[row] = alpha * sums[row] + (beta == 0 ? 0 : beta * out[row]);
+      for (long row = 0; row < m; row++) out[row] = (wrong ? -alpha : alpha) * sums[row] + (beta == 0 ? 0 : beta * out[row]);
     }
     return kSuccess;
   };

@@ -3,6 +3,7 @@
 //   EMULATED_CUDA_MEMORY   bytes of memory of each (80 GiB); beyond them allocations fail
 //   EMULATED_CUDA_VERSION  the version of CUDA that the driver knows (13000)
 //   EMULATED_CUDA_LOG      a file that gets a line for every context, kernel, product and copy
+//   EMULATED_CUDA_WRONG    where it is set, products of matrices are wrong (cublas.cpp)
 //   EMULATED_CUDA_BROKEN   a file; as long as it exists, every device is broken
 #include "device.h"
 
