@@ -157,19 +157,31 @@ def _store_uncompressed(wheel: Path, target: Path) -> None:
 
 
 def _store(folder: Path, cache: Path) -> None:
-    """A published MNIST model, so that serving is checked whatever becomes of training; without its report."""
-    trained = cache / "store"
-    command = [sys.executable, "-m", "mlpserve_trainer", "--store", str(trained), "--device", "cpu", "--epochs", "3"]
-    # Threads that wait actively make training ten times slower beside any other busy process.
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-    subprocess.run([*command, "--if-missing"], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    newest = max((trained / "mnist").glob("[0-9]*"), key=lambda path: int(path.name))
-    manifest = Manifest()
-    json_format.Parse((newest / "manifest.json").read_text(), manifest)
-    files = {
-        entry.path: (entry.role, (newest / entry.path).read_bytes()) for entry in manifest.files if entry.role in SERVED
-    }
-    publish(folder, manifest.model, manifest, files)
+    """A published MNIST model, so that serving is checked whatever becomes of training; without its report.
+
+    Made once for each state of the trainer: a model that is trained or published again is another archive to pack.
+    """
+    sources = sorted((ROOT / "trainer/mlpserve_trainer").rglob("*.py"))
+    state = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:16]
+    trained, served = cache / f"trained-{state}", cache / f"served-{state}"
+    if not served.exists():
+        command = [sys.executable, "-m", "mlpserve_trainer", "--store", str(trained), "--device", "cpu"]
+        # Threads that wait actively make training ten times slower beside any other busy process.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+        command += ["--epochs", "3", "--if-missing"]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+        newest = trained / "mnist/1"
+        manifest = json_format.Parse((newest / "manifest.json").read_text(), Manifest())
+        files = {
+            entry.path: (entry.role, (newest / entry.path).read_bytes())
+            for entry in manifest.files
+            if entry.role in SERVED
+        }
+        part = cache / f"part-{state}"
+        shutil.rmtree(part, ignore_errors=True)
+        publish(part, manifest.model, manifest, files)
+        part.rename(served)
+    shutil.copytree(served, folder)
 
 
 def _packed(content: Path, cache: Path) -> Path:

@@ -11,6 +11,7 @@ library is all that it needs.
 import configparser
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -136,10 +137,15 @@ def _scripts(entry_points: str, programs: Path) -> None:
         return
     for name, value in parser["console_scripts"].items():
         module, _, function = value.split("[")[0].strip().partition(":")
-        script = programs / name
         code = f"import sys\nfrom {module} import {function.split('.')[0]}\nsys.exit({function}())\n"
-        script.write_text(f"#!{programs / 'python'}\n{code}")
-        script.chmod(0o755)
+        write_program(programs / name, programs / "python", code)
+
+
+def write_program(path: Path, python: Path, code: str) -> None:
+    """A program of Python code, for any path of its interpreter: after "#!" there may be no space, and 127 bytes."""
+    # A string to Python, a command to sh.
+    path.write_text(f"#!/bin/sh\n'''exec' {shlex.quote(str(python))} \"$0\" \"$@\"\n' '''\n{code}")
+    path.chmod(0o755)
 
 
 def _ours(site: Path, programs: Path) -> None:

@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 KIT = ROOT.parent  # project, kit.json, and of the rest wheels, spare, h2load, mnist, store
 MNIST = ROOT / "trainer/mlpserve_trainer/mnist"
 FROM_THE_MACHINE = ("torch", "torchvision", "onnx", "numpy", "matplotlib", "PIL")
-TASKSET = """#!{python}
-import os, sys
+TASKSET = """import os, sys
 cores = set()
 for part in sys.argv[2].split(","):
     first, _, last = part.partition("-")
@@ -69,9 +68,7 @@ def prepare(target: Path, checks: Path) -> None:
     shutil.copytree(KIT / "store", checks / "store", dirs_exist_ok=True)
     print(h2load.install(KIT / "h2load", checks / "bin"), flush=True)
     if not shutil.which("taskset"):
-        shim = checks / "bin/taskset"
-        shim.write_text(TASKSET.format(python=sys.executable))
-        shim.chmod(0o755)
+        environment.write_program(checks / "bin/taskset", Path(sys.executable), TASKSET)
 
 
 if __name__ == "__main__":
