@@ -3,7 +3,7 @@
     mlpserve info                                  what the server serves
     mlpserve predict digit.png photo.jpg           classify pictures
     mlpserve score images.npy answers              classify files and folders, millions of rows
-    mlpserve playground                            a page to draw on and watch the server answer
+    mlpserve playground                            a web page to draw on and watch the model answer
     mlpserve doctor                                check this machine and the way to the server
 
 Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files,
