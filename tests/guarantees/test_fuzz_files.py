@@ -186,8 +186,8 @@ def test_scoring_inputs(tmp_path: Path, figures: dict[str, Any]) -> None:
     np.save(labels, np.arange(6))
     readers: list[tuple[str, bytes, Callable[[Path], Any]]] = [
         *((name, content, _scoring_input) for name, content in _arrays().items()),
-        ("labels.npy", labels.getvalue(), read_labels),
-        ("labels.idx", struct.pack(">II", 2049, 6) + bytes(6), read_labels),
+        ("labels.npy", labels.getvalue(), lambda path: read_labels(path, 6)),
+        ("labels.idx", struct.pack(">II", 2049, 6) + bytes(6), lambda path: read_labels(path, 6)),
     ]
     outcomes: Counter[str] = Counter()
     for index in range(ARRAYS):
