@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
@@ -21,6 +22,7 @@ import mlpserve_trainer.data.pictures
 from mlpserve_client import cli, pictures
 from mlpserve_client.pictures import NotAPictureError, TooLargeError
 from mlpserve_client.prepare import from_bytes, read_image, to_grey
+from mlpserve_client.scoring.inputs.footer import row_groups
 
 EXPECTED = "expected BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP"
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +89,14 @@ def test_client_and_trainer_take_the_same_pictures() -> None:
     for name in ("FORMATS", "MOST_PIXELS", "MOST_BYTES"):
         assert getattr(pictures, name) == getattr(theirs, name)
     assert cli.parser().parse_args(["predict", "x.png"]).max_pixels == pictures.MOST_PIXELS
+
+
+def test_client_and_trainer_read_the_same_footers() -> None:
+    ours, theirs = (
+        ROOT / "client/mlpserve_client/scoring/inputs/footer.py",
+        ROOT / "trainer/mlpserve_trainer/data/footer.py",
+    )
+    assert ours.read_text() == theirs.read_text()
 
 
 def test_nothing_of_ours_opens_a_picture_without_naming_the_formats() -> None:
@@ -229,6 +239,25 @@ def test_inputs_that_unpack_to_far_more(tmp_path: Path) -> None:
     for name, words in expected.items():
         assert words in lines[name], lines[name]
     assert megabytes < usual + 60, "MB at most, and each becomes 200"
+
+
+def test_a_damaged_footer_does_not_end_the_process(tmp_path: Path) -> None:
+    """Which it does where pyarrow is asked for what the footer says of a column."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": [[n % 256 for n in range(784)]] * 3}), path)
+    whole = path.read_bytes()
+    start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    ((rows, (column,)),) = row_groups(io.BytesIO(whole))
+    assert (rows, column.values, column.start) == (3, chunk.num_values, chunk.dictionary_page_offset)
+    assert (column.unpacked, column.packed) == (chunk.total_uncompressed_size, chunk.total_compressed_size)
+    paths = []
+    for position in range(start, len(whole) - 8):
+        paths.append(tmp_path / f"{position}.parquet")
+        paths[-1].write_bytes(whole[:position] + bytes([whole[position] ^ 0x11]) + whole[position + 1 :])
+    status, said, _ = peak(sys.executable, "-c", READ, *paths)
+    assert status == 0, said
+    assert said.count("not a readable Parquet file") > 100
 
 
 def test_many_rows_that_refer_to_one_large_value(tmp_path: Path) -> None:

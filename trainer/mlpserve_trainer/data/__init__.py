@@ -5,6 +5,7 @@ folders.py            a folder of class folders of pictures
 arrays.py             .npz and .npy files
 tables.py             Parquet files with a column of images
 bounds.py             how large data may become, and whether it changes while it is read
+footer.py             what a Parquet file says of itself
 checks.py             what is suspicious about a person's own data
 """
 

@@ -18,6 +18,7 @@ import torch
 
 from mlpserve_trainer.data import pictures
 from mlpserve_trainer.data.bounds import check_unpacked
+from mlpserve_trainer.data.footer import row_groups
 from mlpserve_trainer.data.labelled import class_ids
 from mlpserve_trainer.data.splits import Raw, split
 from mlpserve_trainer.errors import DataError
@@ -87,8 +88,8 @@ def _read_file(file: Path) -> tuple[Any, Sequence[str] | None]:
             image = _column(present, IMAGE_COLUMNS, file, "images")
             label = _column(present, LABEL_COLUMNS, file, "labels")
             wanted = [image, label, *(["split"] if "split" in present else [])]
-            _check_size(file, parquet.metadata, wanted)
-            leaves = [parquet.metadata.schema.column(number) for number in range(parquet.metadata.num_columns)]
+            _check_size(file, parquet.schema, wanted)
+            leaves = [parquet.schema.column(number) for number in range(len(parquet.schema))]
             once = [
                 leaf.path
                 for leaf in leaves
@@ -99,7 +100,7 @@ def _read_file(file: Path) -> tuple[Any, Sequence[str] | None]:
         # A value that many rows refer to stays one value in memory.
         with pq.ParquetFile(file, read_dictionary=once) as parquet:
             table = parquet.read(columns=wanted)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, IndexError, pa.ArrowException) as error:
         raise DataError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
     if table[label].null_count or table[image].null_count:
         raise DataError(f"{file}: some rows have no image or no label; remove them")
@@ -109,18 +110,17 @@ def _read_file(file: Path) -> tuple[Any, Sequence[str] | None]:
     return pa.table(columns), _hub_names(table.schema.metadata or {}, label)
 
 
-def _check_size(file: Path, metadata: Any, columns: list[str]) -> None:
+def _check_size(file: Path, schema: Any, columns: list[str]) -> None:
     """Refuse a file of which a row group's column becomes far larger than it is."""
-    for number in range(metadata.num_columns):
-        schema = metadata.schema.column(number)
-        if schema.path.split(".")[0] not in columns:
-            continue
-        for group in range(metadata.num_row_groups):
-            column = metadata.row_group(group).column(number)
-            unpacked = column.total_uncompressed_size
-            if schema.max_repetition_level:  # lists, whose numbers may be stored as runs
-                unpacked = max(unpacked, column.num_values * LARGEST_NUMBER)
-            check_unpacked(f"{file}, column {schema.path}", column.total_compressed_size, unpacked)
+    with file.open("rb") as stream:
+        groups = row_groups(stream)
+    for _, chunks in groups:
+        for chunk, leaf in zip(chunks, (schema.column(number) for number in range(len(schema))), strict=True):
+            if chunk.path[0] in columns:
+                unpacked = chunk.unpacked
+                if leaf.max_repetition_level:  # lists, whose numbers may be stored as runs
+                    unpacked = max(unpacked, chunk.values * LARGEST_NUMBER)
+                check_unpacked(f"{file}, column {chunk.path[0]}", chunk.packed, unpacked)
 
 
 def _column(present: list[str], wanted: tuple[str, ...], file: Path, what: str) -> str:

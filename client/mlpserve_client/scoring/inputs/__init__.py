@@ -3,6 +3,8 @@
 arrays.py      IDX, .npy, .npz
 tables.py      Parquet
 pictures.py    folders of pictures, tar archives of them
+footprint.py   how much memory a Parquet file's rows take, by footer.py, which reads what it says of itself
+unpacking.py   compressed inputs within bounds
 labels.py      true labels from a file beside the input
 """
 

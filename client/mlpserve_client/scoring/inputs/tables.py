@@ -12,8 +12,8 @@ from mlpserve_client.pictures import NotAPictureError, TooLargeError
 from mlpserve_client.prepare import from_bytes
 from mlpserve_client.scoring.errors import BadRow, ScoringError
 from mlpserve_client.scoring.files import File
-from mlpserve_client.scoring.inputs import footprint
 from mlpserve_client.scoring.inputs.arrays import DAMAGE
+from mlpserve_client.scoring.inputs.footprint import Footprint
 from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, Images
 
 IMAGE_COLUMNS = ("image", "images", "pixels", "img")
@@ -56,7 +56,7 @@ class TableInput:
             for name, flag in ((form.label_column, "--label-column"), (form.slice_column, "--slice-column")):
                 if name:
                     self._columns.append(self._find((name,), flag))
-            footprint.refuse_bombs(file.path, self._table.metadata, self._columns)
+            self._footprint = Footprint(file.path, self._table.schema, self._stream, self._columns)
         except BaseException as error:
             self.close()
             if isinstance(error, BAD_FILE):
@@ -97,7 +97,7 @@ class TableInput:
         pending: list[pa.RecordBatch] = []
         rows = held = 0  # pending
         try:
-            at_a_time = min(size, footprint.rows_at_a_time(self._table.metadata, groups, self._columns, self._stream))
+            at_a_time = min(size, self._footprint.rows_at_a_time(groups))
             for whole in self._table.iter_batches(batch_size=at_a_time, row_groups=groups, columns=self._columns):
                 for batch, each in _sliced(whole):
                     low, high = max(start - row, 0), min(stop - row, len(batch))
