@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlpserve.artifact import LARGEST_NUMBER
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.names import LARGEST_NUMBER, MODEL_RULE, is_model
+from mlpserve_server.names import MODEL_RULE, is_model
 
 DEVICES = "auto, cpu, cuda or cuda:N"
 PRECISIONS = ("auto", "fp32", "int8")

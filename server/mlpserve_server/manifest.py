@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 from google.protobuf import json_format
 
+from mlpserve.artifact import CHECKSUM, FORMAT, MANIFEST
 from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_server.errors import ArtifactError
-from mlpserve_server.names import CHECKSUM, MANIFEST, check_files
+from mlpserve_server.names import check_files
 
-FORMAT = 1
-LARGEST = 1 << 20  # bytes of a manifest
 LARGEST_CHECKSUM = 128  # bytes
 LARGEST_SIGNATURE = 1 << 20  # bytes
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-9.:Z+-]{2,24}", re.ASCII)

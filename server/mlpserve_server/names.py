@@ -6,16 +6,13 @@ Every such name becomes part of a path or of a key in object storage, so it pass
 import re
 from collections.abc import Iterable
 
+from mlpserve.artifact import CHECKSUM, LARGEST_NUMBER, MANIFEST, PROMOTED, SIGNATURE
 from mlpserve_server.errors import ArtifactError, StoreError
-
-MANIFEST, CHECKSUM, SIGNATURE = "manifest.json", "manifest.sha256", "model.sig"
-PROMOTED = "promoted.json"
 
 LARGEST_FILE = 1 << 30  # bytes
 LARGEST_VERSION = 2 << 30  # bytes of all its files
 MOST_FILES = 1000
 MOST_PARTS = 8  # folders and name of one file
-LARGEST_NUMBER = 2**32 - 1  # of a version, in the contract
 
 MODEL_RULE = "letters, digits, '-', '_' and '.', a letter or digit first, 64 at most"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

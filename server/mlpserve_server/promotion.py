@@ -8,8 +8,8 @@ Each change is one rename, so a server that looks at any moment sees the old sta
 import json
 from dataclasses import dataclass
 
+from mlpserve.artifact import LARGEST_NUMBER, PROMOTED
 from mlpserve_server.errors import ArtifactError, StoreError
-from mlpserve_server.names import LARGEST_NUMBER, PROMOTED
 from mlpserve_server.store import Store
 
 REMEMBERED = 20  # versions that a rollback can go back over

@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mlpserve.artifact import CHECKSUM, LARGEST_MANIFEST, MANIFEST, PROMOTED, SIGNATURE
 from mlpserve_server import files, names
 from mlpserve_server.errors import ArtifactError, ConfigError, StartupError, StoreError, VersionMissing
-from mlpserve_server.manifest import LARGEST, LARGEST_CHECKSUM, LARGEST_SIGNATURE, Document
-from mlpserve_server.names import CHECKSUM, MANIFEST, PROMOTED, SIGNATURE
+from mlpserve_server.manifest import LARGEST_CHECKSUM, LARGEST_SIGNATURE, Document
 from mlpserve_server.store import LARGEST_PROMOTION, Store, Version
 
 AT_ONCE = 50  # manifests asked for at a time
@@ -92,7 +92,7 @@ class RemoteStore(Store):
         left = iter(numbers)
         while part := list(islice(left, AT_ONCE)):
             keys = [f"{self._path}/{model}/{number}/{name}" for number in part for name in (MANIFEST, CHECKSUM)]
-            ends = [LARGEST + 1, LARGEST_CHECKSUM + 1] * len(part)
+            ends = [LARGEST_MANIFEST + 1, LARGEST_CHECKSUM + 1] * len(part)
             with self._talking():
                 contents = self._files.cat_ranges(keys, [0] * len(keys), ends, on_error="return")
             for number, manifest, checksum in zip(part, contents[::2], contents[1::2], strict=True):
@@ -104,7 +104,7 @@ class RemoteStore(Store):
         if all(missing):
             return VersionMissing(f"{where} is not there")
         for name, content, gone, most in zip(
-            (MANIFEST, CHECKSUM), contents, missing, (LARGEST, LARGEST_CHECKSUM), strict=True
+            (MANIFEST, CHECKSUM), contents, missing, (LARGEST_MANIFEST, LARGEST_CHECKSUM), strict=True
         ):
             if gone:
                 return ArtifactError(f"{where}: the manifest cannot be read (no {name}); it may not be whole yet")

@@ -13,7 +13,7 @@ from grpc import StatusCode
 
 from mlpserve.v1.classifier_pb2 import ServingInfo
 from mlpserve_server import loading, promotion
-from mlpserve_server.batching import BatchingLoop
+from mlpserve_server.batching import PROBE_SECONDS, BatchingLoop
 from mlpserve_server.bounded import within
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, StartupError, VersionMissing
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 STEP_SECONDS = 5.0  # for each step of a stop that takes a moment where nothing hangs
 JOIN_SECONDS = 1.0  # for a version that is being loaded; nobody is served meanwhile, and nothing will come of it
+LEAST_STALE = 1.5 * PROBE_SECONDS  # a model that proves itself in time must not look stale between two proofs
 PROOF_PAUSE = 0.0005  # seconds between two steps of a proof beside the model that serves
 MESSAGE_OVERHEAD = 4096  # bytes of a request beside its images
 LARGEST_MESSAGE = 2**31 - 1  # bytes, of gRPC and protobuf
@@ -273,7 +274,7 @@ class Server:
                 "the model has not proven itself": lambda: loop.proved,
                 "the server takes no connections": self._transport.listened,
             },
-            stale=self.config.stall_timeout / 4,
+            stale=max(self.config.stall_timeout / 4, LEAST_STALE),
             stuck=self.config.stall_timeout,
             set_ready=self._set_ready,
             on_stuck=self._on_stuck,

@@ -3,10 +3,10 @@
 import tempfile
 from pathlib import Path
 
+from mlpserve.artifact import SIGNATURE
 from mlpserve_server import files
 from mlpserve_server.errors import ArtifactError, ConfigError
 from mlpserve_server.manifest import LARGEST_SIGNATURE
-from mlpserve_server.names import SIGNATURE
 from mlpserve_server.store import Version
 
 

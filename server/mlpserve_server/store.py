@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlpserve.artifact import CHECKSUM, LARGEST_MANIFEST, MANIFEST, PROMOTED, SIGNATURE
 from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
 from mlpserve_server import files, names
 from mlpserve_server.errors import ArtifactError, StartupError, StoreError, VersionMissing
-from mlpserve_server.manifest import LARGEST, LARGEST_CHECKSUM, Document, parse
-from mlpserve_server.names import CHECKSUM, MANIFEST, PROMOTED, SIGNATURE
+from mlpserve_server.manifest import LARGEST_CHECKSUM, Document, parse
 
 LARGEST_PROMOTION = 1 << 16  # bytes of promoted.json
 NAMED = 20  # versions, or models, that a message lists
@@ -171,7 +171,7 @@ class Store:
 
     def _document(self, folder: str) -> Document | StartupError:
         try:
-            content = files.read(folder, MANIFEST, LARGEST)
+            content = files.read(folder, MANIFEST, LARGEST_MANIFEST)
             return Document(folder, content, files.read(folder, CHECKSUM, LARGEST_CHECKSUM))
         except ArtifactError as error:
             return error
