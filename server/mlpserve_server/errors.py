@@ -64,7 +64,7 @@ class UnknownModel(CallError):
 
 
 class Unsupported(CallError):
-    """The method exists in the protocol, and this server does it in another way."""
+    """The method exists in the protocol, and this server does it in another way, or not just now."""
 
     code = StatusCode.UNIMPLEMENTED
 

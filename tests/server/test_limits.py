@@ -1,11 +1,13 @@
 """What callers may hold at a time: streams, messages that do not arrive, calls that they reset."""
 
+import asyncio
 import re
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,6 +16,7 @@ from tests.support.grpc_calls import PREDICT, channel, stub
 from tests.support.processes import ServerProcess, free_port, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_client import Client
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.healthcheck import is_serving
 from mlpserve_server.server import Server
@@ -39,7 +42,7 @@ def test_watches_are_bounded(transport: str, store: Path, tmp_path: Path) -> Non
         assert [next(stream).status for stream in streams] == [SERVING] * 12
         with pytest.raises(grpc.RpcError) as caught:
             next(_watch(first))
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert "at most 12 streams" in caught.value.details()
         assert is_serving(process.address), "Check must go on working"
         assert scrape(metrics)['mlpserve_dropped_total{reason="streams"}'] == 1
@@ -66,9 +69,48 @@ def test_one_connection_has_a_share_of_the_watches(store: Path, tmp_path: Path) 
         assert [next(stream).status for stream in streams] == [SERVING] * limits.STREAMS_OF_ONE
         with pytest.raises(grpc.RpcError) as caught:
             next(_watch(first))
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert f"{limits.STREAMS_OF_ONE} on a connection" in caught.value.details()
         assert next(_watch(second)).status == SERVING
+
+
+def test_clients_are_served_while_others_hold_all_watches(transport: str, store: Path) -> None:
+    config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport, max_watches=1)
+    with Server(config) as server, channel(server.address) as opened:
+        stream = _watch(opened)
+        assert next(stream).status == SERVING
+        with Client(server.address, timeout=SECONDS) as client:
+            assert len(client.predict(np.zeros((1, 28, 28), np.uint8)).class_ids) == 1
+        assert server.metrics.dropped["streams"] >= 1
+        stream.cancel()
+
+
+class _Silent:
+    """A call whose message never comes."""
+
+    def __init__(self, caller: str) -> None:
+        self.peer = lambda: caller
+
+    async def read(self) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_a_call_that_is_cancelled_as_its_time_is_up_gives_back_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> int:
+        limited = limits.Limits(100, 100, 1, lambda _: None)
+        reading, waiting = (asyncio.create_task(limited._read(_Silent(caller))) for caller in "ab")
+        await asyncio.sleep(0.01)
+        monkeypatch.setattr(limits, "READ_SECONDS", -1.0)
+        limited.sweep()  # both are too late
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert not limited._taken["b"]
+        reading.cancel()
+        await asyncio.wait([reading])
+        return limited._room
+
+    assert asyncio.run(scenario()) == 100
 
 
 METHODS = [PREDICT, "/mlpserve.v1.ClassifierService/GetModel", "/grpc.health.v1.Health/Check"]

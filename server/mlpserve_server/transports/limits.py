@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from mlpserve_server.errors import CallError, Expired, InvalidRequest, Overloaded
+from mlpserve_server.errors import CallError, Expired, InvalidRequest, Overloaded, Unsupported
 
 MOST_PENDING = 8192  # as of eight connections with as many calls as they may have
 LIMIT_OPTIONS = [
@@ -134,11 +134,7 @@ class Limits(grpc.aio.ServerInterceptor):
             caller = context.peer()
             if self._streams.total() >= self._max_streams or self._streams[caller] >= self._streams_of_one:
                 self._on_dropped("streams")
-                error = Overloaded(
-                    f"this server holds at most {self._max_streams} streams (health Watch, reflection), "
-                    f"{self._streams_of_one} on a connection; ask with Check, or close some",
-                    RETRY_SECONDS,
-                )
+                error = self._too_many(watch=not handler.request_streaming)
                 await context.abort(error.code, str(error), error.trailing_metadata())
             self._streams[caller] += 1
             try:
@@ -160,6 +156,15 @@ class Limits(grpc.aio.ServerInterceptor):
                     del self._streams[caller]
 
         return serve
+
+    def _too_many(self, *, watch: bool) -> CallError:
+        message = (
+            f"this server holds at most {self._max_streams} streams (health Watch, reflection), "
+            f"{self._streams_of_one} on a connection; ask with Check, or close some"
+        )
+        # gRPC's clients send no call to a server that refuses their watch, unless it says that it has none: whoever
+        # holds all of them would keep everybody else out.
+        return Unsupported(message) if watch else Overloaded(message, RETRY_SECONDS)
 
     async def _requests(self, context: Any, deserialize: Any) -> AsyncIterator[Any]:
         while (request := await self._short(context, deserialize)) is not None:
@@ -218,7 +223,7 @@ class Limits(grpc.aio.ServerInterceptor):
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # the room was taken already
                 self._untake(caller, self._max_message)
             raise
         except CallError:
