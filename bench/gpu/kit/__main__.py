@@ -2,10 +2,10 @@
 
     python -m bench.gpu.kit FOLDER [--python 3.12] [--arch 90] [--cache DIR]
 
-FOLDER/go.sh is the one command there. FOLDER/project.tar.xz holds this checkout; FOLDER/rest.tar.xz, packed anew only
-where something in it is new, ONNX Runtime for GPUs with the kernels that an MLP needs, gRPC with the protobuf and the
-health service that belong to it, h2load, MNIST, and a published model. That machine's Python brings PyTorch,
-torchvision, ONNX, NumPy, Matplotlib and Pillow, which are far larger.
+FOLDER/go.sh is the one command there. FOLDER/project.tar.xz holds this checkout and a published model;
+FOLDER/rest.tar.xz, packed anew only where something in it is new, ONNX Runtime for GPUs with the kernels that an MLP
+needs, gRPC with the protobuf and the health service that belong to it, h2load, and MNIST. That machine's Python brings
+PyTorch, torchvision, ONNX, NumPy, Matplotlib and Pillow, which are far larger.
 """
 
 import argparse
@@ -57,10 +57,10 @@ def main() -> None:
         revision = _project(project / "project")
         facts = {"python": a.python, "arch": a.arch, "revision": revision}
         (project / "kit.json").write_text(json.dumps(facts))
+        _store(project / "store", a.cache)
         _mnist(rest / "mnist")
         _wheels(rest, a.cache, a.python, a.arch)
         h2load.pack(rest / "h2load")
-        _store(rest / "store", a.cache)
         shutil.rmtree(a.folder, ignore_errors=True)
         a.folder.mkdir(parents=True)
         _pack(project, a.folder / "project.tar.xz")
@@ -159,29 +159,20 @@ def _store_uncompressed(wheel: Path, target: Path) -> None:
 def _store(folder: Path, cache: Path) -> None:
     """A published MNIST model, so that serving is checked whatever becomes of training; without its report.
 
-    Made once for each state of the trainer: a model that is trained or published again is another archive to pack.
+    Trained once for each state of the trainer.
     """
     sources = sorted((ROOT / "trainer/mlpserve_trainer").rglob("*.py"))
     state = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()[:16]
-    trained, served = cache / f"trained-{state}", cache / f"served-{state}"
-    if not served.exists():
-        command = [sys.executable, "-m", "mlpserve_trainer", "--store", str(trained), "--device", "cpu"]
-        # Threads that wait actively make training ten times slower beside any other busy process.
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-        command += ["--epochs", "3", "--if-missing"]
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-        newest = trained / "mnist/1"
-        manifest = json_format.Parse((newest / "manifest.json").read_text(), Manifest())
-        files = {
-            entry.path: (entry.role, (newest / entry.path).read_bytes())
-            for entry in manifest.files
-            if entry.role in SERVED
-        }
-        part = cache / f"part-{state}"
-        shutil.rmtree(part, ignore_errors=True)
-        publish(part, manifest.model, manifest, files)
-        part.rename(served)
-    shutil.copytree(served, folder)
+    trained = cache / f"trained-{state}"
+    command = [sys.executable, "-m", "mlpserve_trainer", "--store", str(trained), "--device", "cpu"]
+    command += ["--epochs", "3", "--if-missing"]
+    # Threads that wait actively make training ten times slower beside any other busy process.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    newest = trained / "mnist/1"
+    manifest = json_format.Parse((newest / "manifest.json").read_text(), Manifest())
+    wanted = [entry for entry in manifest.files if entry.role in SERVED]
+    publish(folder, manifest.model, manifest, {e.path: (e.role, (newest / e.path).read_bytes()) for e in wanted})
 
 
 def _packed(content: Path, cache: Path) -> Path:

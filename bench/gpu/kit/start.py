@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.gpu.kit import environment, h2load
 
 ROOT = Path(__file__).resolve().parents[3]
-KIT = ROOT.parent  # project, kit.json, and of the rest wheels, spare, h2load, mnist, store
+KIT = ROOT.parent  # project, store, kit.json, and of the rest wheels, spare, h2load, mnist
 MNIST = ROOT / "trainer/mlpserve_trainer/mnist"
 FROM_THE_MACHINE = ("torch", "torchvision", "onnx", "numpy", "matplotlib", "PIL")
 TASKSET = """import os, sys
