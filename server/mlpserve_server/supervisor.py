@@ -125,7 +125,8 @@ class Supervisor:
             worker.kill()
 
     def _workers(self) -> list[WorkerProcess]:
-        return [place.worker for place in self._places if place.worker is not None]
+        # Looked at once each: another thread empties places.
+        return [worker for place in self._places if (worker := place.worker) is not None]
 
     def _keep(self, facts: "Future[dict[str, Any]]") -> None:
         """Start the workers, then replace those that end. One thread does, and never ends: its end would kill them."""
@@ -228,7 +229,7 @@ class Supervisor:
                 return  # it was told to
             place.worker = None
         now = time.monotonic()
-        if not worker.served and worker.failure != NOT_A_WORD:
+        if not worker.served and worker.failure not in ("", NOT_A_WORD):
             self._try_later(index, place, worker.failure)
             return
         self._deaths = [death for death in self._deaths if now - death < DEATHS_WITHIN] + [now]

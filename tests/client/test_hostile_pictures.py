@@ -22,7 +22,11 @@ import mlpserve_trainer.data.pictures
 from mlpserve_client import cli, pictures
 from mlpserve_client.pictures import NotAPictureError, TooLargeError
 from mlpserve_client.prepare import from_bytes, read_image, to_grey
+from mlpserve_client.scoring.errors import ScoringError
+from mlpserve_client.scoring.files import File
+from mlpserve_client.scoring.inputs import Form
 from mlpserve_client.scoring.inputs.footer import row_groups
+from mlpserve_client.scoring.inputs.tables import TableInput
 
 EXPECTED = "expected BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP"
 ROOT = Path(__file__).resolve().parents[2]
@@ -258,6 +262,22 @@ def test_a_damaged_footer_does_not_end_the_process(tmp_path: Path) -> None:
     status, said, _ = peak(sys.executable, "-c", READ, *paths)
     assert status == 0, said
     assert said.count("not a readable Parquet file") > 100
+
+
+def test_a_footer_that_says_nothing_of_a_column(tmp_path: Path) -> None:
+    """Fields under other numbers; pyarrow opens such a file."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": [[n % 256 for n in range(784)]] * 3}), path)
+    whole = path.read_bytes()
+    found = []
+    for position in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole) - 8):
+        if whole[position] == 0x1C:  # the next field, a struct; the one after that
+            path.write_bytes(whole[:position] + b"\x2c" + whole[position + 1 :])
+            try:
+                TableInput(File(str(path)), Form(28, 28, raw=False)).close()
+            except ScoringError as error:
+                found.append(str(error))
+    assert any("does not say what a column is" in said for said in found), found
 
 
 def test_many_rows_that_refer_to_one_large_value(tmp_path: Path) -> None:

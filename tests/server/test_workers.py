@@ -9,6 +9,8 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
@@ -16,9 +18,11 @@ from tests.support.grpc_calls import call_until_refused, stub
 from tests.support.processes import ServerProcess, run, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ListenError
 from mlpserve_server.port import reserve
 from mlpserve_server.resources import cpu_count, default_workers
+from mlpserve_server.supervisor import Supervisor
 
 ONE = pb.PredictRequest(images=bytes(784))
 
@@ -174,6 +178,14 @@ def test_a_process_that_cannot_be_started_is_tried_again(store: Path, tmp_path: 
         process.terminate()
         assert process.wait() == 0
         assert "Traceback" not in process.log
+
+
+def test_a_worker_that_ends_between_ready_and_serving_is_a_death(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = Supervisor(ServerConfig(store=store, workers=1), lambda: None)
+    worker: Any = SimpleNamespace(served=False, failure="", facts={"model": "mnist"})
+    supervisor._ended(0, supervisor._places[0], worker, -9)
+    assert "tried again until it can: it ended with code -9" in caplog.text
+    assert len(supervisor._deaths) == 1
 
 
 def test_a_stopped_worker_does_not_outlive_its_supervisor(store: Path, tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def _chunk(reader: "_Compact") -> Column:
             column = _column(reader)
         else:
             reader.skip(kind)
+    if not column.path:  # it is encrypted, or nothing is said of it
+        raise ValueError("its footer does not say what a column is")
     return column
 
 
