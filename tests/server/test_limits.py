@@ -113,6 +113,18 @@ def test_a_call_that_is_cancelled_as_its_time_is_up_gives_back_no_room(monkeypat
     assert asyncio.run(scenario()) == 100
 
 
+def test_health_is_told_beside_checks_that_never_finish(transport: str, store: Path) -> None:
+    config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport)
+    with Server(config) as server, http2.Connection(server.address) as connection:
+        for stream in range(1, 401, 2):
+            connection.call(stream, "/grpc.health.v1.Health/Check")
+            connection.send_data(stream, http2.message(1000, bytes(500)), SECONDS)
+        with channel(server.address) as opened:
+            for _ in range(3):
+                answer = health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(), timeout=10)
+                assert answer.status == SERVING
+
+
 METHODS = [PREDICT, "/mlpserve.v1.ClassifierService/GetModel", "/grpc.health.v1.Health/Check"]
 
 

@@ -30,7 +30,9 @@ from mlpserve_server.transports.listening import Listening
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
 IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
-CONTROL_MESSAGE, CONTROL_ROOM = 1 << 20, 32 << 20  # bytes: largest request of the other methods, and of all of them
+# Bytes: largest request of the other methods, and of all of them. Those are short, and with room for few of them a
+# caller that never finishes some, whom the front does not tell from the others, would keep out the checks of health.
+CONTROL_MESSAGE, CONTROL_ROOM = 1 << 14, 64 << 20
 FRONT_LOGGER, REPEAT_SECONDS = "pygrpc_native.server", 10.0
 FLUSH_SECONDS = 0.05  # from the last answer to closing the connections, for the Rust threads to write it
 
