@@ -51,6 +51,8 @@ class Pages:
                 self._target,
             )
         self.listed.models.extend(page.models[: self._limit - len(self.listed.models)] if self._limit else page.models)
-        self.listed.next_page_token, self.listed.total_size = token, page.total_size
+        self.listed.next_page_token = token
+        # A server from before there were pages lists everything at once, and gives no number.
+        self.listed.total_size = page.total_size or len(page.models)
         full = self._limit and len(self.listed.models) >= self._limit
         self.request = self._next(token) if token and not full else None

@@ -89,3 +89,13 @@ def test_pages_are_put_together(kind: str, lying: tuple[_Lying, str]) -> None:
     assert asked == [(3, ""), (1, "b"), (1, "c")]
     with pytest.raises(InvalidInputError, match="limit is -1"):
         _listed(kind, address, -1)
+
+
+def test_a_server_without_pages_lists_everything_at_once(lying: tuple[_Lying, str]) -> None:
+    """As servers did before there were pages; what is beyond the limit still counts."""
+    servicer, address = lying
+    summaries = _models(4, 3, 2, 1).models
+    servicer.reply = lambda request: pb.ListModelsResponse(models=summaries)
+    with Client(address) as client:
+        found = client.list_models(3)
+    assert ([summary.model.version for summary in found.models], found.total_size) == ([4, 3, 2], 4)
