@@ -20,7 +20,7 @@ def main() -> None:
     config = ServerConfig(store=Path(store), listen=f"127.0.0.1:{port}", transport=name)
     version = Store(config.store).open("mnist")
     services = ControlServices(Store(config.store), "mnist", lambda _: None, lambda _: ServingInfo(), dict, 256)
-    transport = open_transport(config, services, max_message=4 << 20, on_denied=lambda: None)
+    transport = open_transport(config, services, max_message=4 << 20, on_dropped=lambda reason: None)
     transport.start()
     reply = PredictResponse(top_k=1, class_ids=[7], scores=[1.0])
     reply.model.name, reply.model.version, reply.model.digest = "mnist", version.manifest.version, version.digest

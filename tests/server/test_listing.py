@@ -155,7 +155,7 @@ def stuck(store: Path, transport: str) -> Iterator[tuple[_Stuck, str]]:
     hanging = _Stuck(store)
     services = ControlServices(hanging, "mnist", lambda _: model, lambda _: pb.ServingInfo(), dict, 4)
     config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport)
-    served = open_transport(config, services, max_message=1 << 20, on_denied=lambda: None)
+    served = open_transport(config, services, max_message=1 << 20, on_dropped=lambda reason: None)
     try:
         yield hanging, served.start()
     finally:
