@@ -235,7 +235,8 @@ def test_a_second_signal_ends_at_once(workers: int, store: Path, tmp_path: Path)
 
 def test_watchers_of_health_do_not_hold_the_exit(transport: str, store: Path, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, store, "--transport", transport) as process, channel(process.address) as opened:
-        streams = [health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest()) for _ in range(20)]
+        # As many as one connection may have.
+        streams = [health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest()) for _ in range(16)]
         assert {next(stream).status for stream in streams} == {health_pb2.HealthCheckResponse.SERVING}
         process.terminate()
         assert {next(stream).status for stream in streams} == {health_pb2.HealthCheckResponse.NOT_SERVING}
