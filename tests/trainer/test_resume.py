@@ -159,7 +159,7 @@ def test_ctrl_c(folder: Path, tmp_path: Path, wish: str) -> None:
     assert "Traceback" not in errors
     if wish == "stop":
         assert process.returncode == 130
-        assert "nothing was published. The same command with --resume goes on" in errors
+        assert "nothing was published. Run the same command with --resume to continue" in errors
         assert not list((tmp_path / "m").glob("[0-9]*"))
         assert (tmp_path / "m/.training/checkpoint.pt").exists()
     else:
