@@ -12,12 +12,12 @@ import numpy as np
 
 from bench.serving import machine, published_model
 from mlpserve.v1.classifier_pb2 import PredictRequest
-from mlpserve_server.batching import BatchingLoop
-from mlpserve_server.loading import load
-from mlpserve_server.metrics import Metrics
-from mlpserve_server.request_log import RequestLog
-from mlpserve_server.store import Store
-from mlpserve_server.transports.base import Answer, Call
+from mlpserve_server.batching.loop import BatchingLoop
+from mlpserve_server.calls import Answer, Call
+from mlpserve_server.models.loading import load
+from mlpserve_server.observe.metrics import Metrics
+from mlpserve_server.observe.request_log import RequestLog
+from mlpserve_server.store.folder import Store
 
 PAYLOAD = PredictRequest(images=bytes(784)).SerializeToString()
 

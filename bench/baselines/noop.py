@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mlpserve.v1.classifier_pb2 import PredictResponse, ServingInfo
 from mlpserve_server.config import ServerConfig
-from mlpserve_server.services import ControlServices
-from mlpserve_server.store import Store
+from mlpserve_server.control.services import ControlServices
+from mlpserve_server.store.folder import Store
 from mlpserve_server.transports import open_transport
 
 

@@ -15,9 +15,9 @@ from bench.gpu.check import Case
 from bench.gpu.timing import median_seconds
 from bench.serving import test_images
 from mlpserve.v1.artifact_pb2 import FileRole, GoldenSamples, Precision
-from mlpserve_server import cuda, cuda_libraries, loading
-from mlpserve_server.runners import DeviceRunner, Memory, batch_sizes
-from mlpserve_server.store import Store
+from mlpserve_server.models import cuda, cuda_libraries, loading
+from mlpserve_server.models.runners import DeviceRunner, Memory, batch_sizes
+from mlpserve_server.store.folder import Store
 
 NETWORKS = ("784-256-10", "best")  # as `networks` writes them
 PIXELS, CLASSES, MAX_BATCH = 784, 10, 1024

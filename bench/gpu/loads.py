@@ -14,8 +14,8 @@ from bench.contenders import running
 from bench.gpu.check import MODEL, Case
 from bench.gpu.servers import first_request, server, server_cores
 from bench.serving import test_images, wait_for_answer
-from mlpserve_server import loading
-from mlpserve_server.store import Store
+from mlpserve_server.models import loading
+from mlpserve_server.store.folder import Store
 
 MAX_BATCH = 1024
 LIBRARIES = ("libcu", "libnv", "onnxruntime_providers")

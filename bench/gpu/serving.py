@@ -16,9 +16,9 @@ from bench.gpu.check import MODEL, Case
 from bench.gpu.servers import MAX_BATCH, caller_cores, server, server_cores
 from bench.gpu.timing import median_seconds
 from bench.serving import test_images, wait_for_answer
-from mlpserve_server import loading
-from mlpserve_server.model import LoadedModel
-from mlpserve_server.store import Store
+from mlpserve_server.models import loading
+from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.store.folder import Store
 
 TOLERANCE = 1e-4  # of a probability; two classes within twice of it are a tie, and either may come first
 MANY, LARGE = 512, 1024  # requests in flight at saturation; images of a large request

@@ -21,9 +21,10 @@ import logging
 import sys
 from typing import NoReturn
 
-from mlpserve_server import logs, streams
 from mlpserve_server.config import GROUPS, ServerConfig
-from mlpserve_server.signals import Stop, stop_or_end_on_signals
+from mlpserve_server.host import streams
+from mlpserve_server.host.signals import Stop, stop_or_end_on_signals
+from mlpserve_server.observe import log_format
 
 COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
 
@@ -36,12 +37,13 @@ def main() -> None:
     stop_or_end_on_signals(stop)
     try:
         config = _parse(sys.argv[1:])  # first, so that --help answers at once
-        logs.configure(config.log_format)
+        log_format.configure(config.log_format)
 
         from mlpserve_server.errors import StartupError
-        from mlpserve_server.resources import default_workers, settle, share_one_heap
+        from mlpserve_server.host.cpus import default_workers
+        from mlpserve_server.host.tuning import settle, share_one_heap
         from mlpserve_server.server import Server
-        from mlpserve_server.store_wait import longest
+        from mlpserve_server.store.waiting import longest
     except ModuleNotFoundError as error:
         _exit(
             WRONG_USAGE, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)"
@@ -72,7 +74,7 @@ def main() -> None:
 def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
     """Serve with several processes until told to stop."""
     from mlpserve_server.errors import StartupError
-    from mlpserve_server.supervisor import Supervisor
+    from mlpserve_server.workers.supervisor import Supervisor
 
     supervisor = Supervisor(config, on_failure=stop.set)
     stop_or_end_on_signals(stop, on_second=supervisor.kill)

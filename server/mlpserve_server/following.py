@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from mlpserve_server import promotion
 from mlpserve_server.errors import ArtifactError, DeviceError, StartupError, VersionMissing
-from mlpserve_server.metrics import Metrics
-from mlpserve_server.model import LoadedModel
-from mlpserve_server.resources import yield_to_others
-from mlpserve_server.store import Store, Version
-from mlpserve_server.store_wait import waiting_for
+from mlpserve_server.host.tuning import yield_to_others
+from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.observe.metrics import Metrics
+from mlpserve_server.store import promotion
+from mlpserve_server.store.folder import Store, Version
+from mlpserve_server.store.waiting import waiting_for
 
 log = logging.getLogger(__name__)
 

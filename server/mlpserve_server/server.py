@@ -12,23 +12,24 @@ from collections.abc import Callable, Iterator
 from grpc import StatusCode
 
 from mlpserve.v1.classifier_pb2 import ServingInfo
-from mlpserve_server import loading, promotion
-from mlpserve_server.batching import PROBE_SECONDS, BatchingLoop
-from mlpserve_server.bounded import within
+from mlpserve_server.batching.loop import PROBE_SECONDS, BatchingLoop
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.control.liveness import Liveness
+from mlpserve_server.control.services import ControlServices
 from mlpserve_server.errors import ArtifactError, StartupError, VersionMissing
 from mlpserve_server.following import Follower
-from mlpserve_server.gpu import GpuWatch
-from mlpserve_server.liveness import Liveness
-from mlpserve_server.metrics import Metrics, MetricsEndpoint
-from mlpserve_server.model import LoadedModel
-from mlpserve_server.remote import open_store
-from mlpserve_server.request_log import RequestLog
-from mlpserve_server.resources import cpu_count
-from mlpserve_server.services import ControlServices
-from mlpserve_server.store import Store, Version
-from mlpserve_server.store_wait import longest, waiting_for
-from mlpserve_server.tracing import Tracing
+from mlpserve_server.host.bounded import within
+from mlpserve_server.host.cpus import cpu_count
+from mlpserve_server.models import loading
+from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.observe.gpu import GpuWatch
+from mlpserve_server.observe.metrics import Metrics, MetricsEndpoint
+from mlpserve_server.observe.request_log import RequestLog
+from mlpserve_server.observe.tracing import Tracing
+from mlpserve_server.store import promotion
+from mlpserve_server.store.folder import Store, Version
+from mlpserve_server.store.object_storage import open_store
+from mlpserve_server.store.waiting import longest, waiting_for
 from mlpserve_server.transports import Transport, open_transport
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from mlpserve_server import promotion
 from mlpserve_server.errors import StartupError
 from mlpserve_server.names import version_number
-from mlpserve_server.outlines import Outlines
-from mlpserve_server.remote import RemoteStore, open_store
-from mlpserve_server.store import Store
+from mlpserve_server.store import promotion
+from mlpserve_server.store.folder import Store
+from mlpserve_server.store.object_storage import RemoteStore, open_store
+from mlpserve_server.store.outlines import Outlines
 
 LISTED = 100  # versions
 AT_ONCE = 100  # versions read before they are printed

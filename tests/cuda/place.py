@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from mlpserve_server import cuda_libraries
-from mlpserve_server.loading import CUDA_OPTIONS
-from mlpserve_server.model import CPU, CUDA
+from mlpserve_server.models import cuda_libraries
+from mlpserve_server.models.loading import CUDA_OPTIONS
+from mlpserve_server.models.model import CPU, CUDA
 
 SIZES = (1, 3, 70)
 

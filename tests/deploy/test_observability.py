@@ -18,7 +18,7 @@ from tests.support.mnist import test_images as mnist_images
 from tests.support.processes import ServerProcess, free_port
 
 from mlpserve_client import Client
-from mlpserve_server.metrics import GPU_GAUGES
+from mlpserve_server.observe.metrics import GPU_GAUGES
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 NAME = re.compile(r"\b(?:mlpserve|grpc_server)_[a-z0-9_]+")

@@ -18,7 +18,7 @@ from tests.support.processes import run
 
 from mlpserve_client.cli import parser as client_parser
 from mlpserve_server.cli import parser as server_parser
-from mlpserve_server.metrics import GPU_GAUGES, Metrics
+from mlpserve_server.observe.metrics import GPU_GAUGES, Metrics
 from mlpserve_server.store_cli import parser as store_parser
 from mlpserve_trainer.cli import parser as trainer_parser
 

@@ -19,11 +19,11 @@ from tests.support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
-from mlpserve_server import outline
-from mlpserve_server.codec import Decoder, Request
+from mlpserve_server.codecs.predict import Decoder, Request
 from mlpserve_server.errors import ArtifactError, CallError
-from mlpserve_server.loading import load
-from mlpserve_server.store import Store
+from mlpserve_server.models import graph_check
+from mlpserve_server.models.loading import load
+from mlpserve_server.store.folder import Store
 
 pytestmark = [pytest.mark.guarantee, pytest.mark.timeout(900)]
 
@@ -61,7 +61,7 @@ def test_decoders(store: Path, figures: dict[str, Any]) -> None:
     small = graph.SerializeToString()
     for _ in range(ONNX_FILES):
         try:
-            outline.check(mutated(random_, small), version.folder)
+            graph_check.check(mutated(random_, small), version.folder)
         except ArtifactError:
             outcomes["ONNX refused"] += 1
         else:

@@ -27,8 +27,8 @@ from mlpserve_client.scoring import ScoringError
 from mlpserve_client.scoring.inputs import Form, open_inputs
 from mlpserve_client.scoring.inputs.labels import read_labels
 from mlpserve_server.errors import ArtifactError, StoreError
-from mlpserve_server.loading import load
-from mlpserve_server.store import Store
+from mlpserve_server.models.loading import load
+from mlpserve_server.store.folder import Store
 
 pytestmark = [pytest.mark.guarantee, pytest.mark.timeout(1200)]
 

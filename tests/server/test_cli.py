@@ -9,7 +9,7 @@ from tests.support.processes import PROVIDER, ServerProcess, flags_in_help, run,
 
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.resources import cpu_count
+from mlpserve_server.host.cpus import cpu_count
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,15 @@ from tests.support.mnist import test_images as mnist_images
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision
-from mlpserve_server import cuda, cuda_libraries, loading
 from mlpserve_server.config import ServerConfig, split_device
 from mlpserve_server.errors import ConfigError, DeviceError
-from mlpserve_server.gpu import GpuWatch
-from mlpserve_server.metrics import Metrics
-from mlpserve_server.model import CPU, CUDA, LoadedModel
-from mlpserve_server.runners import BoundRunner, DeviceRunner, batch_sizes
+from mlpserve_server.models import cuda, cuda_libraries, loading
+from mlpserve_server.models.model import CPU, CUDA, LoadedModel
+from mlpserve_server.models.runners import BoundRunner, DeviceRunner, batch_sizes
+from mlpserve_server.observe.gpu import GpuWatch
+from mlpserve_server.observe.metrics import Metrics
 from mlpserve_server.server import Server
-from mlpserve_server.store import Store, Version
+from mlpserve_server.store.folder import Store, Version
 
 MAX_BATCH = 48
 

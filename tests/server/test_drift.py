@@ -16,10 +16,10 @@ from tests.support.processes import ServerProcess, free_port, scrape
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve.v1.artifact_pb2 import Reference
-from mlpserve_server import drift
-from mlpserve_server.drift import DriftWindow, stability_index
-from mlpserve_server.runners import Predictions
-from mlpserve_server.store import Store
+from mlpserve_server.models.runners import Predictions
+from mlpserve_server.observe import drift
+from mlpserve_server.observe.drift import DriftWindow, stability_index
+from mlpserve_server.store.folder import Store
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=2, max_size=12))

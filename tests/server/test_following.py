@@ -290,7 +290,7 @@ def test_versions_in_flight_at_once_get_their_own_answers(
 )
 def test_the_version_is_found_in_a_request_s_first_bytes(model: str, version: int) -> None:
     from mlpserve.v1.open_inference_pb2 import ModelInferRequest
-    from mlpserve_server.codec import named_version
+    from mlpserve_server.codecs.predict import named_version
 
     request = pb.PredictRequest(model=model, version=version, images=b"\x10\x05" * 400)
     assert named_version(request.SerializeToString()) == version

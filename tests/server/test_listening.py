@@ -16,8 +16,9 @@ from tests.support.grpc_calls import stub
 from tests.support.processes import ServerProcess, take_descriptors
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve_server import batching, liveness
+from mlpserve_server.batching import loop as batching
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.control import liveness
 from mlpserve_server.errors import ListenError
 from mlpserve_server.server import Server
 from mlpserve_server.transports.aio_thread import AioThread

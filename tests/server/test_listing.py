@@ -20,12 +20,14 @@ from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client
-from mlpserve_server import listing, loading, manifest
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.control import listing
+from mlpserve_server.control.services import ControlServices
 from mlpserve_server.errors import ArtifactError
-from mlpserve_server.outlines import Outlines
-from mlpserve_server.services import ControlServices
-from mlpserve_server.store import Store
+from mlpserve_server.models import loading
+from mlpserve_server.store import manifest
+from mlpserve_server.store.folder import Store
+from mlpserve_server.store.outlines import Outlines
 from mlpserve_server.transports import open_transport
 
 COUNT = 1300  # versions: more than two of the largest pages hold would be slow to make

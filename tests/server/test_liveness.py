@@ -14,8 +14,9 @@ from tests.support.grpc_calls import stub
 from tests.support.processes import ServerProcess, children
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve_server import batching, liveness
+from mlpserve_server.batching import loop as batching
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.control import liveness
 from mlpserve_server.healthcheck import is_serving
 from mlpserve_server.server import Server
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from tests.support.mnist import test_images as mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse, Timing
-from mlpserve_server import loading
-from mlpserve_server.codec import Decoder, Encoder, Request, assemble
+from mlpserve_server.codecs.predict import Decoder, Encoder, Request, assemble
 from mlpserve_server.errors import CallError
-from mlpserve_server.loading import load
-from mlpserve_server.model import LoadedModel
-from mlpserve_server.store import Store
+from mlpserve_server.models import loading
+from mlpserve_server.models.loading import load
+from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.store.folder import Store
 
 Loaders = dict[str, LoadedModel]
 

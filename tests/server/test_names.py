@@ -16,7 +16,7 @@ from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
 from mlpserve_server import names
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, ConfigError, StoreError
-from mlpserve_server.store import Store
+from mlpserve_server.store.folder import Store
 from mlpserve_trainer.config import is_model_name
 
 SHA256 = "0" * 64

@@ -15,12 +15,12 @@ from tests.support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server.codec import Encoder
+from mlpserve_server.codecs.model_infer import CONTENTS, TYPES, InferDecoder
+from mlpserve_server.codecs.predict import Encoder
 from mlpserve_server.errors import CallError
-from mlpserve_server.loading import load
-from mlpserve_server.model import LoadedModel
-from mlpserve_server.open_inference import CONTENTS, TYPES, InferDecoder
-from mlpserve_server.store import Store
+from mlpserve_server.models.loading import load
+from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.store.folder import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 TRITON = ROOT / ".venv-triton/bin/python"
@@ -177,7 +177,7 @@ def test_headers_that_are_kept_are_bounded(model: LoadedModel) -> None:
 
 def test_both_protocols_share_a_batch(model: LoadedModel) -> None:
     decoder = InferDecoder(model, 16)
-    from mlpserve_server.codec import Decoder, assemble
+    from mlpserve_server.codecs.predict import Decoder, assemble
 
     requests = [
         decoder.decode(_infer(IMAGES[:2]).SerializeToString()),

@@ -10,11 +10,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.support.grpc_calls import channel, stub
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve_server import loading
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, DeviceError
 from mlpserve_server.healthcheck import is_serving
-from mlpserve_server.model import LoadedModel
+from mlpserve_server.models import loading
+from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.server import Server
 
 

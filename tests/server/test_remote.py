@@ -25,9 +25,9 @@ from tests.support.processes import ServerProcess, free_port, run
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.outlines import Outlines
-from mlpserve_server.remote import RemoteStore, open_store
-from mlpserve_server.store import Store
+from mlpserve_server.store.folder import Store
+from mlpserve_server.store.object_storage import RemoteStore, open_store
+from mlpserve_server.store.outlines import Outlines
 
 BUCKET = "models"
 URL = f"s3://{BUCKET}/published"

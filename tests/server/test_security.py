@@ -22,10 +22,10 @@ from tests.support.processes import BIN, ServerProcess, run
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client, InvalidInputError, Tls, UnauthenticatedError, UnavailableError
-from mlpserve_server import security
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.security import check_plaintext
+from mlpserve_server.transports import security
+from mlpserve_server.transports.security import check_plaintext
 
 IMAGE = pb.PredictRequest(images=bytes(784))
 RENEWAL_SECONDS = 15

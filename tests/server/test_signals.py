@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import random, signal
-from mlpserve_server.signals import Stop, stop_on_signals
+from mlpserve_server.host.signals import Stop, stop_on_signals
 random.seed(1)
 stop = Stop()
 stop_on_signals(stop)

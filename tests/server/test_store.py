@@ -11,7 +11,7 @@ from tests.support.processes import run
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, StoreError
 from mlpserve_server.server import Server
-from mlpserve_server.store import Store
+from mlpserve_server.store.folder import Store
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from tests.support.mnist import write_class_folders
 from tests.support.processes import ServerProcess, run
 
 from mlpserve.v1.artifact_pb2 import Manifest
-from mlpserve_server import outline
 from mlpserve_server.errors import ArtifactError
+from mlpserve_server.models import graph_check
 
 
 def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
@@ -145,8 +145,8 @@ def _function(model: onnx.ModelProto) -> None:
 def test_an_onnx_file_that_asks_for_more_is_not_parsed(change: object, words: str, store: Path) -> None:
     for name in MODELS:
         path = store / "mnist/1" / name
-        outline.check(path.read_bytes(), path)
+        graph_check.check(path.read_bytes(), path)
         model = onnx.load(path)
         change(model)  # type: ignore[operator]
         with pytest.raises(ArtifactError, match=words):
-            outline.check(model.SerializeToString(), path)
+            graph_check.check(model.SerializeToString(), path)

@@ -17,7 +17,7 @@ from tests.support.processes import PROVIDER, ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision
-from mlpserve_server.store import Store
+from mlpserve_server.store.folder import Store
 
 SERVICE = "mlpserve.v1.ClassifierService"
 

@@ -59,8 +59,9 @@ def test_a_start_that_fails_and_a_second_signal_end_too(store: Path, tmp_path: P
 def test_what_nobody_takes_is_dropped_counted_and_told() -> None:
     program = """
 import logging, os, sys
-from mlpserve_server import logs, streams
-logs.configure("json")
+from mlpserve_server.observe import log_format
+from mlpserve_server.host import streams
+log_format.configure("json")
 for number in range(5000):
     logging.info("line %d %s", number, "y" * 1000)
 try:

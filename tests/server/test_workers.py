@@ -20,9 +20,9 @@ from tests.support.processes import ServerProcess, run, scrape
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ListenError
-from mlpserve_server.port import reserve
-from mlpserve_server.resources import cpu_count, default_workers
-from mlpserve_server.supervisor import Supervisor
+from mlpserve_server.host.cpus import cpu_count, default_workers
+from mlpserve_server.host.shared_port import reserve
+from mlpserve_server.workers.supervisor import Supervisor
 
 ONE = pb.PredictRequest(images=bytes(784))
 
@@ -36,7 +36,7 @@ def _workers(process: ServerProcess) -> list[int]:
 def _is_worker(pid: int) -> bool:
     with contextlib.suppress(OSError):
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and b"mlpserve_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return state != "Z" and b"mlpserve_server.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
@@ -230,7 +230,7 @@ def test_a_port_is_free_after_a_server_that_did_not_share_it() -> None:
 
 
 def test_default_is_one_for_two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlpserve_server.resources.cpu_count", lambda: 8)
+    monkeypatch.setattr("mlpserve_server.host.cpus.cpu_count", lambda: 8)
     assert default_workers("cpu") == 4
     assert default_workers("cuda") == 1
     assert cpu_count() >= 1

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 class HostMemory:
-    """See `mlpserve_server.runners.Memory`; `pinned` holds the addresses of the arrays that are pinned now."""
+    """See `mlpserve_server.models.runners.Memory`; `pinned` holds the addresses of the arrays that are pinned now."""
 
     device = "cpu"
     index = 0

@@ -17,7 +17,9 @@ from mlpserve_server.healthcheck import is_serving
 # Started in place of the executable: once a file exists, every Run hangs.
 HANGING_RUN = """
 import os, sys, time
-from mlpserve_server import batching, cli, model
+from mlpserve_server.batching import loop as batching
+from mlpserve_server import cli
+from mlpserve_server.models import model
 batching.PROBE_SECONDS = 0.1
 predict = model.LoadedModel.predict
 def hang(self, images):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlpserve.v1.artifact_pb2 import FileRole, ImageSpec, Manifest
-from mlpserve_server.store import Store
+from mlpserve_server.store.folder import Store
 from mlpserve_trainer.errors import PublishError
 from mlpserve_trainer.publishing.publish import check_store, publish, versions
 

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from mlpserve_server import security
+from mlpserve_server.calls import Answer, Call, Transport
 from mlpserve_server.config import ServerConfig, split_address
+from mlpserve_server.control.services import ControlServices
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.services import ControlServices
-from mlpserve_server.transports.base import Answer, Call, Transport
+from mlpserve_server.transports import security
 
 __all__ = ["Answer", "Call", "Transport", "open_transport"]
 

@@ -15,22 +15,15 @@ from typing import Any
 
 import grpc
 
+from mlpserve_server.calls import METHODS, Answer, Call
 from mlpserve_server.config import ServerConfig, split_address
+from mlpserve_server.control.services import ControlServices
 from mlpserve_server.errors import CallError, Draining, ListenError
-from mlpserve_server.methods import METHODS
-from mlpserve_server.security import TokenInterceptor, Tokens, server_credentials
-from mlpserve_server.services import ControlServices
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.base import (
-    HANDSHAKE_SECONDS,
-    KEEPALIVE_SECONDS,
-    LOOK_SECONDS,
-    MAX_HEADER_BYTES,
-    Answer,
-    Call,
-)
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening, hang_up
+from mlpserve_server.transports.security import TokenInterceptor, Tokens, server_credentials
+from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 
 log = logging.getLogger(__name__)
 

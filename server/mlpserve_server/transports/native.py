@@ -17,16 +17,16 @@ from pathlib import Path
 import grpc
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
+from mlpserve_server.calls import METHODS, Answer, Call
 from mlpserve_server.config import ServerConfig, split_address
+from mlpserve_server.control.services import ControlServices
 from mlpserve_server.errors import CallError, ListenError, MessageTooLarge
-from mlpserve_server.methods import METHODS
-from mlpserve_server.resources import cpu_count
-from mlpserve_server.security import DENIED, TokenInterceptor, Tokens
-from mlpserve_server.services import ControlServices
+from mlpserve_server.host.cpus import cpu_count
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.base import KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES, Answer, Call
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening
+from mlpserve_server.transports.security import DENIED, TokenInterceptor, Tokens
+from mlpserve_server.transports.settings import KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
 IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's

@@ -1,0 +1,80 @@
+"""A call on its way from a transport to the batching loop and back.
+
+transport.receive() ──▶ [Call] ──▶ … ──▶ transport.send([(Call, reply bytes or CallError)])
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from mlpserve_server.errors import CallError
+
+# The methods that go to the batching loop; elsewhere they are known by their place in METHODS.
+PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+METHODS = (PREDICT, MODEL_INFER)
+
+
+class Call:
+    """One call that waits for its answer.
+
+    Attributes:
+        method: which of METHODS it is, by its place there.
+        payload: the request message's bytes.
+        arrived: time.monotonic() of its arrival.
+        deadline: time.monotonic() after which nobody waits for the answer; inf without one.
+        alive: False once the caller has cancelled; set by the transport at any time.
+        images: how many images the loop has counted it as.
+        served: what answers it, from its admission on; the loop's own.
+        handle: the transport's own.
+        context: the transport's own, for `metadata`.
+    """
+
+    __slots__ = ("alive", "arrived", "context", "deadline", "handle", "images", "method", "payload", "served")
+
+    def __init__(
+        self, payload: bytes, arrived: float, time_left: float | None, handle: Any, method: int, context: Any
+    ) -> None:
+        self.payload = payload
+        self.arrived = arrived
+        self.deadline = math.inf if time_left is None else arrived + time_left
+        self.alive = True
+        self.images = 0
+        self.served: Any = None
+        self.handle = handle
+        self.method = method
+        self.context = context
+
+
+Answer = tuple[Call, bytes | CallError]
+
+
+class Transport(Protocol):
+    """Carries calls of METHODS. `receive` and `send` belong to one thread, the batching loop's."""
+
+    name: str
+
+    def start(self) -> str:
+        """Listen, and return the address as HOST:PORT with the real port.
+
+        Raises:
+            ListenError: the address cannot be listened on.
+        """
+
+    def receive(self, timeout: float) -> list[Call]:
+        """Every call that has arrived since the last time; waits up to `timeout` seconds for the first one."""
+
+    def send(self, answers: list[Answer]) -> None:
+        """Answer calls; those that nobody waits for any longer are ignored."""
+
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """What the caller sent beside the message; keys in lower case."""
+
+    def listened(self) -> float:
+        """time.monotonic() of when connections were last seen to be taken; from any thread, looks at nothing."""
+
+    def set_serving(self, serving: bool) -> None:
+        """Set the health status that Check answers and Watch streams are told."""
+
+    def stop(self) -> None:
+        """Let what was sent reach the wire and close; calls that were not answered end as UNAVAILABLE."""

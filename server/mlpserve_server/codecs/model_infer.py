@@ -1,0 +1,196 @@
+"""ModelInfer of the Open Inference Protocol (v2), on the path of Predict: message to images, predictions to message.
+
+A client sends the same header before the pixels again and again, so a header that was parsed and checked once is kept,
+and later requests of the same length that begin with it are only cut.
+
+Legend: N images, D pixels, C classes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import DecodeError
+
+from mlpserve.v1 import open_inference_pb2 as oip
+from mlpserve_server.codecs.predict import Request, check_model, field
+from mlpserve_server.errors import InvalidRequest, UnknownModel
+from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.models.runners import Predictions
+
+INPUT = "images"
+OUTPUTS = {"class_ids": "INT32", "scores": "FP32", "probabilities": "FP32"}
+TYPES = {
+    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+}
+# Which field of InferTensorContents holds a datatype; FP16 travels raw only.
+CONTENTS = {
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    **{"INT64": "int64_contents", "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents"},
+}
+RAW_OUTPUT_TAG = b"\x32"  # of ModelInferResponse: field 6, length-delimited
+MOST_HEADERS, LONGEST_HEADER = 256, 1024  # kept, bytes; clients that vary theirs cost parsing, not memory
+
+
+class Plan(NamedTuple):
+    """How a request wants its answer; see `codec.Reply`.
+
+    Attributes:
+        head: the reply up to the outputs' values.
+        outputs: names of the outputs, in order.
+        typed: the values go into `contents` rather than behind the head.
+    """
+
+    head: bytes
+    outputs: tuple[str, ...]
+    typed: bool
+
+    def encode(self, predictions: Predictions, start: int, stop: int) -> bytes:
+        """The reply for rows start to stop of a batch."""
+        columns = [getattr(predictions, name)[start:stop] for name in self.outputs]
+        if not self.typed:
+            return self.head + b"".join([field(RAW_OUTPUT_TAG, column.tobytes()) for column in columns])
+        response = oip.ModelInferResponse.FromString(self.head)
+        for output, column in zip(response.outputs, columns, strict=True):
+            getattr(output.contents, CONTENTS[output.datatype]).extend(column.ravel().tolist())
+        return response.SerializeToString()
+
+    def encode_singles(self, predictions: Predictions) -> list[bytes]:
+        """The replies to requests of one image each: rows of one array."""
+        count = len(predictions.class_ids)
+        if self.typed or count == 1:
+            return [self.encode(predictions, row, row + 1) for row in range(count)]
+        columns = [getattr(predictions, name).view(np.uint8).reshape(count, -1) for name in self.outputs]
+        template, places = bytearray(self.head), []
+        for column in columns:
+            template += field(RAW_OUTPUT_TAG, bytes(column.shape[1]))
+            places.append(len(template) - column.shape[1])
+        rows = np.empty((count, len(template)), np.uint8)
+        rows[:] = np.frombuffer(template, np.uint8)
+        for place, column in zip(places, columns, strict=True):
+            rows[:, place : place + column.shape[1]] = column
+        buffer, length = rows.tobytes(), len(template)
+        return [buffer[start : start + length] for start in range(0, count * length, length)]
+
+
+class InferDecoder:
+    """Parses and checks ModelInfer requests for one model.
+
+    Args:
+        model: that will answer.
+        max_request: most images in one request.
+    """
+
+    def __init__(self, model: LoadedModel, max_request: int) -> None:
+        self._model = model
+        self._max_request = max_request
+        self._known: dict[int, list[tuple[bytes, int, Plan]]] = {}  # length of a message → headers, N, plans
+        self._kept = 0
+
+    def decode(self, payload: bytes) -> Request:
+        """Parse and check one request.
+
+        Raises:
+            InvalidRequest: it is not a ModelInferRequest, or a field is wrong.
+            UnknownModel: it asks for another model or version.
+        """
+        for header, count, plan in self._known.get(len(payload), ()):
+            if payload.startswith(header):
+                return Request(memoryview(payload)[len(header) :], count, 1, False, plan)
+        return self._decode_message(payload)
+
+    def _decode_message(self, payload: bytes) -> Request:
+        try:
+            request = oip.ModelInferRequest.FromString(payload)
+        except DecodeError as error:
+            raise InvalidRequest("", "the message is not an inference.ModelInferRequest") from error
+        check_model(request.model_name, version_number(request.model_version), self._model)
+        if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
+            names = ", ".join(tensor.name[:64] for tensor in request.inputs) or "none"
+            raise InvalidRequest("inputs", f"expected one input, {INPUT!r}; got {names}")
+        tensor = request.inputs[0]
+        count = self._count(tensor)
+        images = self._images(request, tensor, count)
+        plan = self._plan(request, count)
+        raw = request.raw_input_contents[0] if request.raw_input_contents else b""
+        plain = tensor.datatype == "UINT8" and raw and payload.endswith(raw) and not request.id
+        if plain and self._kept < MOST_HEADERS and len(payload) - len(raw) <= LONGEST_HEADER:
+            self._known.setdefault(len(payload), []).append((payload[: -len(raw)], count, plan))
+            self._kept += 1
+        return Request(images, count, 1, False, plan)
+
+    def _count(self, tensor: oip.ModelInferRequest.InferInputTensor) -> int:
+        """N, from a shape [N, D], [N, rows, cols] or [N, 1, rows, cols]."""
+        image = self._model.version.manifest.image
+        shape = tuple(tensor.shape)
+        size = (image.rows, image.cols)
+        if len(shape) < 2 or shape[1:] not in ((self._model.pixels,), size, (1, *size)):
+            expected = f"[N, {self._model.pixels}] or [N, {image.rows}, {image.cols}]"
+            raise InvalidRequest("inputs", f"{INPUT!r} has shape {list(shape[:8])}; expected {expected}")
+        count: int = shape[0]
+        if not 1 <= count <= self._max_request:
+            message = f"{count} images in one request; this server takes 1 to {self._max_request}"
+            raise InvalidRequest("inputs", message)
+        return count
+
+    def _images(
+        self, request: oip.ModelInferRequest, tensor: oip.ModelInferRequest.InferInputTensor, count: int
+    ) -> bytes:
+        """The pixels as bytes, whatever type they came in, if that loses nothing."""
+        kind = TYPES.get(tensor.datatype)
+        if kind is None:
+            raise InvalidRequest(
+                "inputs", f"{INPUT!r} has datatype {tensor.datatype[:16]!r}; expected UINT8, raw pixels from 0 to 255"
+            )
+        raw, values = list(request.raw_input_contents), count * self._model.pixels
+        if raw:
+            if len(raw) != 1 or tensor.HasField("contents"):
+                raise InvalidRequest("raw_input_contents", "expected one entry, and no contents beside it")
+            if len(raw[0]) != values * kind.itemsize:
+                message = f"{len(raw[0])} bytes; {count} images of {tensor.datatype} are {values * kind.itemsize}"
+                raise InvalidRequest("raw_input_contents", message)
+            if tensor.datatype == "UINT8":
+                return raw[0]
+            numbers: npt.NDArray[np.generic] = np.frombuffer(raw[0], kind)
+        else:
+            name = CONTENTS.get(tensor.datatype)
+            if name is None:
+                raise InvalidRequest("inputs", f"{tensor.datatype} has no typed contents; send raw_input_contents")
+            numbers = np.array(getattr(tensor.contents, name))
+            if len(numbers) != values:
+                message = f"{len(numbers)} values in contents.{name}; {count} images have {values}"
+                raise InvalidRequest("inputs", message)
+        pixels = numbers.astype(np.float64)
+        if not np.all((pixels >= 0) & (pixels <= 255) & (pixels == np.floor(pixels))):
+            raise InvalidRequest("inputs", "pixels must be whole numbers from 0 to 255, not normalised")
+        return pixels.astype(np.uint8).tobytes()
+
+    def _plan(self, request: oip.ModelInferRequest, count: int) -> Plan:
+        names = tuple(output.name for output in request.outputs) or tuple(OUTPUTS)
+        for name in names:
+            if name not in OUTPUTS or names.count(name) > 1:
+                raise InvalidRequest("outputs", f"{name[:64]!r} is unknown or doubled; there are {', '.join(OUTPUTS)}")
+        if any(output.parameters for output in request.outputs):
+            raise InvalidRequest("outputs", "outputs have no parameters here; ask for probabilities and sort them")
+        ref = self._model.ref
+        head = oip.ModelInferResponse(model_name=ref.name, model_version=str(ref.version), id=request.id)
+        for name in names:
+            shape = [count, self._model.classes] if name == "probabilities" else [count]
+            head.outputs.add(name=name, datatype=OUTPUTS[name], shape=shape)
+        return Plan(head.SerializeToString(), names, typed=not request.raw_input_contents)
+
+
+def version_number(version: str) -> int:
+    """The number of a version as the protocol writes it; 0 for none.
+
+    Raises:
+        UnknownModel: it is not a number.
+    """
+    if not version:
+        return 0
+    if not version.isascii() or not version.isdecimal() or len(version) > 18 or not int(version):
+        raise UnknownModel(f"version {version[:64]!r} is not served here; versions are numbers from 1")
+    return int(version)

@@ -1,0 +1,4 @@
+"""What the server says about itself: health, reflection, models and versions.
+
+May import codecs, models, store, host and what is below.
+"""

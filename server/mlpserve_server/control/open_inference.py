@@ -1,0 +1,125 @@
+"""The Open Inference Protocol's methods beside ModelInfer, answered from what ControlServices knows."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from typing import Any
+
+from google.protobuf.message import Message
+
+from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1 import open_inference_pb2 as oip
+from mlpserve_server.codecs.model_infer import INPUT, OUTPUTS, version_number
+from mlpserve_server.codecs.predict import check_model
+from mlpserve_server.errors import CallError, NotReady, Unsupported
+from mlpserve_server.models.model import LoadedModel
+
+PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file in ONNX Runtime
+DATA_TYPES = {"UINT8": oip.TYPE_UINT8, "INT32": oip.TYPE_INT32, "FP32": oip.TYPE_FP32}
+MOST_LISTED = 1000  # versions in an index
+STORE_DECIDES = "this server follows its store: publish or promote a version there (mlpserve-store promote)"
+
+
+class OpenInference:
+    """Answers about the server and its model.
+
+    Args:
+        current: the model that answers now, or None.
+        serving: whether health says SERVING.
+        listing: so many of the store's versions, newest first, as ListModels lists them.
+        max_batch: most images in one Run.
+    """
+
+    def __init__(
+        self,
+        current: Callable[[], LoadedModel | None],
+        serving: Callable[[], bool],
+        listing: Callable[[int], Awaitable[pb.ListModelsResponse]],
+        max_batch: int,
+    ) -> None:
+        self._current = current
+        self._serving = serving
+        self._listing = listing
+        self._max_batch = max_batch
+
+    def methods(self) -> dict[str, tuple[Callable[[Any], Message | Awaitable[Message]], type[Message]]]:
+        """Name → handler and its request type."""
+        return {
+            "ServerLive": (lambda _: oip.ServerLiveResponse(live=True), oip.ServerLiveRequest),
+            "ServerReady": (lambda _: oip.ServerReadyResponse(ready=self._serving()), oip.ServerReadyRequest),
+            "ModelReady": (self._model_ready, oip.ModelReadyRequest),
+            "ServerMetadata": (self._server_metadata, oip.ServerMetadataRequest),
+            "ModelMetadata": (self._model_metadata, oip.ModelMetadataRequest),
+            "ModelConfig": (self._model_config, oip.ModelConfigRequest),
+            "RepositoryIndex": (self._index, oip.RepositoryIndexRequest),
+            "RepositoryModelLoad": (_refuse, oip.RepositoryModelLoadRequest),
+            "RepositoryModelUnload": (_refuse, oip.RepositoryModelUnloadRequest),
+        }
+
+    def _model(self, name: str, version: str) -> LoadedModel:
+        model = self._current()
+        if model is None:
+            raise NotReady("the model is still being loaded; try again in a moment")
+        check_model(name, version_number(version), model)
+        return model
+
+    def _model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
+        try:
+            self._model(request.name, request.version)
+        except CallError:
+            return oip.ModelReadyResponse(ready=False)
+        return oip.ModelReadyResponse(ready=self._serving())
+
+    def _server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
+        extensions = ["model_repository", "model_configuration"]
+        return oip.ServerMetadataResponse(name="mlpserve", version=_own_version(), extensions=extensions)
+
+    def _model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
+        model = self._model(request.name, request.version)
+        response = oip.ModelMetadataResponse(name=model.ref.name, versions=[str(model.ref.version)], platform=PLATFORM)
+        response.inputs.add(name=INPUT, datatype="UINT8", shape=[-1, model.pixels])
+        for name, datatype in OUTPUTS.items():
+            response.outputs.add(name=name, datatype=datatype, shape=[-1, *_dims(name, model)])
+        return response
+
+    def _model_config(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:
+        model = self._model(request.name, request.version)
+        config = oip.ModelConfig(
+            name=model.ref.name, platform=PLATFORM, backend="onnxruntime", max_batch_size=self._max_batch
+        )
+        config.input.add(name=INPUT, data_type=oip.TYPE_UINT8, dims=[model.pixels])
+        for name, datatype in OUTPUTS.items():
+            # Triton has no tensors without dimensions; it writes a single value as [1] reshaped, its clients read [].
+            config.output.add(name=name, data_type=DATA_TYPES[datatype], dims=_dims(name, model))
+        return oip.ModelConfigResponse(config=config)
+
+    async def _index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
+        """The newest versions and the one that serves; the protocol has no pages."""
+        response = oip.RepositoryIndexResponse()
+        current = self._current()
+        serving = 0 if current is None else current.ref.version
+        if not request.ready:
+            for summary in (await self._listing(MOST_LISTED)).models:
+                if summary.state != pb.MODEL_STATE_SERVING:
+                    reason = summary.detail or "not the version that is served"
+                    version = str(summary.model.version)
+                    response.models.add(name=summary.model.name, version=version, state="UNAVAILABLE", reason=reason)
+                else:
+                    response.models.add(name=summary.model.name, version=str(summary.model.version), state="READY")
+                    serving = 0
+        if current is not None and serving:  # not among the newest, or deleted
+            response.models.add(name=current.ref.name, version=str(serving), state="READY")
+        return response
+
+
+@functools.cache  # it reads files
+def _own_version() -> str:
+    return metadata.version("mlpserve")
+
+
+def _dims(name: str, model: LoadedModel) -> list[int]:
+    return [model.classes] if name == "probabilities" else []
+
+
+def _refuse(_: Message) -> Message:
+    raise Unsupported(STORE_DECIDES)
