@@ -12,26 +12,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from support.mnist import mnist_images
+
 from bench.contenders import OURS, free_ports
-from bench.serving import machine, published_model, test_images
+from bench.serving import machine, published_model
 from mlpserve_client import AsyncClient, Client
 
 
 async def concurrently(address: str, coalesce: bool, count: int) -> None:
-    images = test_images()[:count].reshape(-1, 28, 28)
+    images = mnist_images()[:count]
     async with AsyncClient(address, coalesce=coalesce, timeout=60) as client:
         await asyncio.gather(*(client.predict(image) for image in images))
 
 
 def in_a_loop(address: str, count: int) -> None:
     with Client(address) as client:
-        for image in test_images()[:count].reshape(-1, 28, 28):
+        for image in mnist_images()[:count]:
             client.predict(image)
 
 
 def mapped(address: str, count: int) -> None:
     with Client(address) as client:
-        assert sum(1 for _ in client.map(test_images()[:count].reshape(-1, 28, 28))) == count
+        assert sum(1 for _ in client.map(mnist_images()[:count])) == count
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
         "Client.predict in a loop": lambda: in_a_loop(address, count),
         "Client.map": lambda: mapped(address, count),
     }
-    test_images()  # unpacked before anything is timed
+    mnist_images()  # unpacked before anything is timed
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     command = [part.format(store=store, port=port) for part in OURS[0].command]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:

@@ -7,9 +7,10 @@ be flat.
 import argparse
 import sys
 
+from support.h2load import Load, need_h2load, run
+
 from bench.contenders import OURS, memory_mb, running
-from bench.load import Load, need_h2load, run
-from bench.serving import encode, machine, published_model, send, test_images, wait_for_answer
+from bench.serving import encode, flat_images, machine, published_model, send, wait_for_answer
 
 PARTS = 10
 
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000)
     arguments = parser.parse_args()
     need_h2load()
-    store, images, contender = published_model(), test_images(), OURS[0]
+    store, images, contender = published_model(), flat_images(), OURS[0]
     body = encode(contender, images[:1])
     load = Load("256 in flight", 1, 8, 32)
     memory, done = [], 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.load import Measured
+from support.h2load import Measured
 
 Results = dict[str, dict[str, list[Measured]]]
 Facts = dict[str, dict[str, list[float]]]

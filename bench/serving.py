@@ -20,14 +20,14 @@ import time
 import urllib.request
 from collections import defaultdict
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import grpc
 import numpy as np
+from support.h2load import Load, Measured, need_h2load, run
+from support.mnist import mnist_images
 
 from bench.contenders import CORE, NOOPS, OURS, PYTHON, TUTORIALS, Contender, memory_mb, running
-from bench.load import Load, Measured, need_h2load, run
 from bench.report import OPEN_LOOP, Results, write
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
@@ -63,7 +63,7 @@ def main() -> None:
         contenders = [contender for contender in contenders if contender.name in arguments.only]
     store = published_model()
     version = store / "mnist/1"
-    images = test_images()
+    images = flat_images()
 
     results: Results = defaultdict(lambda: defaultdict(list))
     facts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -188,12 +188,9 @@ def published_model() -> Path:
     return store
 
 
-@cache
-def test_images() -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
-    import gzip
-
-    packed = BENCH.parent / "trainer/mlpserve_trainer/mnist/t10k-images-idx3-ubyte.gz"
-    return np.frombuffer(gzip.decompress(packed.read_bytes()), np.uint8, offset=16).reshape(-1, 784)
+def flat_images() -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
+    """MNIST's test images as uint8 [10000, 784]."""
+    return mnist_images().reshape(-1, 784)
 
 
 def machine() -> str:

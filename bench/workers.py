@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from support.h2load import CORE as OTHER_CORE
+from support.h2load import Load, need_h2load, run
+
 from bench.contenders import CORE, OURS, Contender, cpu_seconds, running
-from bench.load import CORE as OTHER_CORE
-from bench.load import Load, need_h2load, run
-from bench.serving import encode, machine, published_model, send, test_images, wait_for_answer
+from bench.serving import encode, flat_images, machine, published_model, send, wait_for_answer
 
 LOAD = Load("256 in flight", 1, 8, 32)
 
@@ -38,7 +39,7 @@ def measure(store: Path, case: Case, seconds: float) -> tuple[float, float]:
     """Requests a second, and requests per CPU-second of the server."""
     ours = OURS[0]
     contender = Contender(ours.name, (*ours.command, "--workers", str(case.workers), "--threads", "1"))
-    images = test_images()
+    images = flat_images()
     body = encode(contender, images[:1])
     with running(contender, store, store / "mnist/1/model.onnx", case.cores) as (port, process):
         wait_for_answer(contender, port, process, images, store / "mnist/1")

@@ -1,25 +1,14 @@
-"""Fixtures that several components share: real stores and real servers."""
+"""Fixtures that several components share: a slow model and real servers."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.mnist import write_class_folders
-from tests.support.processes import ServerProcess
+from support.mnist import write_class_folders
+from support.processes import ServerProcess
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.job import train
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one version of "mnist", trained for one epoch. Read-only: copy it to change it."""
-    if given := os.environ.get("MLPSERVE_TEST_STORE"):  # of a test that runs others
-        return Path(given)
-    folder = tmp_path_factory.mktemp("store")
-    train(TrainConfig(store=folder, epochs=1))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The project's own promises about itself."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -52,6 +53,25 @@ def test_targets_are_listed() -> None:
         "gpu-check",
         "gpu-kit",
     } <= targets
+
+
+def _imported(file: Path) -> set[str]:
+    """Top-level packages that a module imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [("tests", {"bench"}), ("bench", {"tests"}), ("support", {"tests", "bench"}), ("demo", {"tests", "bench"})],
+)
+def test_tests_and_benchmarks_do_not_import_one_another(folder: str, forbidden: set[str]) -> None:
+    """What both need is in support/."""
+    files = [path for path in (ROOT / folder).rglob("*.py") if "out" not in path.parts]
+    assert files
+    assert {str(path.relative_to(ROOT)): found for path in files if (found := _imported(path) & forbidden)} == {}
 
 
 def _install(folder: Path, *requirements: str) -> Path:

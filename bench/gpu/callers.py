@@ -18,10 +18,10 @@ from pathlib import Path
 import grpc
 import numpy as np
 import numpy.typing as npt
+from support.h2load import Load
+from support.h2load import run as h2load
 
 from bench.contenders import OURS, PREDICT, cpu_seconds
-from bench.load import Load
-from bench.load import run as h2load
 from bench.serving import encode, send
 
 WARM_UP_SECONDS = 0.3

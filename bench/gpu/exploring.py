@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from tests.support.host_memory import HostMemory
+from support.host_memory import HostMemory
 
 from bench.gpu.check import Case
 from bench.gpu.timing import median_seconds
-from bench.serving import test_images
+from bench.serving import flat_images
 from mlpserve.v1.artifact_pb2 import FileRole, GoldenSamples, Precision
 from mlpserve_server.models import cuda, cuda_libraries, loading
 from mlpserve_server.models.runners import DeviceRunner, Memory, batch_sizes
@@ -35,7 +35,7 @@ def crossover(case: Case) -> None:
         ahead: dict[int, list[bool]] = {threads: [] for threads in cpus}
         sizes = batch_sizes(64 if case.quick else MAX_BATCH)[:-1]
         for size in sizes:
-            images = np.ascontiguousarray(test_images()[:size])
+            images = np.ascontiguousarray(flat_images()[:size])
             ours = median_seconds(_call(runner.run, images), _budget(case))
             theirs = {
                 threads: median_seconds(_bound(session, images, None), _budget(case))
@@ -68,7 +68,7 @@ def fp16(case: Case) -> None:
 def _runs(case: Case, name: str, target: str) -> None:
     memory, content = _memory(case), _content(case, name)
     for size in (1, 8, 64, 256, MAX_BATCH) if not case.quick else (1, 64):
-        images = np.ascontiguousarray(test_images()[:size])
+        images = np.ascontiguousarray(flat_images()[:size])
         plain = median_seconds(_bound(_session(content, case), images, memory), _budget(case)) * 1e6
         what = f"{name}, one Run of {size} on device buffers"
         if case.kind == "cpu":
@@ -83,7 +83,7 @@ def _runs(case: Case, name: str, target: str) -> None:
 def threads(case: Case) -> None:
     """Runs a second of several threads: on one runner, on a runner each, and on a CUDA graph each."""
     memory, content = _memory(case), _content(case, NETWORKS[0])
-    images, seconds = np.ascontiguousarray(test_images()[:SHARED_SIZE]), 0.3 if case.quick else 1.0
+    images, seconds = np.ascontiguousarray(flat_images()[:SHARED_SIZE]), 0.3 if case.quick else 1.0
     shared = _runner(case, content, memory)
     for count in (1, 2, 4):
         rates = {

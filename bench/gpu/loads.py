@@ -13,7 +13,7 @@ import onnxruntime as ort
 from bench.contenders import running
 from bench.gpu.check import MODEL, Case
 from bench.gpu.servers import first_request, server, server_cores
-from bench.serving import test_images, wait_for_answer
+from bench.serving import flat_images, wait_for_answer
 from mlpserve_server.models import loading
 from mlpserve_server.store.folder import Store
 
@@ -45,7 +45,7 @@ def serves(case: Case) -> None:
     for transport in ("native", "grpcio"):
         contender = server(case.device, "--transport", transport)
         with running(contender, case.store, case.version / "model.onnx", server_cores(), show_log=True) as started:
-            seconds = wait_for_answer(contender, *started, test_images(), case.version)
+            seconds = wait_for_answer(contender, *started, flat_images(), case.version)
         case.found.require(f"{transport}: 300 answers as the published file's", 1, "yes", "yes", True)
         case.found.add(f"{transport}: from the start to the first answer", seconds, f"{seconds:.1f} s")
         ratios = [first_request(case, transport) for _ in range(rounds)]

@@ -6,11 +6,11 @@ import statistics
 import time
 
 import grpc
-from tests.support.grpc_calls import PREDICT
+from support.grpc_calls import PREDICT
 
 from bench.contenders import OURS, Contender, running
 from bench.gpu.check import Case
-from bench.serving import encode, test_images
+from bench.serving import encode, flat_images
 
 MAX_BATCH = 1024
 SERVING = b"\x08\x01"  # HealthCheckResponse
@@ -49,7 +49,7 @@ def first_request(case: Case, transport: str) -> float:
                 raise RuntimeError(f"the server is not SERVING; exit code {process.poll()}")
             time.sleep(0.02)
         method = channel.unary_unary(PREDICT)
-        body = encode(contender, test_images()[:1])
+        body = encode(contender, flat_images()[:1])
         seconds = []
         for _ in range(200):
             started = time.perf_counter()

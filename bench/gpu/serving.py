@@ -8,14 +8,14 @@ import statistics
 from collections.abc import Callable
 
 import numpy as np
-from tests.support.processes import scrape
+from support.processes import scrape
 
 from bench.contenders import free_ports, memory_mb, running
 from bench.gpu.callers import Measured, load
 from bench.gpu.check import MODEL, Case
 from bench.gpu.servers import MAX_BATCH, caller_cores, server, server_cores
 from bench.gpu.timing import median_seconds
-from bench.serving import test_images, wait_for_answer
+from bench.serving import flat_images, wait_for_answer
 from mlpserve_server.models import loading
 from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.store.folder import Store
@@ -31,7 +31,7 @@ SHARE_FILE = "images-per-second-in-process.json"
 
 def compare_answers(case: Case, whose: str = "") -> None:
     """All test images on the device and on the CPU; `whose` tells one model's lines from another's."""
-    images = test_images()
+    images = flat_images()
     ours, theirs = (_model(case, device).predict(images).copy() for device in (case.device, "cpu"))
     ordered = np.sort(theirs.probabilities, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE
@@ -49,7 +49,7 @@ def measure_in_process(case: Case) -> None:
     """Our runner alone, with its copies to and from the device."""
     model, rounds = _model(case, case.device), 1 if case.quick else 3
     for size in (1, 64, LARGE):
-        images = np.ascontiguousarray(test_images()[:size])
+        images = np.ascontiguousarray(flat_images()[:size])
         call: Callable[[], object] = lambda images=images: model.predict(images)  # type: ignore[misc]  # noqa: E731
         seconds = statistics.median(median_seconds(call) for _ in range(rounds))
         case.found.add(f"in process, one Run of {size}", seconds, f"{seconds * 1e6:.0f} µs")
@@ -65,9 +65,9 @@ def measure_servers(case: Case) -> None:
     for _ in range(rounds):
         for device in dict.fromkeys((case.device, "cpu")):
             with running(server(device), case.store, case.version / "model.onnx", server_cores()) as (port, process):
-                wait_for_answer(server(device), port, process, test_images(), case.version)
+                wait_for_answer(server(device), port, process, flat_images(), case.version)
                 for name, (images, in_flight) in cases.items():
-                    measured = load(process, port, test_images()[:images], in_flight, seconds, caller_cores())
+                    measured = load(process, port, flat_images()[:images], in_flight, seconds, caller_cores())
                     results.setdefault((device, name), []).append(measured)
                     if device == case.device:
                         cores.setdefault(name, []).append(measured.server_cores)
@@ -111,11 +111,11 @@ def watch_memory(case: Case) -> None:
     on_gpu: list[float] = []
     on_host: list[float] = []
     with running(contender, case.store, case.version / "model.onnx", server_cores()) as (port, process):
-        wait_for_answer(contender, port, process, test_images(), case.version)
+        wait_for_answer(contender, port, process, flat_images(), case.version)
         answered, seconds = 0.0, 0.5 if case.quick else 2.0
         while answered < wanted and case.left() > 5 * seconds * len(MIXED) / 3 + 3:
             for images in MIXED:
-                load(process, port, test_images()[:images], MIXED_IN_FLIGHT, seconds, caller_cores())
+                load(process, port, flat_images()[:images], MIXED_IN_FLIGHT, seconds, caller_cores())
             samples = scrape(address)
             answered = sum(value for name, value in samples.items() if name.startswith("mlpserve_requests_total"))
             on_gpu += [value for name, value in samples.items() if name.startswith("mlpserve_gpu_memory_used_bytes")]

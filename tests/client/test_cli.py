@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from PIL import Image
-from tests.support.mnist import test_images as mnist_images
+from support.mnist import mnist_images
+from support.processes import PROVIDER, ServerProcess, flags_in_help, run
 from tests.support.pictures import photograph
-from tests.support.processes import PROVIDER, ServerProcess, flags_in_help, run
 
 
 def test_info(server: ServerProcess) -> None:

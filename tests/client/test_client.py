@@ -12,9 +12,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
-from tests.support.processes import ServerProcess
+from support.mnist import mnist_images, mnist_labels
+from support.processes import ServerProcess
 
 import mlpserve_client
 from mlpserve.v1 import classifier_pb2 as pb

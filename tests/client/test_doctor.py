@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.processes import BIN, ServerProcess, free_port, run
+from support.processes import BIN, ServerProcess, free_port, run
 
 from mlpserve_client import doctor
 

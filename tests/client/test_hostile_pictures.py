@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
+from support.mnist import mnist_images
+from support.processes import BIN, ServerProcess, run
 from tests.support import bombs
-from tests.support.mnist import test_images as mnist_images
 from tests.support.peaks import peak
 from tests.support.pictures import photograph, png
-from tests.support.processes import BIN, ServerProcess, run
 
 import mlpserve_trainer.data.pictures
 from mlpserve_client import cli, pictures

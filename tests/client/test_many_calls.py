@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from support.mnist import mnist_images
+from support.processes import ServerProcess
 from tests.client.test_client import IMAGES, Scripted, _serve
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess
 
 from mlpserve_client import AsyncClient, Client, DeadlineExceededError, InvalidInputError, UnavailableError
 from mlpserve_server.errors import NotReady

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.support.mnist import test_images as mnist_images
+from support.mnist import mnist_images
+from support.processes import ServerProcess
 from tests.support.pictures import DIGITS, photograph
-from tests.support.processes import ServerProcess
 
 from mlpserve_client import Client, InvalidInputError
 from mlpserve_client.prepare import from_image, read_image

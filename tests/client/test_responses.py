@@ -13,12 +13,12 @@ import pytest
 from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.processes import run
 from tests.client.test_client import Call, _async, _sync
 from tests.support import liar
 from tests.support.liar import Liar
 from tests.support.mutate import mutated
 from tests.support.pictures import png
-from tests.support.processes import run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import ImageSpec

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.support import mnist
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
+from support import mnist
+from support.mnist import mnist_images, mnist_labels
+from support.processes import ServerProcess, run
 from tests.support.pictures import png
-from tests.support.processes import ServerProcess, run
 
 from mlpserve_client import Client, UnavailableError
 from mlpserve_client.scoring import Endpoint, Options, ScoringError, score

@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
+from support.mnist import mnist_images, mnist_labels
+from support.processes import BIN, ServerProcess, run
 from tests.support.pictures import png
-from tests.support.processes import BIN, ServerProcess, run
 from tests.support.scoring import score_job
 
 from mlpserve_client.scoring import Endpoint, InputChangedError, Options, score

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support import mnist
+from support import mnist
+from support.mnist import mnist_images
+from support.processes import BIN, ServerProcess, free_port, run
 from tests.support.artifacts import publish_rolled
-from tests.support.mnist import test_images as mnist_images
 from tests.support.pictures import png
-from tests.support.processes import BIN, ServerProcess, free_port, run
 from tests.support.scoring import score_job
 
 from mlpserve_client.scoring import Endpoint, Options, ScoringError, score

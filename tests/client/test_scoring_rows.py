@@ -10,12 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support import mnist
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
-from tests.support.mnist import write_class_folders
+from support import mnist
+from support.mnist import mnist_images, mnist_labels, write_class_folders
+from support.processes import ServerProcess, run
 from tests.support.pictures import png
-from tests.support.processes import ServerProcess, run
 from tests.support.scoring import score_job
 
 from mlpserve_client.scoring import ScoringError

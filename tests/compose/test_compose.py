@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.grpc_calls import stub
 from tests.support.cuda_emulator import BUILT, Emulator, missing
-from tests.support.grpc_calls import stub
 
 from mlpserve.v1 import classifier_pb2 as pb
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.grpc_calls import stub
 from tests.support.cuda_emulator import BUILT, Emulator
-from tests.support.grpc_calls import stub
 
 from mlpserve.v1 import classifier_pb2 as pb
 

@@ -9,12 +9,12 @@ import grpc
 import numpy as np
 import onnxruntime as ort
 import pytest
+from support.grpc_calls import pixels, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port, run, scrape
 from tests.support.artifacts import publish_rolled
 from tests.support.cuda_emulator import Emulator, log_lines
 from tests.support.cuda_kernels import KERNELS
-from tests.support.grpc_calls import pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, free_port, run, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub

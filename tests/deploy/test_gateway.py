@@ -22,12 +22,12 @@ import grpc
 import numpy as np
 import pytest
 import trustme
+from support.grpc_calls import pixels, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port, scrape
 from tests.support.callers import Callers
 from tests.support.documents import blocks
 from tests.support.envoy import BINARY, Gateway
-from tests.support.grpc_calls import pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, free_port, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client

@@ -9,8 +9,8 @@ import grpc
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.grpc_calls import channel
-from tests.support.processes import ServerProcess
+from support.grpc_calls import channel
+from support.processes import ServerProcess
 
 from mlpserve_server.cli import _parse as parse_server
 from mlpserve_trainer.cli import _parse as parse_trainer

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port
 from tests.support.callers import Callers
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, free_port
 
 from mlpserve_client import Client
 from mlpserve_server.observe.metrics import GPU_GAUGES

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import ServerProcess
 from tests.support import documents
 from tests.support.claims import missing
 from tests.support.documents import ROOT, Block
-from tests.support.processes import ServerProcess
 
 BLOCKS = [block for page in documents.PAGES for block in documents.blocks(page)]
 TUTORIALS = [ROOT / "docs/tutorial/index.md", ROOT / "docs/tutorial/index.zh-CN.md"]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from support.processes import run
 from tests.support.claims import commands
 from tests.support.documents import PAGES, ROOT, blocks
-from tests.support.processes import run
 
 from mlpserve_client.cli import parser as client_parser
 from mlpserve_server.cli import parser as server_parser
@@ -246,7 +246,8 @@ def test_files_of_the_pages_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_tests_of_the_pages_exist(page: Path) -> None:
     named = {name for span in SPAN.findall(page.read_text()) for name in re.findall(r"\btest_\w+(?!\w|\.py)", span)}
-    defined = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    modules = [path for folder in ("tests", "bench/tests") for path in (ROOT / folder).rglob("test_*.py")]
+    defined = "\n".join(path.read_text() for path in modules)
     files = {Path(path).stem for path in tracked()}
     assert {n for n in named if n not in files and not re.search(rf"^def {n}\(", defined, re.MULTILINE)} == set()
 

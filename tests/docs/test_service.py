@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port
 from tests.support.documents import ADDRESS, ROOT, blocks
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, free_port
 
 from mlpserve_client import Client
 

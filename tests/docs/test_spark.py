@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from support.mnist import mnist_images
+from support.processes import ServerProcess
 from tests.support.documents import ROOT, blocks
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess
 
 from mlpserve_client import Client
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
-from tests.support.processes import ServerProcess, run
+from support.processes import ServerProcess, run
 
 COLOURS = ["crimson", "navy", "darkgreen", "purple"]
 SHAPES = ["bar", "beam", "box", "cross", "disc", "frame", "hill", "ring", "slash", "valley"]

@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 import onnx
 import pytest
-from tests.support.grpc_calls import PREDICT, pixels, stub
+from support.grpc_calls import PREDICT, pixels, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess
 from tests.support.http2 import PREFACE, frame, headers, literal
-from tests.support.mnist import test_images as mnist_images
 from tests.support.mutate import mutated
-from tests.support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.support.mnist import test_images as mnist_images
+from support.mnist import mnist_images
 from tests.support.mutate import mutated
 
 from mlpserve_client.errors import InvalidInputError

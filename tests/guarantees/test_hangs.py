@@ -12,10 +12,10 @@ from typing import Any
 
 import grpc
 import pytest
+from support.grpc_calls import PREDICT, channel, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess, children, free_port, scrape
 from tests.support.callers import Callers
-from tests.support.grpc_calls import PREDICT, channel, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, children, free_port, scrape
 from tests.support.unread import full_pipe, hanging, prepare_dead_mount, unread_server
 
 from mlpserve.v1 import classifier_pb2 as pb

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.grpc_calls import stub
+from support.processes import ServerProcess
 from tests.support.artifacts import publish_many
-from tests.support.grpc_calls import stub
-from tests.support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 import pytest
 import yaml
+from support.grpc_calls import PREDICT, channel, stub
+from support.processes import ServerProcess, resident_mb
 from tests.support import http2
-from tests.support.grpc_calls import PREDICT, channel, stub
-from tests.support.processes import ServerProcess, resident_mb
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.healthcheck import is_serving

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from bench.load import Load, need_h2load
-from bench.load import run as h2load
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.grpc_calls import PREDICT, channel, pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, free_port, resident_mb, scrape
+from support.grpc_calls import PREDICT, channel, pixels, stub
+from support.h2load import MISSING, Load
+from support.h2load import run as h2load
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port, resident_mb, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 
@@ -86,9 +87,9 @@ def test_cancellations(transport: str, store: Path, tmp_path: Path, figures: dic
 OVERLOAD_SECONDS, IMAGES = 60, 64
 
 
+@pytest.mark.skipif(shutil.which("h2load") is None, reason=MISSING)
 def test_overload(transport: str, slow_store: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
     """Five times the capacity for a minute."""
-    need_h2load()
     metrics = f"127.0.0.1:{free_port()}"
     flags = ["--model", "slow", "--transport", transport, "--threads", 1, "--max-queue", 4096]
     body = pb.PredictRequest(images=pixels(mnist_images()[:IMAGES])).SerializeToString()

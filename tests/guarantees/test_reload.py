@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.grpc_calls import stub
+from support.processes import ServerProcess, resident_mb
 from tests.support.artifacts import BREAKAGES, publish_rolled
-from tests.support.grpc_calls import stub
-from tests.support.processes import ServerProcess, resident_mb
 from tests.support.steady import IMAGES, count_wrong, steady_load
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -88,6 +88,6 @@ def test_reloads(transport: str, store: Path, tmp_path: Path, figures: dict[str,
 
 
 def _pixels() -> bytes:
-    from tests.support.mnist import test_images
+    from support.mnist import mnist_images
 
-    return test_images()[:IMAGES].tobytes()
+    return mnist_images()[:IMAGES].tobytes()

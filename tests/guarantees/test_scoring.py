@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.support.mnist import test_images as mnist_images
+from support.mnist import mnist_images
+from support.processes import BIN, ServerProcess, run
 from tests.support.pictures import png
-from tests.support.processes import BIN, ServerProcess, run
 
 pytestmark = [pytest.mark.guarantee, pytest.mark.timeout(900)]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench.load import Load, need_h2load
-from bench.load import run as h2load
+from support.grpc_calls import PREDICT, pixels, stub
+from support.h2load import MISSING, Load
+from support.h2load import run as h2load
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port, resident_mb, scrape
 from tests.support.artifacts import publish_rolled
-from tests.support.grpc_calls import PREDICT, pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, free_port, resident_mb, scrape
 from tests.support.steady import IMAGES, count_wrong, steady_load
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -30,8 +30,8 @@ STEADY_RATE = 50
 CANCELLED_A_ROUND = 400
 
 
+@pytest.mark.skipif(shutil.which("h2load") is None, reason=MISSING)
 def test_soak(transport: str, store: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
-    need_h2load()
     own = Path(shutil.copytree(store, tmp_path / "store"))
     publish_rolled(own / "mnist/1", own, 2)
     metrics = f"127.0.0.1:{free_port()}"

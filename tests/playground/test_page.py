@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import PROVIDER, ServerProcess
 from tests.support.artifacts import publish_rolled
 from tests.support.playground import Playground
-from tests.support.processes import PROVIDER, ServerProcess
 
 from mlpserve_trainer.config import configure
 from mlpserve_trainer.job import train

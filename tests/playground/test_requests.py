@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.mnist import mnist_images, mnist_labels
+from support.processes import ServerProcess, free_port, resident_mb, run
 from tests.support import bombs
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
 from tests.support.pictures import png
 from tests.support.playground import Playground
-from tests.support.processes import ServerProcess, free_port, resident_mb, run
 
 from mlpserve_client import Client
 from mlpserve_client.prepare import read_image

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.support.processes import PROVIDER, ServerProcess, flags_in_help, run, scrape
+from support.processes import PROVIDER, ServerProcess, flags_in_help, run, scrape
 
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import ConfigError

@@ -12,9 +12,9 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.grpc_calls import pixels, stub
-from tests.support.host_memory import HostMemory
-from tests.support.mnist import test_images as mnist_images
+from support.grpc_calls import pixels, stub
+from support.host_memory import HostMemory
+from support.mnist import mnist_images
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from support.grpc_calls import pixels, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess, run
 from tests.support.artifacts import BREAKAGES, publish_rolled
-from tests.support.grpc_calls import pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.grpc_calls import call_until_refused, stub
-from tests.support.processes import BIN, ServerProcess
+from support.grpc_calls import call_until_refused, stub
+from support.processes import BIN, ServerProcess
 from tests.support.unread import hanging, prepare_dead_mount
 
 from mlpserve.v1 import classifier_pb2 as pb

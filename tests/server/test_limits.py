@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support.grpc_calls import PREDICT, channel, stub
+from support.processes import ServerProcess, free_port, scrape
 from tests.support import http2
-from tests.support.grpc_calls import PREDICT, channel, stub
-from tests.support.processes import ServerProcess, free_port, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from support.grpc_calls import stub
+from support.processes import ServerProcess, take_descriptors
 from tests.support import http2
-from tests.support.grpc_calls import stub
-from tests.support.processes import ServerProcess, take_descriptors
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.batching import loop as batching

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from support.grpc_calls import channel, details, stub
+from support.processes import ServerProcess, run
 from tests.support.artifacts import digest, publish_many, publish_rolled
-from tests.support.grpc_calls import channel, details, stub
 from tests.support.mutate import mutated
-from tests.support.processes import ServerProcess, run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip

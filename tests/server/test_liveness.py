@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from tests.support.grpc_calls import stub
-from tests.support.processes import ServerProcess, children
+from support.grpc_calls import stub
+from support.processes import ServerProcess, children
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.batching import loop as batching

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.mnist import test_images as mnist_images
+from support.mnist import mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse, Timing
 from mlpserve_server.codecs.predict import Decoder, Encoder, Request, assemble

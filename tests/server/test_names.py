@@ -9,8 +9,8 @@ import pytest
 from google.protobuf import json_format
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.processes import run
 from tests.support.artifacts import seal
-from tests.support.processes import run
 
 from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
 from mlpserve_server import names
@@ -150,8 +150,8 @@ def test_what_is_no_regular_file_of_its_size_is_not_read(kind: str, name: str, v
 
 
 def test_a_server_passes_over_a_version_with_a_device_in_it(version: Path, tmp_path: Path) -> None:
+    from support.processes import ServerProcess
     from tests.support.artifacts import publish_rolled
-    from tests.support.processes import ServerProcess
 
     publish_rolled(version, version.parents[1], 2)
     _replace(version.with_name("2") / "golden.binpb", "pipe")

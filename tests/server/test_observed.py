@@ -8,9 +8,9 @@ import grpc
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from tests.support.grpc_calls import PREDICT, channel, pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, run
+from support.grpc_calls import PREDICT, channel, pixels, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess, run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client

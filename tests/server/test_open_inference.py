@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.grpc_calls import channel, pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess
+from support.grpc_calls import channel, pixels, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip

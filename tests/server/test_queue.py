@@ -14,9 +14,9 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.grpc_calls import call_until_refused, channel, details, pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, children, free_port, scrape
+from support.grpc_calls import call_until_refused, channel, details, pixels, stub
+from support.mnist import mnist_images
+from support.processes import ServerProcess, children, free_port, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.grpc_calls import channel, stub
+from support.grpc_calls import channel, stub
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.config import ServerConfig

@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf import json_format
+from support.grpc_calls import stub
+from support.mnist import mnist_images, mnist_labels
+from support.processes import ServerProcess, free_port, run
 from tests.support.artifacts import publish_many, publish_rolled
-from tests.support.grpc_calls import stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
-from tests.support.processes import ServerProcess, free_port, run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Manifest

@@ -15,9 +15,9 @@ import grpc
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.support.grpc_calls import stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import BIN, ServerProcess, run
+from support.grpc_calls import stub
+from support.mnist import mnist_images
+from support.processes import BIN, ServerProcess, run
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.support.processes import run
+from support.processes import run
 
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ArtifactError, StoreError

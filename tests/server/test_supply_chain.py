@@ -8,9 +8,9 @@ import onnx
 import pytest
 from google.protobuf import json_format
 from onnx import helper
+from support.mnist import write_class_folders
+from support.processes import ServerProcess, run
 from tests.support.artifacts import MODELS, publish_rolled, seal
-from tests.support.mnist import write_class_folders
-from tests.support.processes import ServerProcess, run
 
 from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_server.errors import ArtifactError

@@ -11,9 +11,9 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from tests.support.grpc_calls import PREDICT, channel, details, pixels, stub
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import PROVIDER, ServerProcess
+from support.grpc_calls import PREDICT, channel, details, pixels, stub
+from support.mnist import mnist_images
+from support.processes import PROVIDER, ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.support.grpc_calls import PREDICT, channel, stub
-from tests.support.processes import free_port, scrape
+from support.grpc_calls import PREDICT, channel, stub
+from support.processes import free_port, scrape
 from tests.support.unread import full_pipe, unread_server
 
 from mlpserve.v1 import classifier_pb2 as pb

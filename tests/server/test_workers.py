@@ -14,8 +14,8 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.grpc_calls import call_until_refused, stub
-from tests.support.processes import ServerProcess, run, scrape
+from support.grpc_calls import call_until_refused, stub
+from support.processes import ServerProcess, run, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.config import ServerConfig

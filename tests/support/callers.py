@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tests.support.mnist import test_images
+from support.mnist import mnist_images
 
 from mlpserve_client import Client, ServerError
 
@@ -50,7 +50,7 @@ class Callers:
         self.stop()
 
     def _call(self, number: int) -> None:
-        images = test_images()
+        images = mnist_images()
         with Client(self._target, **self._options) as client:
             while not self._stop.is_set():
                 number += 1

@@ -33,7 +33,7 @@ class Source:
 
 @cache
 def _definitions(path: Path) -> tuple[dict[str, ast.stmt], dict[str, Path]]:
-    """The top-level definitions of a module, and where the names that it imports from the tests come from."""
+    """The top-level definitions of a module, and where the names that it imports from the helpers come from."""
     found: dict[str, ast.stmt] = {}
     imported: dict[str, Path] = {}
     for statement in ast.parse(path.read_text()).body:
@@ -41,7 +41,7 @@ def _definitions(path: Path) -> tuple[dict[str, ast.stmt], dict[str, Path]]:
             found[statement.name] = statement
         elif isinstance(statement, ast.Assign):
             found |= {target.id: statement for target in statement.targets if isinstance(target, ast.Name)}
-        elif isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("tests."):
+        elif isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith(("tests.", "support.")):
             where = ROOT / f"{(statement.module or '').replace('.', '/')}.py"
             if where.exists():
                 imported |= {alias.asname or alias.name: where for alias in statement.names}
@@ -58,7 +58,7 @@ def tests_of(path: Path) -> set[str]:
 
 
 def source_of(path: Path, name: str) -> Source:
-    """What a test says, with the fixtures, constants and helpers that it reaches in its module and in tests/support."""
+    """What a test says, with the fixtures, constants and helpers that it reaches, here and in the support folders."""
     source = Source()
     waiting = [(path, name)]
     while waiting:
@@ -79,8 +79,9 @@ def source_of(path: Path, name: str) -> Source:
                 elif isinstance(node, ast.arg):  # a fixture, here or in the conftest.py above
                     waiting.append((where, node.arg))
         else:
-            above = next((p / "conftest.py" for p in where.parents if (p / "conftest.py").exists()), None)
-            if above is not None and above != where and wanted in _definitions(above)[0]:
+            folders = [folder for folder in where.parents if (folder / "conftest.py").exists()]
+            above = next((folder / "conftest.py" for folder in folders if folder / "conftest.py" != where), None)
+            if above is not None:
                 waiting.append((above, wanted))
     return source
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from support.mnist import IMAGES, LABELS, mnist_images, mnist_labels, write_class_folders
+from support.processes import BIN
 from tests.support.artifacts import publish_rolled
-from tests.support.mnist import IMAGES, LABELS, test_images, test_labels, write_class_folders
-from tests.support.processes import BIN
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -93,9 +93,9 @@ def furnish(folder: Path, store: Path) -> None:
         publish_rolled(folder / "store/mnist/1", folder / "store", number)
     write_class_folders(folder / "photos", per_class=30)
     shutil.copy(ROOT / "demo/photo.png", folder / "photo.png")
-    Image.fromarray(test_images()[0]).save(folder / "digit.png")
-    np.save(folder / "images.npy", test_images()[:500])
-    columns = {"image": [image.tobytes() for image in test_images()[:500]], "label": test_labels()[:500].tolist()}
+    Image.fromarray(mnist_images()[0]).save(folder / "digit.png")
+    np.save(folder / "images.npy", mnist_images()[:500])
+    columns = {"image": [image.tobytes() for image in mnist_images()[:500]], "label": mnist_labels()[:500].tolist()}
     pq.write_table(pa.table(columns), folder / "images.parquet")
     for name, source in (("t10k-images-idx3-ubyte.gz", IMAGES), ("t10k-labels-idx1-ubyte.gz", LABELS)):
         shutil.copy(source, folder / name)

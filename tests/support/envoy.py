@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import yaml
-from tests.support.processes import free_port
+from support.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(sys.executable).parent / "envoy"

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.support.processes import BIN
+from support.processes import BIN
 
 
 class Playground:

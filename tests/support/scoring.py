@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import ServerProcess
+from support.processes import ServerProcess
 
 from mlpserve_client.scoring import Endpoint, Options, Summary, score
 

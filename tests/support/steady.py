@@ -18,7 +18,7 @@ from typing import NamedTuple
 import grpc
 import numpy as np
 import numpy.typing as npt
-from tests.support.mnist import test_images
+from support.mnist import mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse
 
@@ -68,7 +68,7 @@ async def _call(
     method: "grpc.aio.UnaryUnaryMultiCallable[PredictRequest, PredictResponse]", number: int, due: float
 ) -> tuple[float, float, int, int, int, list[int]]:
     size, first = SIZES[number % len(SIZES)], number % (IMAGES - 16)
-    images = test_images()[first : first + size].tobytes()
+    images = mnist_images()[first : first + size].tobytes()
     version, class_ids, code = 0, [], 0
     try:
         answer = await method(PredictRequest(images=images), timeout=20)
@@ -93,7 +93,7 @@ async def _main(address: str, rate: int, out: str) -> None:
         )
         for channel in channels
     ]
-    test_images()
+    mnist_images()
     tasks, start = [], time.monotonic()
     while not ended.is_set():
         due = start + len(tasks) / rate

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.processes import BIN, free_port
+from support.processes import BIN, free_port
 
 from mlpserve_server.healthcheck import is_serving
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.mnist import write_class_folders
-from tests.support.processes import flags_in_help, run
+from support.mnist import write_class_folders
+from support.processes import flags_in_help, run
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.errors import ConfigError

@@ -8,9 +8,9 @@ import onnx
 import onnx.numpy_helper
 import pytest
 from google.protobuf import json_format
+from support.mnist import write_class_folders
+from support.processes import run
 from tests.support.artifacts import seal
-from tests.support.mnist import write_class_folders
-from tests.support.processes import run
 
 from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_trainer.compare import compare, mcnemar

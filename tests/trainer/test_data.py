@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.support import mnist
+from support import mnist
 
 from mlpserve_client.prepare import to_grey as client_to_grey
 from mlpserve_trainer.data import Dataset, load
@@ -25,8 +25,8 @@ def test_embedded_mnist(tmp_path: Path) -> None:
     assert (dataset.rows, dataset.cols, dataset.labels) == (28, 28, tuple("0123456789"))
     assert (dataset.mean, dataset.deviation) == (0.1307, 0.3081)
     assert dataset.test.images.dtype == torch.uint8
-    assert np.array_equal(dataset.test.images.numpy(), mnist.test_images().reshape(-1, 784))
-    assert np.array_equal(dataset.test.targets.numpy(), mnist.test_labels())
+    assert np.array_equal(dataset.test.images.numpy(), mnist.mnist_images().reshape(-1, 784))
+    assert np.array_equal(dataset.test.targets.numpy(), mnist.mnist_labels())
     # The original test images' published MD5.
     assert hashlib.md5(
         struct.pack(">IIII", 2051, 10_000, 28, 28) + dataset.test.images.numpy().tobytes()
@@ -75,8 +75,8 @@ def _write_raw(folder: Path, images: np.ndarray, labels: np.ndarray, part: str) 
 def test_torchvision_names_read_its_raw_files(tmp_path: Path) -> None:
     """What torchvision has downloaded before is used without network."""
     raw = tmp_path / "cache" / "fashion-mnist" / "FashionMNIST" / "raw"
-    _write_raw(raw, mnist.test_images()[:50], mnist.test_labels()[:50], "train")
-    _write_raw(raw, mnist.test_images()[50:60], mnist.test_labels()[50:60], "t10k")
+    _write_raw(raw, mnist.mnist_images()[:50], mnist.mnist_labels()[:50], "train")
+    _write_raw(raw, mnist.mnist_images()[50:60], mnist.mnist_labels()[50:60], "t10k")
     dataset = _load("fashion-mnist", tmp_path)
     assert (dataset.labels[0], len(dataset.train), len(dataset.test)) == ("t-shirt/top", 40, 10)
     assert dataset.mean != 0.1307
@@ -84,7 +84,7 @@ def test_torchvision_names_read_its_raw_files(tmp_path: Path) -> None:
 
 def test_emnist_letters_are_turned_upright_and_count_from_zero(tmp_path: Path) -> None:
     raw = tmp_path / "cache" / "emnist-letters" / "EMNIST" / "raw"
-    images = mnist.test_images()[:40]
+    images = mnist.mnist_images()[:40]
     for part in ("train", "test"):
         _write_raw(raw, images.transpose(0, 2, 1).copy(), np.full(40, 26, np.uint8), f"emnist-letters-{part}")
     dataset = _load("emnist-letters", tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.mnist import write_class_folders
+from support.mnist import write_class_folders
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load

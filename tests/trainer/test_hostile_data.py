@@ -9,10 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from support.mnist import mnist_images, mnist_labels, write_class_folders
 from tests.support import bombs
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
-from tests.support.mnist import write_class_folders
 from tests.support.peaks import peak
 from tests.support.pictures import png
 

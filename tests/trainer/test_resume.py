@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.mnist import write_class_folders
-from tests.support.processes import BIN, run
+from support.mnist import write_class_folders
+from support.processes import BIN, run
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, load

@@ -10,9 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
-from tests.support.mnist import write_class_folders
+from support.mnist import mnist_images, mnist_labels, write_class_folders
 from tests.support.pictures import png
 
 from mlpserve_trainer.data import Dataset, load
@@ -238,7 +236,7 @@ def test_copies_in_both_splits_are_found_though_recompressed(tmp_path: Path) -> 
 
 
 def test_warnings_are_said_and_recorded(tmp_path: Path) -> None:
-    from tests.support.processes import run
+    from support.processes import run
 
     images = IMAGES.copy()
     images[:20] = 7

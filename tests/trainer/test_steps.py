@@ -14,8 +14,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.mnist import write_class_folders
-from tests.support.processes import free_port
+from support.mnist import write_class_folders
+from support.processes import free_port
 from torch import nn
 
 from mlpserve_trainer.config import TrainConfig

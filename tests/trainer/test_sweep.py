@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.mnist import write_class_folders
-from tests.support.processes import run
+from support.mnist import write_class_folders
+from support.processes import run
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.errors import ConfigError

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.mnist import test_images as mnist_images
+from support.mnist import mnist_images
 
 from mlpserve_trainer.data import Split
 from mlpserve_trainer.fitting.distributed import Group

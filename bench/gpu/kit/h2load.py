@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from bench.load import need_h2load
+from support.h2load import need_h2load
 
 # Of the system that it was built on; used where the machine's own are too old for it.
 SYSTEM = ("libc.so", "libm.so", "libstdc++", "libgcc_s", "ld-linux")

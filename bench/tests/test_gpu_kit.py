@@ -17,6 +17,7 @@ from bench.gpu.kit import environment, h2load, thin
 from bench.gpu.record import OK
 from hypothesis import given
 from hypothesis import strategies as st
+from support.h2load import MISSING as H2LOAD_MISSING
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = 64
@@ -223,6 +224,8 @@ def test_the_kit_runs_without_a_network_on_the_cpu(tmp_path: Path) -> None:
     """Built here, then both halves over this environment's packages, with a CPU build of ONNX Runtime beside."""
     if subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody make a network of their own")
+    if shutil.which("h2load") is None:
+        pytest.skip(H2LOAD_MISSING)
     cache = Path(os.environ.get("MLPSERVE_KIT_CACHE", tmp_path / "cache"))
     command = [sys.executable, "-m", "bench.gpu.kit", str(tmp_path / "gpu-kit"), "--cache", str(cache)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
