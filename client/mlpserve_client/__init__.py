@@ -8,8 +8,8 @@ with Client("127.0.0.1:50051") as client:
 """
 
 from mlpserve_client.aio import AsyncClient
-from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
+from mlpserve_client.connection.channel import Tls
 from mlpserve_client.errors import (
     ClientClosedError,
     DeadlineExceededError,
@@ -25,7 +25,7 @@ from mlpserve_client.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from mlpserve_client.requests import ModelId, Predictions
+from mlpserve_client.messages.predictions import ModelId, Predictions
 
 __all__ = [
     "AsyncClient",

@@ -13,9 +13,10 @@ from mlpserve.v1.classifier_pb2 import (
     GetModelResponse,
     ListModelsResponse,
 )
-from mlpserve_client import requests
-from mlpserve_client.channel import Tls, way_to
 from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
+from mlpserve_client.connection.channel import Tls, way_to
+from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, SHORTEST, Attempts, RetryBudget
+from mlpserve_client.connection.tracing import trace_metadata
 from mlpserve_client.errors import (
     ClientClosedError,
     DeadlineExceededError,
@@ -24,11 +25,11 @@ from mlpserve_client.errors import (
     ModelChangedError,
     from_rpc_error,
 )
-from mlpserve_client.pages import Pages
-from mlpserve_client.requests import Images, Options, Predictions
-from mlpserve_client.responses import Responses, check_size, same_model
-from mlpserve_client.retries import DEFAULT_RETRIES, SHORTEST, Attempts, RetryBudget
-from mlpserve_client.tracing import trace_metadata
+from mlpserve_client.messages import encoding
+from mlpserve_client.messages.encoding import Images, Options
+from mlpserve_client.messages.pages import Pages
+from mlpserve_client.messages.predictions import Predictions
+from mlpserve_client.messages.responses import Responses, check_size, same_model
 
 Method = Callable[..., Awaitable[bytes]]
 
@@ -47,7 +48,7 @@ class AsyncClient:
         *,
         model: str = "",
         version: int = 0,
-        timeout: float = requests.DEFAULT_TIMEOUT,
+        timeout: float = CALL_TIMEOUT,
         retries: int = DEFAULT_RETRIES,
         coalesce: bool = True,
         tls: Tls | None = None,
@@ -56,7 +57,7 @@ class AsyncClient:
     ) -> None:
         self.target = target
         self._model = model
-        self._version = requests.check_version(version)
+        self._version = encoding.check_version(version)
         self._timeout = timeout
         self._retries = retries
         self._budget = RetryBudget()
@@ -92,9 +93,9 @@ class AsyncClient:
             else grpc.aio.insecure_channel(self.target, way.options)
         )
         # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
-        self._predict: Method = self._channel.unary_unary(requests.PREDICT)
-        self._describe: Method = self._channel.unary_unary(requests.GET_MODEL)
-        self._list: Method = self._channel.unary_unary(requests.LIST_MODELS)
+        self._predict: Method = self._channel.unary_unary(encoding.PREDICT)
+        self._describe: Method = self._channel.unary_unary(encoding.GET_MODEL)
+        self._list: Method = self._channel.unary_unary(encoding.LIST_MODELS)
         self._loop = loop
 
     async def predict(
@@ -111,9 +112,9 @@ class AsyncClient:
         timeout = self._timeout if timeout is None else timeout
         attempts = self._attempts(timeout)
         info = self._info or await self._first_info(timeout)
-        array = requests.check_images(images, info)
-        requests.check_top_k(top_k, info)
-        options = requests.Options(top_k, probabilities, timing)
+        array = encoding.check_images(images, info)
+        encoding.check_top_k(top_k, info)
+        options = encoding.Options(top_k, probabilities, timing)
         if not self._coalesce or len(array) > MAX_IMAGES:
             return await self._request(array, options, attempts.time_left())
         try:
@@ -163,13 +164,13 @@ class AsyncClient:
 
     async def _ask(self, array: Images, options: Options, info: GetModelResponse, attempts: Attempts) -> Predictions:
         """See `Client._ask`."""
-        size = requests.part_size(info)
-        for _ in range(requests.MODEL_CHANGES):
-            parts = requests.build(array, size, model=self._model, version=self._version, options=options)
+        size = encoding.part_size(info)
+        for _ in range(encoding.MODEL_CHANGES):
+            parts = encoding.build(array, size, model=self._model, version=self._version, options=options)
             answers = [self._responses.predict(await self._call(self._predict, part, attempts)) for part in parts]
             if same_model(answers):
                 break
-        sizes = requests.sizes(len(array), size)
+        sizes = encoding.sizes(len(array), size)
         try:
             return self._responses.join(answers, sizes, options, info)
         except InvalidResponseError:

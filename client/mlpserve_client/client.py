@@ -17,8 +17,9 @@ from mlpserve.v1.classifier_pb2 import (
     GetModelResponse,
     ListModelsResponse,
 )
-from mlpserve_client import requests
-from mlpserve_client.channel import Tls, way_to
+from mlpserve_client.connection.channel import Tls, way_to
+from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, Attempts, RetryBudget
+from mlpserve_client.connection.tracing import trace_metadata
 from mlpserve_client.errors import (
     ClientClosedError,
     InvalidInputError,
@@ -27,11 +28,11 @@ from mlpserve_client.errors import (
     ModelChangedError,
     from_rpc_error,
 )
-from mlpserve_client.pages import Pages
-from mlpserve_client.requests import Images, Options, Predictions
-from mlpserve_client.responses import Responses, check_size, same_model
-from mlpserve_client.retries import DEFAULT_RETRIES, Attempts, RetryBudget
-from mlpserve_client.tracing import trace_metadata
+from mlpserve_client.messages import encoding
+from mlpserve_client.messages.encoding import Images, Options
+from mlpserve_client.messages.pages import Pages
+from mlpserve_client.messages.predictions import Predictions
+from mlpserve_client.messages.responses import Responses, check_size, same_model
 
 T = TypeVar("T")
 Method = Callable[..., bytes]
@@ -60,7 +61,7 @@ class Client:
         *,
         model: str = "",
         version: int = 0,
-        timeout: float = requests.DEFAULT_TIMEOUT,
+        timeout: float = CALL_TIMEOUT,
         retries: int = DEFAULT_RETRIES,
         tls: Tls | None = None,
         token: str = "",
@@ -68,7 +69,7 @@ class Client:
     ) -> None:
         self.target = target
         self._model = model
-        self._version = requests.check_version(version)
+        self._version = encoding.check_version(version)
         self._timeout = timeout
         self._retries = retries
         self._budget = RetryBudget()
@@ -80,9 +81,9 @@ class Client:
             else grpc.insecure_channel(target, way.options)
         )
         # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
-        self._predict: Method = self._channel.unary_unary(requests.PREDICT)
-        self._describe: Method = self._channel.unary_unary(requests.GET_MODEL)
-        self._list: Method = self._channel.unary_unary(requests.LIST_MODELS)
+        self._predict: Method = self._channel.unary_unary(encoding.PREDICT)
+        self._describe: Method = self._channel.unary_unary(encoding.GET_MODEL)
+        self._list: Method = self._channel.unary_unary(encoding.LIST_MODELS)
         self._responses = Responses(target, model, version)
         self._info: GetModelResponse | None = None
         self._closed = threading.Event()
@@ -115,8 +116,8 @@ class Client:
         attempts = self._attempts(timeout)
         info = self._info or self._get_model(attempts)
         self._info = info  # which another thread may forget meanwhile
-        array = requests.check_images(images, info)
-        requests.check_top_k(top_k, info)
+        array = encoding.check_images(images, info)
+        encoding.check_top_k(top_k, info)
         try:
             return self._ask(array, Options(top_k, probabilities, timing), info, attempts)
         except (InvalidRequestError, InvalidResponseError, ModelChangedError):
@@ -125,13 +126,13 @@ class Client:
 
     def _ask(self, array: Images, options: Options, info: GetModelResponse, attempts: Attempts) -> Predictions:
         """Send an array in parts that the server accepts, all of them again while versions change between them."""
-        size = requests.part_size(info)
-        for _ in range(requests.MODEL_CHANGES):
-            parts = requests.build(array, size, model=self._model, version=self._version, options=options)
+        size = encoding.part_size(info)
+        for _ in range(encoding.MODEL_CHANGES):
+            parts = encoding.build(array, size, model=self._model, version=self._version, options=options)
             answers = [self._responses.predict(self._call(self._predict, part, attempts)) for part in parts]
             if same_model(answers):
                 break
-        sizes = requests.sizes(len(array), size)
+        sizes = encoding.sizes(len(array), size)
         try:
             return self._responses.join(answers, sizes, options, info)
         except InvalidResponseError:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mlpserve_client.errors import ClientClosedError
-from mlpserve_client.requests import Images, Options, Predictions
+from mlpserve_client.messages.encoding import Images, Options
+from mlpserve_client.messages.predictions import Predictions
 
 MAX_IMAGES = 256  # in one request; an array that is larger by itself is sent alone
 MAX_IN_FLIGHT = 2  # requests: one is answered while the next one is on its way

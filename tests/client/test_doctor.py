@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.processes import BIN, ServerProcess, free_port, run
 
-from mlpserve_client import doctor
+from mlpserve_client.commands import doctor
 
 
 def _findings(*flags: object) -> tuple[int, dict[str, dict[str, Any]]]:

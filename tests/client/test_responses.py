@@ -24,8 +24,8 @@ from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import ImageSpec
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client import AsyncClient, Client, InvalidResponseError, MlpserveError, Predictions, ServerError
-from mlpserve_client.requests import Options, check_images, part_size
-from mlpserve_client.responses import Responses
+from mlpserve_client.messages.encoding import Options, check_images, part_size
+from mlpserve_client.messages.responses import Responses
 from mlpserve_client.scoring import Endpoint, score
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (120, 2, 2)).astype(np.uint8)

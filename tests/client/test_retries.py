@@ -1,7 +1,7 @@
 import pytest
 
-from mlpserve_client import retries
-from mlpserve_client.retries import BUDGET_MOST, RetryBudget
+from mlpserve_client.connection import retries
+from mlpserve_client.connection.retries import BUDGET_MOST, RetryBudget
 
 
 def test_budget_bounds_what_a_client_retries(monkeypatch: pytest.MonkeyPatch) -> None:

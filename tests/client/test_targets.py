@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support.liar import Liar
 
 from mlpserve_client import AsyncClient, Client, InvalidInputError
-from mlpserve_client.targets import is_local
+from mlpserve_client.connection.targets import is_local
 
 LOCAL = [
     *("127.0.0.1:1", "127.9.8.7", "localhost:1", "LocalHost", "[::1]:1", "::1", "[::1]", "[0:0:0:0:0:0:0:1]:1"),

@@ -1,6 +1,5 @@
 """The playground: a page on which a person draws a digit and watches a server answer.
 
-command.py     `mlpserve playground`: flags, and the web server
 app.py         the page's requests, as Starlette routes
 answers.py     asks the server, through the client, and puts what it says into JSON
 gallery.py     the images of a data set that the served model finds hardest

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from mlpserve.v1.artifact_pb2 import Precision, Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse, ModelState, ModelSummary
 from mlpserve_client.aio import AsyncClient
+from mlpserve_client.messages.predictions import Predictions
+from mlpserve_client.messages.responses import value_name
 from mlpserve_client.pictures import LARGE, MOST_PIXELS, NotAPictureError, pixels_of
 from mlpserve_client.prepare import from_bytes
-from mlpserve_client.requests import Predictions
-from mlpserve_client.responses import value_name
 from mlpserve_client.scoring import Endpoint
 
 MILLISECONDS = 1000.0

@@ -1,14 +1,12 @@
 """Batch scoring: millions of rows over gRPC into Parquet, every row once, whatever dies in between.
 
 job.py          the whole job: plan, go on or begin, sum up
-plan.py         what a job is, and whether an output is of this one
+output/         what a job writes: plan, parts with their sidecars, sums
 inputs/         files, folders and globs as rows
 states.py       what a file is at one time; what has changed
 changed.py      inputs that have changed while a job ran
 pipeline.py     read, decode, ask and write at the same time
 window.py       how many requests are in flight
-parts.py        Parquet files and their sidecars
-evaluation.py   accuracy, confusion, calibration, disagreements
 on_ray.py       the same parts as tasks of a Ray cluster
 """
 

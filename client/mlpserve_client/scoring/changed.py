@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from mlpserve_client.scoring.errors import InputChangedError
 from mlpserve_client.scoring.files import File
 from mlpserve_client.scoring.inputs import Input
-from mlpserve_client.scoring.plan import Plan
+from mlpserve_client.scoring.output.plan import Plan
 
 ADVICE = (
     "There is no _SUCCESS; finished parts are kept, each of what its input held when the job began. Put back what it "

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from mlpserve_client.aio import AsyncClient
-from mlpserve_client.channel import Tls
 from mlpserve_client.client import Client
-
-TIMEOUT = 60.0  # seconds for one of a job's requests, with what is tried again
+from mlpserve_client.connection.channel import Tls
+from mlpserve_client.connection.retries import JOB_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Endpoint:
     server: str
     model: str = ""
     version: int = 0
-    timeout: float = TIMEOUT
+    timeout: float = JOB_TIMEOUT
     tls: Tls | None = None
     token: str = ""
     token_over_plaintext: bool = False

@@ -14,18 +14,19 @@ from typing import Any
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
 from mlpserve_client.errors import ModelNotFoundError, ServerError
+from mlpserve_client.messages.predictions import ModelId
 from mlpserve_client.pictures import MOST_PIXELS
-from mlpserve_client.requests import ModelId
-from mlpserve_client.scoring import on_ray, parts, plan
+from mlpserve_client.scoring import on_ray
 from mlpserve_client.scoring.changed import refuse_changed
 from mlpserve_client.scoring.endpoint import Endpoint
 from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
-from mlpserve_client.scoring.evaluation import Ids, Tally
 from mlpserve_client.scoring.files import File, Folder, expand
 from mlpserve_client.scoring.inputs import Form, Input, open_inputs
 from mlpserve_client.scoring.inputs.labels import read_labels
+from mlpserve_client.scoring.output import parts, plan
+from mlpserve_client.scoring.output.evaluation import Ids, Tally
+from mlpserve_client.scoring.output.plan import PLAN, SUCCESS, Part, Plan
 from mlpserve_client.scoring.pipeline import Busy, Pipeline
-from mlpserve_client.scoring.plan import PLAN, SUCCESS, Part, Plan
 from mlpserve_client.scoring.progress import Progress
 from mlpserve_client.scoring.remote import is_remote
 

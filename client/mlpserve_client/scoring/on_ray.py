@@ -11,11 +11,11 @@ from typing import Any
 
 from mlpserve_client.scoring.endpoint import Endpoint
 from mlpserve_client.scoring.errors import ScoringError
-from mlpserve_client.scoring.evaluation import Ids, Tally
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Form, Input, open_inputs
+from mlpserve_client.scoring.output.evaluation import Ids, Tally
+from mlpserve_client.scoring.output.plan import Part, Plan
 from mlpserve_client.scoring.pipeline import Pipeline
-from mlpserve_client.scoring.plan import Part, Plan
 from mlpserve_client.scoring.remote import MissingError
 
 RETRIES = 10  # times that a task's machine may be lost

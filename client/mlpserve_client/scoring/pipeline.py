@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlpserve_client.client import Client
+from mlpserve_client.connection.retries import FIRST_DELAY, LONGEST_DELAY
 from mlpserve_client.errors import (
     DeadlineExceededError,
     MlpserveError,
@@ -24,15 +25,14 @@ from mlpserve_client.errors import (
     ServerError,
     UnavailableError,
 )
-from mlpserve_client.requests import ModelId, Predictions
-from mlpserve_client.retries import FIRST_DELAY, LONGEST_DELAY
+from mlpserve_client.messages.predictions import ModelId, Predictions
 from mlpserve_client.scoring.endpoint import Endpoint
 from mlpserve_client.scoring.errors import ScoringError
-from mlpserve_client.scoring.evaluation import Ids, Tally, class_ids_of
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Chunk, Decoded, Input
-from mlpserve_client.scoring.parts import PartWriter
-from mlpserve_client.scoring.plan import Part, Plan
+from mlpserve_client.scoring.output.evaluation import Ids, Tally, class_ids_of
+from mlpserve_client.scoring.output.parts import PartWriter
+from mlpserve_client.scoring.output.plan import Part, Plan
 from mlpserve_client.scoring.window import Window
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)

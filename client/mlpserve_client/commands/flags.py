@@ -4,8 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mlpserve_client.requests import DEFAULT_TIMEOUT
-from mlpserve_client.score_command import SCORE_TIMEOUT
+from mlpserve_client.connection.retries import CALL_TIMEOUT, JOB_TIMEOUT
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +24,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_positive_float,
         metavar="SECONDS",
-        help=f"deadline of a call, retries included (default: {DEFAULT_TIMEOUT:g}; score: {SCORE_TIMEOUT:g})",
+        help=f"deadline of a call, retries included (default: {CALL_TIMEOUT:g}; score: {JOB_TIMEOUT:g})",
     )
     security = parser.add_argument_group("Authentication and TLS")
     security.add_argument("--tls", action="store_true", help="use TLS; trust the system's certificate authorities")

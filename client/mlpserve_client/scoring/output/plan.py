@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mlpserve_client.requests import ModelId
+from mlpserve_client.messages.predictions import ModelId
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Form, Input

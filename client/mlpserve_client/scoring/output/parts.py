@@ -18,12 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlpserve_client.requests import Predictions
+from mlpserve_client.messages.predictions import Predictions
 from mlpserve_client.scoring.errors import ScoringError
-from mlpserve_client.scoring.evaluation import Ids, Tally
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Chunk, Decoded
-from mlpserve_client.scoring.plan import Part, Plan
+from mlpserve_client.scoring.output.evaluation import Ids, Tally
+from mlpserve_client.scoring.output.plan import Part, Plan
 
 
 class PartWriter:

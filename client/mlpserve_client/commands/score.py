@@ -7,10 +7,11 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mlpserve_client.commands.flags import add_preparation
+
 if TYPE_CHECKING:
     from mlpserve_client.scoring import Endpoint, Summary
 
-SCORE_TIMEOUT = 60.0  # seconds of one of a job's requests, with what is tried again
 SHOWN_CLASSES = 20  # most classes of a confusion matrix that is printed
 SHOWN = 10  # reasons, slices and disagreements printed
 
@@ -21,7 +22,7 @@ again after any interruption, and it skips finished parts and ends with bit-iden
 Exit codes: 0 done, 1 failed, 2 done with bad rows, 3 an input changed meanwhile, 130 interrupted."""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its flags."""
     score = commands.add_parser(
         "score",
@@ -83,7 +84,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "--ray", default="", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local"
     )
     running.add_argument("--json", action="store_true", help="print the summary as JSON")
-    return score
+    add_preparation(score)
+    score.set_defaults(job=run)
 
 
 def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:

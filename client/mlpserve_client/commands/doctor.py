@@ -3,8 +3,12 @@
 Every check ends as ok, as a note (works, but look at it) or as a problem, and the last two say what to do.
 """
 
+from __future__ import annotations
+
+import argparse
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -29,7 +33,7 @@ from mlpserve_client.errors import (
     UnauthenticatedError,
     printable,
 )
-from mlpserve_client.responses import value_name
+from mlpserve_client.messages.responses import value_name
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 OLDEST_PYTHON = (3, 11)
@@ -52,6 +56,30 @@ class Finding(NamedTuple):
     state: str
     found: str
     advice: str = ""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its flags."""
+    doctor = commands.add_parser("doctor", help="diagnose this machine and the connection to the server")
+    doctor.add_argument(
+        "--target", dest="server", default=argparse.SUPPRESS, metavar="HOST:PORT", help="address of the server"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=run)
+
+
+def run(client: Client, arguments: argparse.Namespace) -> int:
+    """Print the findings as they come, and return the exit code: 1 when there is a problem."""
+    findings = []
+    for finding in examine(client):
+        findings.append(finding)
+        if not arguments.json:
+            print(f"{finding.state:<8} {finding.check:<13} {finding.found}", flush=True)
+            if finding.advice:
+                print(f"{'':<8} {'':<13} → {finding.advice}", flush=True)
+    if arguments.json:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    return int(any(finding.state == PROBLEM for finding in findings))
 
 
 def examine(client: Client) -> Iterator[Finding]:

@@ -18,7 +18,8 @@ from google.protobuf.message import DecodeError, Message
 from mlpserve.v1.classifier_pb2 import GetModelResponse, ListModelsResponse, ModelRef
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_client.errors import InvalidResponseError, ModelChangedError
-from mlpserve_client.requests import Images, ModelId, Options, Predictions, Timing
+from mlpserve_client.messages.encoding import Images, Options
+from mlpserve_client.messages.predictions import ModelId, Predictions, Timing
 
 MOST_PIXELS = 1 << 24  # of one image
 MOST_SCORE = 1.0001  # a softmax in half precision rounds

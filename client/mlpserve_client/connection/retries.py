@@ -5,6 +5,8 @@ import time
 
 from mlpserve_client.errors import OverloadedError, ServerError, UnavailableError
 
+CALL_TIMEOUT = 10.0  # seconds for a whole call with its retries
+JOB_TIMEOUT = 60.0  # seconds for one request of a scoring job, with its retries
 DEFAULT_RETRIES = 5
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0  # seconds
 SHORTEST = 0.001  # seconds of an attempt for which there is no time, so that gRPC reports it

@@ -1,12 +1,11 @@
-"""Everything about a request that does not wait: checking, splitting, building; and what comes of it.
+"""Images as serialised PredictRequests: checked against the model, split into parts that the server accepts, encoded.
 
 `Client` and `AsyncClient` share all of it, so that they cannot drift apart.
 
-Legend: N images, D pixels, C classes, K classes returned for each image.
+Legend: N images, D pixels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 GET_MODEL = "/mlpserve.v1.ClassifierService/GetModel"
 LIST_MODELS = "/mlpserve.v1.ClassifierService/ListModels"
 
-DEFAULT_TIMEOUT = 10.0  # seconds for a whole call with its retries
 IMAGES_TAG = b"\x1a"  # of PredictRequest.images, field 3: number × 8 + 2
 REQUEST_OVERHEAD = 1024  # bytes of a request beside its images, at most
 MODEL_CHANGES = 3  # times that an array is sent while new versions take over between its parts
@@ -39,62 +37,6 @@ class Options(NamedTuple):
     top_k: int = 1
     probabilities: bool = False
     timing: bool = False
-
-
-@dataclass(frozen=True)
-class ModelId:
-    """The artifact that answered: its name, version and SHA-256 digest."""
-
-    name: str
-    version: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where the time of a call went inside the server; of an array that was sent in parts, all of them together.
-
-    Attributes:
-        queue_seconds: between arrival and the beginning of the batch.
-        run_seconds: that the batch took.
-        batch_images: images in the (largest) batch, those of other callers included.
-    """
-
-    queue_seconds: float
-    run_seconds: float
-    batch_images: int
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Answers for N images.
-
-    Attributes:
-        class_ids: int64 [N], the best class; [N, K] if more than one was asked for, best first.
-        scores: float32, the probabilities of those classes, same shape.
-        probabilities: float32 [N, C], or None if not asked for.
-        model: what answered.
-        timing: how long it took inside the server, or None if not asked for, or if the server does not know of it.
-    """
-
-    class_ids: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float32] | None
-    model: ModelId
-    timing: Timing | None = None
-
-    def __len__(self) -> int:
-        return len(self.class_ids)
-
-    def rows(self, start: int, stop: int) -> "Predictions":
-        """The answers for images `start` to `stop`."""
-        return Predictions(
-            self.class_ids[start:stop],
-            self.scores[start:stop],
-            None if self.probabilities is None else self.probabilities[start:stop],
-            self.model,
-            self.timing,
-        )
 
 
 def check_images(images: npt.ArrayLike, info: GetModelResponse) -> Images:
@@ -165,10 +107,12 @@ def build(images: Images, size: int, *, model: str, version: int, options: Optio
     names = PredictRequest(model=model, version=version).SerializeToString()
     # A default is not sent.
     top_k = 0 if options.top_k == 1 else options.top_k
-    wishes = PredictRequest(top_k=top_k, probabilities=options.probabilities, timing=options.timing).SerializeToString()
+    answer_fields = PredictRequest(
+        top_k=top_k, probabilities=options.probabilities, timing=options.timing
+    ).SerializeToString()
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        yield b"".join((names, IMAGES_TAG, _varint(part.nbytes), part.data, wishes))
+        yield b"".join((names, IMAGES_TAG, _varint(part.nbytes), part.data, answer_fields))
 
 
 def _varint(value: int) -> bytes:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import grpc
 
+from mlpserve_client.connection.targets import addresses, is_local
 from mlpserve_client.errors import InvalidInputError
-from mlpserve_client.targets import addresses, is_local
 
 # Calls go round the addresses that a target resolves to (dns:///name, or a list), without those whose health is bad.
 _SERVICE_CONFIG = {

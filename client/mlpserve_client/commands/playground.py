@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlpserve_client.commands.flags import add_preparation
 from mlpserve_client.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_LISTEN = "127.0.0.1:8000"
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its flags."""
     playground = commands.add_parser("playground", help="serve a web page to draw on and watch the model answer")
     playground.add_argument(
@@ -38,7 +39,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argpar
         "--gallery", default="", metavar="FILE", help="images whose hardest ones the page shows; any input of score"
     )
     playground.add_argument("--labels", type=Path, metavar="FILE", help="true classes of the gallery: IDX or .npy")
-    return playground
+    add_preparation(playground)
+    playground.set_defaults(job=run)
 
 
 def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""How to reach a server: address, TLS, token, when to retry, and the trace context; imports only `errors`."""
