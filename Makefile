@@ -27,7 +27,7 @@ test-all: setup .venv-proto/.installed .venv-triton/.installed $(CUDA_ENVIRONMEN
 
 lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy && $(BIN)/mypy examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/kubernetes.py
 

@@ -1,6 +1,7 @@
 """Pages that are made from the code when the site is built, and links that lead out of it.
 
 index.md                     the README
+examples.md                  examples/README.md, with the programs themselves
 reference/<executable>.md    what --help prints, for every command
 reference/contract.md        the .proto files, with their comments
 reference/changes.md         the CHANGELOG
@@ -32,6 +33,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
     pages = {
         "index.md": _from_root("README.md"),
+        "examples.md": _examples(),
         "README.zh-CN.md": _from_root("README.zh-CN.md"),
         "reference/contract.md": proto_pages.page("The contract", ROOT / "proto/mlpserve/v1/classifier.proto"),
         "reference/artifact.md": proto_pages.page("The artifact", ROOT / "proto/mlpserve/v1/artifact.proto"),
@@ -54,6 +56,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             return match[0]
         source = Path(page.file.src_uri).parent
         inside = os.path.normpath(Path("docs") / source / path)
+        if inside == "examples/README.md":
+            return f"[{text}]({target.replace('examples/README.md', 'examples.md').removeprefix('../')})"
         if inside.startswith("docs/"):
             return match[0]
         return f"{text} (`{inside}`)" if text.strip("`/") not in inside else f"`{inside}`"
@@ -72,9 +76,23 @@ def _from_root(name: str) -> str:
             return f"]({target.removeprefix('docs/')})"
         if target in ("README.md", "README.zh-CN.md"):
             return f"]({target.replace('README.md', 'index.md')})"
+        if target == "examples/README.md":
+            return "](examples.md)"
         return "](reference/changes.md)" if target == "CHANGELOG.md" else f"](../{target})"
 
     return re.sub(r"\]\(([^)\s]+)\)", replace, (ROOT / name).read_text())
+
+
+def _examples() -> str:
+    """The examples' README, with each program below the section that says how to run it."""
+    introduction, *sections = re.split(r"^(?=## )", (ROOT / "examples/README.md").read_text(), flags=re.MULTILINE)
+    introduction = re.sub(r"\[([^\]]+)\]\((?!#)[^)]+\)", r"`\1`", introduction)  # files; the sections show them
+    for number, section in enumerate(sections):
+        name = re.findall(r"[\w/]+\.(?:py|mjs)", introduction.replace("`", " "))[number]
+        language = {"py": "python", "mjs": "javascript"}[name.rpartition(".")[2]]
+        code = (ROOT / "examples" / name).read_text().rstrip()
+        sections[number] = f"{section.rstrip()}\n\n`examples/{name}`:\n\n```{language}\n{code}\n```\n\n"
+    return introduction + "".join(sections)
 
 
 def _program(program: str, commands: list[str]) -> str:

@@ -18,7 +18,9 @@ from support.processes import BIN
 from tests.support.artifacts import publish_rolled
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md", ROOT / "examples/README.md", *(ROOT / "docs").rglob("*.md")]
+)
 SHOWN = {"text", "yaml", "proto", "json", "go"}  # output and excerpts, and Go, for which there is no toolchain
 BLOCK = re.compile(
     r"(?P<notes>(?:^[ ]*<!-- [^\n]* -->\n)*)^(?P<indent>[ ]*)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^[ ]*```",
