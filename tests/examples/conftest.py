@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.processes import ServerProcess
+from support.processes import ServerProcess
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from support.mnist import mnist_images
 from tests.support.documents import ROOT
 from tests.support.examples import run_example, write_digits
-from tests.support.mnist import test_images as mnist_images
 
 from mlpserve_client import Client
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.mnist import IMAGES, mnist_images
+from support.processes import free_port
 from tests.support.documents import ROOT
 from tests.support.examples import EXAMPLES
-from tests.support.mnist import IMAGES
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import free_port
 
 from mlpserve_client import Client
 

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+from support.mnist import IMAGES, LABELS, mnist_images, mnist_labels
+from support.processes import free_port
 from tests.support.examples import run_example
-from tests.support.mnist import IMAGES, LABELS
-from tests.support.mnist import test_images as mnist_images
-from tests.support.mnist import test_labels as mnist_labels
-from tests.support.processes import free_port
 
 from mlpserve_client import Client
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from support.processes import ServerProcess, run
 from tests.support.examples import run_example
-from tests.support.processes import ServerProcess, run
 
 SHAPES = ("circle", "square", "triangle")
 

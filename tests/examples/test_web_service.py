@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port
 from tests.support.examples import EXAMPLES, write_digits
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import ServerProcess, free_port
 
 from mlpserve_client import Client
 

@@ -8,9 +8,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from support.mnist import mnist_images
+from support.processes import free_port
 from tests.support.examples import EXAMPLES, run_example, write_digits
-from tests.support.mnist import test_images as mnist_images
-from tests.support.processes import free_port
 
 from mlpserve_client import Client
 

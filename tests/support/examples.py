@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+from support.mnist import mnist_images
 from tests.support.documents import ROOT
-from tests.support.mnist import test_images as mnist_images
 
 EXAMPLES = ROOT / "examples"
 
