@@ -60,6 +60,9 @@ def test_a_claim_that_does_not_hold_is_found() -> None:
     assert "has no test_gone" in claim("make demo", "holds tests/e2e/test_main_path.py::test_gone")[0]
     assert "bench.gpu" in claim("make gpu-check", "holds tests/server/test_device.py::test_devices")[0]
     assert "--epochs" in claim("torchrun --epochs 3", "holds tests/e2e/test_main_path.py::test_demo")[0]
+    embedded = "holds tests/examples/test_embedded_server.py::test_pictures_are_classified"
+    assert claim("python examples/embedded_server.py store photo.png", embedded) == []
+    assert "worker.py" in claim("python examples/worker.py", embedded)[0]
     assert claim("make gpu-check", "untested make gpu-check: it needs a GPU") == []
     assert "give a reason" in claim("make gpu-check", "untested make gpu-check")[0]
     assert "no such command" in claim("make demo", "untested make: why", "untested kubectl: why")[-1]
