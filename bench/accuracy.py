@@ -64,7 +64,8 @@ def run(name: str, seed: int) -> dict[str, Any]:
 
 def table(records: dict[str, dict[str, dict[str, Any]]]) -> str:
     lines = [
-        "| recipe | network | seeds | test accuracy, mean (range) | int8 | calibration error | validation | fit, s |",
+        "| recipe | network | seeds | test accuracy, mean (range) | int8 | calibration error | validation "
+        "| training, s |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, seeds in records.items():

@@ -129,7 +129,7 @@ def main() -> None:
     for recipe in ("textbook", "fast", "accurate", "best"):
         cases |= stages(dataset, recipe)
     lines = [
-        "| recipe | parameters | batch | ours, s | DataLoader, s | ratio | warping | teachers |",
+        "| recipe | parameters | batch | ours, s | DataLoader, s | ratio | augmentation | teachers |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     record: dict[str, Any] = {"machine": f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"}

@@ -92,7 +92,7 @@ def main() -> None:
     version = max((store / "mnist").glob("[0-9]*"), key=lambda path: int(path.name))
     record: dict[str, Any] = {"machine": f"{cpu_name()}, {ort.get_device()}, onnxruntime {ort.__version__}"}
     lines = [
-        "| precision | job, images/s | loop without a server | Run alone | job / loop | job's memory, MB |",
+        "| precision | job, images/s | in-process loop | inference alone | job / loop | job's memory, MB |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     with tempfile.TemporaryDirectory(prefix="mlpserve-scoring-") as folder:

@@ -76,9 +76,10 @@ def main() -> None:
     apart, together, two = efficiency.values()
     lines += [
         "",
-        f"Two workers in CPU-second terms: **{2 * two / apart:.2f}×** one with a core of its own (target 1.6), ",
+        f"In requests per CPU-second, two workers reach **{2 * two / apart:.2f}×** one worker with a core to itself ",
     ]
-    lines[-1] += f"{2 * two / together:.2f}× one that shares its core with a generator as they do."
+    lines[-1] += f"(target 1.6), and {2 * two / together:.2f}× one worker that shares its core with a generator, "
+    lines[-1] += "as both of them do."
     print("\n".join(lines))
     Path(__file__).with_name("results").mkdir(exist_ok=True)
     (Path(__file__).parent / "results/workers.md").write_text("\n".join(lines) + "\n")

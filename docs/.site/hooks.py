@@ -65,6 +65,18 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", replace, markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Words with hyphens in running code, `--keep-versions` for one, are not broken over two lines."""
+
+    def whole(match: re.Match[str]) -> str:
+        words = re.split(r"(\s+)", match[1])
+        return (
+            f"<code>{''.join(f'<span class=whole>{w}</span>' if '-' in w and len(w) < 40 else w for w in words)}</code>"
+        )
+
+    return re.sub(r"<code>([^<\n]*-[^<\n]*)</code>", whole, html)
+
+
 def _from_root(name: str) -> str:
     """A page of the repository's root, with its links as seen from docs/."""
 
