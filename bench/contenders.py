@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -104,9 +103,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         except ProcessLookupError:
             break
-        deadline = time.monotonic() + 5
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
     process.wait()
 
 

@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from mlpserve.v1.classifier_pb2 import PredictRequest
+from mlpserve.v1.classifier_pb2 import GetModelRequest, PredictRequest
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
+from support.waiting import wait_until
 
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 
@@ -42,6 +43,15 @@ def call_until_refused(caller: ClassifierServiceStub, request: PredictRequest, o
         except grpc.RpcError as error:
             outcomes.append(error.code())
             return
+
+
+def wait_for_version(caller: ClassifierServiceStub, number: int, seconds: float = 60) -> None:
+    """Wait until a server says that this version answers."""
+    wait_until(
+        lambda: caller.GetModel(GetModelRequest(), timeout=10).model.version == number,
+        lambda: f"version {number} answers; it is {caller.GetModel(GetModelRequest(), timeout=10).model.version}",
+        seconds,
+    )
 
 
 def details(error: grpc.RpcError) -> list[Message]:

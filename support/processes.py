@@ -11,6 +11,8 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+from support.waiting import wait_until
+
 BIN = Path(sys.executable).parent
 START_SECONDS = 60
 # Where servers run that are not told otherwise, and which they are: `make gpu-check` and `make test-cuda` run the
@@ -79,10 +81,7 @@ class ServerProcess:
         return self._log.read_text()
 
     def wait_for_log(self, words: str, timeout: float = START_SECONDS) -> None:
-        deadline = time.monotonic() + timeout
-        while words not in self.log:
-            assert time.monotonic() < deadline, f"the log does not say {words!r}:\n{self.log}"
-            time.sleep(0.05)
+        wait_until(lambda: words in self.log, lambda: f"the log says {words!r}:\n{self.log}", timeout)
 
     def terminate(self) -> None:
         self.process.terminate()

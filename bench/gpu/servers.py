@@ -7,6 +7,7 @@ import time
 
 import grpc
 from support.grpc_calls import PREDICT
+from support.waiting import wait_until
 
 from bench.contenders import OURS, Contender, running
 from bench.gpu.check import Case
@@ -43,11 +44,14 @@ def first_request(case: Case, transport: str) -> float:
         grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel,
     ):
         health = channel.unary_unary("/grpc.health.v1.Health/Check")
-        deadline = time.monotonic() + START_SECONDS
-        while not _serving(health):  # the connection is made by this, not by the request that is timed
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise RuntimeError(f"the server is not SERVING; exit code {process.poll()}")
-            time.sleep(0.02)
+
+        def serves() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"the server ended with {process.poll()}")
+            return health(b"", timeout=5) == SERVING
+
+        # The connection is made by this, not by the request that is timed.
+        wait_until(serves, "the server is SERVING", START_SECONDS, every=0.02, not_yet=(grpc.RpcError,))
         method = channel.unary_unary(PREDICT)
         body = encode(contender, flat_images()[:1])
         seconds = []
@@ -56,10 +60,3 @@ def first_request(case: Case, transport: str) -> float:
             method(body, timeout=10)
             seconds.append(time.perf_counter() - started)
     return seconds[0] / statistics.median(seconds[1:])
-
-
-def _serving(health: "grpc.UnaryUnaryMultiCallable[bytes, bytes]") -> bool:
-    try:
-        return health(b"", timeout=5) == SERVING
-    except grpc.RpcError:
-        return False

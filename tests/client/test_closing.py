@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from support.waiting import wait_until
 from tests.support.liar import Liar
 
 from mlpserve_client import AsyncClient, Client, ClientClosedError, DeadlineExceededError, MlpserveError, ServerError
@@ -264,8 +265,7 @@ def test_closing_under_threads_that_wait(pausing: bool) -> None:
             server.gate.clear()
         calls = [pool.submit(client.predict, image) for image in IMAGES[:7]]
         stream = pool.submit(lambda: list(client.map(IMAGES, batch=2)))
-        while len(server.asked) < 8:
-            time.sleep(0.01)
+        wait_until(lambda: len(server.asked) >= 8, "every call has reached the server")
         client.close()
         for call in (*calls, stream):
             with pytest.raises(ClientClosedError):

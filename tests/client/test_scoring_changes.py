@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.mnist import mnist_images, mnist_labels
 from support.processes import BIN, ServerProcess, run
+from support.waiting import wait_until
 from tests.support.pictures import png
 from tests.support.scoring import score_job
 
@@ -43,11 +44,12 @@ class Job:
         command = [str(BIN / "mlpserve"), "--server", server.address, "score", *map(str, arguments)]
         self.output = output
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 60
-        while len(list(output.glob("_part-*.json"))) < 2:
+
+        def has_parts() -> bool:
             assert self.process.poll() is None, "the job was over too soon"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+            return len(list(output.glob("_part-*.json"))) >= 2
+
+        wait_until(has_parts, "two parts are written", every=0.002)
         self.process.send_signal(signal.SIGSTOP)
         self.parts = len(list(output.glob("_part-*.json")))
 
@@ -218,8 +220,7 @@ def test_an_object_that_changes(server: ServerProcess, tmp_path: Path) -> None:
     output = tmp_path / "o"
 
     def change() -> None:
-        while not list(output.glob("_part-*.json")):
-            time.sleep(0.001)
+        wait_until(lambda: list(output.glob("_part-*.json")), "the first part is written", every=0.001)
         write(np.tile(mnist_images()[::-1], (2, 1, 1)))
 
     changer = threading.Thread(target=change)

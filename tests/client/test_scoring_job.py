@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 from support import mnist
 from support.mnist import mnist_images
 from support.processes import BIN, ServerProcess, free_port, run
+from support.waiting import wait_until
 from tests.support.artifacts import publish_rolled
 from tests.support.pictures import png
 from tests.support.scoring import score_job
@@ -125,10 +125,11 @@ def _start(server: str, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def _wait_for_parts(folder: Path, count: int, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
-    while len(list(folder.glob("_part-*.json"))) < count and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_until(
+        lambda: len(list(folder.glob("_part-*.json"))) >= count or process.poll() is not None,
+        f"{count} parts are written",
+        every=0.002,
+    )
 
 
 @pytest.fixture

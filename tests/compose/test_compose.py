@@ -5,14 +5,15 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.grpc_calls import stub
+from support.waiting import wait_until
 from tests.support.cuda_emulator import BUILT, Emulator, missing
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -64,23 +65,31 @@ def test_up_trains_serves_and_scores_then_does_not_train_again(project: list[str
     assert "Epoch" not in again
 
 
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+def _wait_until_it_serves(container: str) -> None:
+    wait_until(
+        lambda: "Serving mnist" in _docker("logs", container).stdout,
+        lambda: f"the container serves; it says: {_docker('logs', container).stderr}",
+        every=0.5,
+    )
+
+
 @pytest.mark.compose
 @pytest.mark.timeout(1200)
 def test_up_serves_the_playground(project: list[str]) -> None:
     up = _docker(*project, "up", "--detach", "--wait", "server", "playground")
     assert up.returncode == 0, up.stdout[-5000:] + up.stderr[-5000:]
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen("http://127.0.0.1:8000/api/model", timeout=5) as answer:
-                model = json.loads(answer.read())
-            break
-        except OSError:
-            assert time.monotonic() < deadline, _docker(*project, "logs", "playground").stdout
-            time.sleep(0.5)
+    model = wait_until(
+        lambda: _get("http://127.0.0.1:8000/api/model"),
+        lambda: f"the playground answers; it says: {_docker(*project, 'logs', 'playground').stdout}",
+        not_yet=(OSError,),
+    )
     assert model["target"] == "server:50051"
-    with urllib.request.urlopen("http://127.0.0.1:8000/api/gallery", timeout=60) as answer:
-        assert json.loads(answer.read())["images"] == 10_000
+    assert _get("http://127.0.0.1:8000/api/gallery")["images"] == 10_000
     _docker(*project, "down")
 
 
@@ -147,11 +156,8 @@ def test_gpu_image_is_small_and_fails_closed(project: list[str], open_store: Pat
     try:
         started = _docker("run", "--detach", "--name", name, *command[2:], "--workers", "1")
         assert started.returncode == 0, started.stderr
-        deadline = time.monotonic() + 60
-        while "Serving mnist" not in (log := _docker("logs", name)).stdout:
-            assert time.monotonic() < deadline, log.stderr
-            time.sleep(0.5)
-        assert "device auto: serving on the CPU: " in log.stderr
+        _wait_until_it_serves(name)
+        assert "device auto: serving on the CPU: " in _docker("logs", name).stderr
     finally:
         _docker("rm", "--force", name)
 
@@ -173,10 +179,7 @@ def test_gpu_image_serves_on_an_emulated_gpu(
     try:
         started = _docker(*run, "mlpserve-server-gpu", *command)
         assert started.returncode == 0, started.stderr
-        deadline = time.monotonic() + 60
-        while "Serving mnist" not in (log := _docker("logs", name)).stdout:
-            assert time.monotonic() < deadline, log.stderr
-            time.sleep(0.5)
+        _wait_until_it_serves(name)
         with stub(_docker("port", name, "50051").stdout.strip()) as caller:
             assert caller.GetModel(pb.GetModelRequest(), timeout=10).serving.provider == "CUDAExecutionProvider"
             assert len(caller.Predict(pb.PredictRequest(images=bytes(784 * 3)), timeout=10).class_ids) == 3
@@ -200,16 +203,10 @@ def test_gateway_profile_answers_json(project: list[str]) -> None:
     """After the first test has filled the store."""
     up = _docker(*project, "--profile", "gateway", "up", "--build", "--detach", "server", "gateway")
     assert up.returncode == 0, up.stderr[-3000:]
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen("http://127.0.0.1:8080/v1/models/mnist", timeout=5) as answer:
-                manifest = json.load(answer)["manifest"]
-                break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-    assert manifest["model"] == "mnist"
+    answer = wait_until(
+        lambda: _get("http://127.0.0.1:8080/v1/models/mnist"), "the gateway answers", not_yet=(OSError,)
+    )
+    assert answer["manifest"]["model"] == "mnist"
 
 
 @pytest.mark.compose

@@ -1,6 +1,5 @@
 """The whole server on an emulated GPU: the real onnxruntime-gpu, real processes, both transports."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +8,7 @@ import grpc
 import numpy as np
 import onnxruntime as ort
 import pytest
-from support.grpc_calls import pixels, stub
+from support.grpc_calls import pixels, stub, wait_for_version
 from support.mnist import mnist_images
 from support.processes import ServerProcess, free_port, run, scrape
 from tests.support.artifacts import publish_rolled
@@ -17,14 +16,12 @@ from tests.support.cuda_emulator import Emulator, log_lines
 from tests.support.cuda_kernels import KERNELS
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 
 pytestmark = pytest.mark.cuda
 
 MAX_BATCH = 64
 SIZES = [1, 2, 4, 8, 16, 32, 64]
 PIXELS, CLASSES = 784, 10
-RELOAD_SECONDS = 60
 
 
 def _outputs_bytes(size: int) -> int:
@@ -141,13 +138,6 @@ def _gpu_memory(address: str) -> float:
     return next(value for name, value in scrape(address).items() if name.startswith("mlpserve_gpu_memory_used_bytes"))
 
 
-def _wait_for_version(caller: ClassifierServiceStub, number: int) -> None:
-    deadline = time.monotonic() + RELOAD_SECONDS
-    while caller.Predict(pb.PredictRequest(images=bytes(PIXELS)), timeout=10).model.version != number:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_new_version_takes_over_on_the_device(emulator: Emulator, copy: Path, transport: str) -> None:
     """With buffers far smaller than a page, of which none may share one: each is pinned."""
     images = mnist_images()[:20]
@@ -157,7 +147,7 @@ def test_a_new_version_takes_over_on_the_device(emulator: Emulator, copy: Path, 
     ):
         before = caller.Predict(pb.PredictRequest(images=pixels(images)), timeout=10)
         publish_rolled(copy / "mnist/1", copy, 2)
-        _wait_for_version(caller, 2)
+        wait_for_version(caller, 2)
         after = caller.Predict(pb.PredictRequest(images=pixels(images)), timeout=10)
         assert [(class_id - 2) % CLASSES for class_id in after.class_ids] == list(before.class_ids)
         assert caller.GetModel(pb.GetModelRequest(), timeout=10).serving.provider == "CUDAExecutionProvider"
@@ -173,7 +163,7 @@ def test_replaced_versions_give_their_memory_back(emulator: Emulator, copy: Path
     with emulator.server(copy, *flags) as process, stub(process.address) as caller:
         for number in range(2, 7):
             publish_rolled(copy / "mnist/1", copy, number)
-            _wait_for_version(caller, number)
+            wait_for_version(caller, number)
             used.append(_gpu_memory(address))
     # The one that serves and the one before it are there, and for a moment the one before that.
     assert used[-1] <= max(used[:2]), used

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from support.grpc_calls import stub
 from support.processes import ServerProcess, take_descriptors
+from support.waiting import wait_until
 from tests.support import http2
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -23,15 +24,13 @@ ROUNDS, STALL = 10, 4
 
 
 def _seconds_until_answer(address: str) -> float:
+    def answers() -> bool:
+        with stub(address) as caller:  # a new connection each time
+            return len(caller.Predict(ONE, timeout=5).class_ids) == 1
+
     started = time.monotonic()
-    while True:
-        with stub(address) as caller:
-            try:
-                assert len(caller.Predict(ONE, timeout=5).class_ids) == 1
-                return time.monotonic() - started
-            except grpc.RpcError:
-                assert time.monotonic() - started < 60
-                time.sleep(0.05)
+    wait_until(answers, "the server answers", not_yet=(grpc.RpcError,))
+    return time.monotonic() - started
 
 
 def test_descriptors(transport: str, store: Path, tmp_path: Path, figures: dict[str, Any]) -> None:

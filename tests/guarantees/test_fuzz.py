@@ -14,6 +14,7 @@ import pytest
 from support.grpc_calls import PREDICT, pixels, stub
 from support.mnist import mnist_images
 from support.processes import ServerProcess
+from support.waiting import wait_until
 from tests.support.http2 import PREFACE, frame, headers, literal
 from tests.support.mutate import mutated
 
@@ -101,13 +102,12 @@ def _abuse(random_: random.Random) -> bytes:
 
 def _connect(host: str, port: int) -> socket.socket:
     """A connection; grpc.aio's server ends on some bad calls, and is opened again within a moment."""
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            return socket.create_connection((host, port), timeout=10)
-        except (ConnectionRefusedError, ConnectionResetError):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    return wait_until(
+        lambda: socket.create_connection((host, port), timeout=10),
+        "the port takes a connection",
+        5,
+        not_yet=(ConnectionRefusedError, ConnectionResetError),
+    )
 
 
 def _answer(caller: ClassifierServiceStub, request: pb.PredictRequest) -> bytes:

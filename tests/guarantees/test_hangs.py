@@ -15,6 +15,7 @@ import pytest
 from support.grpc_calls import PREDICT, channel, stub
 from support.mnist import mnist_images
 from support.processes import ServerProcess, children, free_port, scrape
+from support.waiting import wait_until
 from tests.support.callers import Callers
 from tests.support.unread import full_pipe, hanging, prepare_dead_mount, unread_server
 
@@ -27,11 +28,9 @@ pytestmark = [pytest.mark.guarantee, pytest.mark.timeout(900)]
 ONE = pb.PredictRequest(images=bytes(784))
 
 
-def _seconds_until(true: Callable[[], bool]) -> float:
+def _seconds_until(holds: Callable[[], bool], what: str) -> float:
     began = time.monotonic()
-    while not true():
-        assert time.monotonic() < began + 120, "it did not happen"
-        time.sleep(0.02)
+    wait_until(holds, what, 120, every=0.02)
     return time.monotonic() - began
 
 
@@ -66,9 +65,9 @@ def test_a_run_that_hangs_while_nobody_reads_the_log(
         with stub(address) as caller:
             assert len(caller.Predict(ONE, timeout=10).class_ids) == 1
         hang.touch()
-        figures["seconds until NOT_SERVING"] = _seconds_until(lambda: not is_serving(address))
+        figures["seconds until NOT_SERVING"] = _seconds_until(lambda: not is_serving(address), "it is NOT_SERVING")
         assert process.poll() is None
-        figures["seconds from then to the end"] = _seconds_until(lambda: process.poll() is not None)
+        figures["seconds from then to the end"] = _seconds_until(lambda: process.poll() is not None, "the server ends")
         assert process.returncode == 4
 
 
@@ -118,7 +117,9 @@ def test_a_worker_dies_while_the_store_is_away(
             time.sleep(10)
             assert scrape(metrics)['mlpserve_workers{state="ready"}'] == 1
             (tmp_path / "away").rename(own)
-            figures["seconds until both serve"] = _seconds_until(lambda: scrape(metrics)["mlpserve_ready"] == 1)
+            figures["seconds until both serve"] = _seconds_until(
+                lambda: scrape(metrics)["mlpserve_ready"] == 1, "both workers serve"
+            )
         assert process.process.poll() is None
     figures |= {f"calls: {name}": count for name, count in callers.outcomes.items()}
     assert set(callers.outcomes) == {"right"}
@@ -135,7 +136,10 @@ def test_supervisor_is_killed_while_a_worker_is_stopped(
             os.kill(workers[0], signal.SIGSTOP)
             process.process.kill()
             process.wait()
-            taken = _seconds_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))  # noqa: B023
+            taken = _seconds_until(
+                lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers),  # noqa: B023
+                "no worker is left",
+            )
         figures["seconds until no worker is left, at most"] = max(
             taken, figures.get("seconds until no worker is left, at most", 0.0)
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.grpc_calls import stub
+from support.grpc_calls import stub, wait_for_version
 from support.processes import ServerProcess, resident_mb
 from tests.support.artifacts import BREAKAGES, publish_rolled
 from tests.support.steady import IMAGES, count_wrong, steady_load
@@ -33,15 +33,10 @@ def test_reloads(transport: str, store: Path, tmp_path: Path, figures: dict[str,
     ):
 
         def wait_for(number: int) -> None:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                if number not in broken:
-                    if caller.GetModel(pb.GetModelRequest(), timeout=20).model.version == number:
-                        return
-                elif f"version {number} is refused" in process.log:
-                    return
-                time.sleep(0.02)
-            raise AssertionError(f"version {number} was neither served nor refused")
+            if number in broken:
+                process.wait_for_log(f"version {number} is refused")
+            else:
+                wait_for_version(caller, number)
 
         def publish(number: int) -> None:
             (staged / "mnist" / str(number)).rename(own / "mnist" / str(number))

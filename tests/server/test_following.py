@@ -7,16 +7,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.grpc_calls import pixels, stub
+from support.grpc_calls import pixels, stub, wait_for_version
 from support.mnist import mnist_images
 from support.processes import ServerProcess, run
+from support.waiting import wait_until
 from tests.support.artifacts import BREAKAGES, publish_rolled
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client
 
-SECONDS = 30.0
 POLL = ("--poll", 0.1)
 
 
@@ -36,16 +36,13 @@ def _serves(caller: ClassifierServiceStub) -> int:
     return caller.GetModel(pb.GetModelRequest(), timeout=10).model.version
 
 
-def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
 def _states(caller: ClassifierServiceStub) -> dict[int, str]:
     listed = caller.ListModels(pb.ListModelsRequest(), timeout=10).models
     return {summary.model.version: pb.ModelState.Name(summary.state)[12:] for summary in listed}
+
+
+def _wait_for_states(caller: ClassifierServiceStub, hold: Callable[[dict[int, str]], bool]) -> None:
+    wait_until(lambda: hold(_states(caller)), lambda: f"the listing changes; it is {_states(caller)}")
 
 
 def _predict(caller: ClassifierServiceStub) -> pb.PredictResponse:
@@ -58,26 +55,26 @@ def test_a_new_version_takes_over_and_a_broken_one_does_not(
     process, caller = following
     first = _predict(caller)
     publish_rolled(own / "mnist/1", own, 2)
-    _wait_until(lambda: _serves(caller) == 2)
+    wait_for_version(caller, 2)
     second = _predict(caller)
     assert second.model.version == 2
     assert list(second.class_ids) == [(class_id + 2) % 10 for class_id in first.class_ids]
     for number, broken in enumerate(BREAKAGES, 3):
         publish_rolled(own / "mnist/1", own, number, broken=broken)
-        _wait_until(lambda number=number: _states(caller)[number] in ("REFUSED", "UNREADABLE"))  # type: ignore[misc]
+        _wait_for_states(caller, lambda states, number=number: states[number] in ("REFUSED", "UNREADABLE"))  # type: ignore[misc]
         assert _predict(caller).SerializeToString() == second.SerializeToString()
     assert _states(caller)[2] == "SERVING"
     assert _states(caller)[1] == "KEPT"
     assert "version 3 is refused, version 2 keeps serving" in process.log
     publish_rolled(own / "mnist/1", own, 8)
-    _wait_until(lambda: _serves(caller) == 8)
+    wait_for_version(caller, 8)
 
 
 def test_promote_and_rollback(following: tuple[ServerProcess, ClassifierServiceStub], own: Path) -> None:
     _, caller = following
     for number in (2, 3):
         publish_rolled(own / "mnist/1", own, number)
-    _wait_until(lambda: _serves(caller) == 3)
+    wait_for_version(caller, 3)
 
     def store(*command: object) -> str:
         result = run("mlpserve-store", "--store", own, *command)
@@ -85,23 +82,23 @@ def test_promote_and_rollback(following: tuple[ServerProcess, ClassifierServiceS
         return result.stdout
 
     assert store("promote", "mnist", 1) == "Servers of mnist follow version 1 (before: 3)\n"
-    _wait_until(lambda: _serves(caller) == 1)
+    wait_for_version(caller, 1)
     publish_rolled(own / "mnist/1", own, 4)
     time.sleep(0.5)
     assert _serves(caller) == 1, "a promoted version stays until another one is promoted"
     store("promote", "mnist", 4)
-    _wait_until(lambda: _serves(caller) == 4)
+    wait_for_version(caller, 4)
     assert store("rollback", "mnist") == "Servers of mnist follow version 1 (before: 4)\n"
-    _wait_until(lambda: _serves(caller) == 1)
+    wait_for_version(caller, 1)
     assert store("rollback", "mnist") == "Servers of mnist follow version 3 (before: 1)\n"
-    _wait_until(lambda: _serves(caller) == 3)
+    wait_for_version(caller, 3)
     listing = store("list", "mnist").splitlines()
     assert [line.split()[0] for line in listing] == ["4", "3", "2", "1"]
     assert listing[1].endswith("◀ promoted")
     summaries = caller.ListModels(pb.ListModelsRequest(), timeout=10).models
     assert [summary.model.version for summary in summaries if summary.promoted] == [3]
     assert store("follow-newest", "mnist") == "Servers of mnist follow the newest version, 4\n"
-    _wait_until(lambda: _serves(caller) == 4)
+    wait_for_version(caller, 4)
     assert "every file matches its SHA-256" in store("verify", "mnist")
 
 
@@ -132,7 +129,7 @@ def test_a_spoilt_promotion_is_reported_and_mended(own: Path, tmp_path: Path) ->
     assert run("mlpserve-store", "--store", own, "promote", "mnist", 1).returncode == 0
     with ServerProcess(tmp_path, own, *POLL) as process, stub(process.address) as caller:
         (own / "mnist/promoted.json").write_text("[]")
-        _wait_until(lambda: "the store cannot be followed" in process.log)
+        process.wait_for_log("the store cannot be followed")
         assert _serves(caller) == 1
 
 
@@ -149,7 +146,7 @@ def test_a_start_falls_back_on_the_version_before_a_broken_one(own: Path, tmp_pa
     publish_rolled(own / "mnist/1", own, 4, broken="tampered")
     with ServerProcess(tmp_path, own, *POLL) as process, stub(process.address) as caller:
         assert _serves(caller) == 2
-        _wait_until(lambda: _states(caller) == {4: "REFUSED", 3: "REFUSED", 2: "SERVING", 1: "KEPT"})
+        _wait_for_states(caller, lambda states: states == {4: "REFUSED", 3: "REFUSED", 2: "SERVING", 1: "KEPT"})
         assert "version 4 is refused, version 2 is served instead" in process.log
         (own / "mnist/2").rename(own / "mnist/.gone")
         time.sleep(0.5)
@@ -167,14 +164,14 @@ def test_a_running_server_falls_back_as_a_start_does(
     publish_rolled(own / "mnist/1", elsewhere, 4, broken="tampered")
     for number in (4, 3, 2):  # a look between two of these must make no difference
         (elsewhere / f"mnist/{number}").rename(own / f"mnist/{number}")
-    _wait_until(lambda: _serves(caller) == 2)
+    wait_for_version(caller, 2)
     assert _states(caller) == {4: "REFUSED", 3: "REFUSED", 2: "SERVING", 1: "KEPT"}
     assert "version 2 took over from version 1" in process.log
     # So it does when the promoted one is broken, or is gone.
     publish_rolled(own / "mnist/1", own, 5)
-    _wait_until(lambda: _serves(caller) == 5)
+    wait_for_version(caller, 5)
     (own / "mnist/promoted.json").write_text('{"version": 9, "previous": [4, 1]}')
-    _wait_until(lambda: _serves(caller) == 1)
+    wait_for_version(caller, 1)
     assert "version 9 is refused, version 5 keeps serving: model 'mnist'" in process.log
     with ServerProcess(tmp_path, own, *POLL) as other, stub(other.address) as other_caller:
         assert _serves(other_caller) == 1
@@ -185,7 +182,7 @@ def test_two_workers_follow(own: Path, tmp_path: Path) -> None:
         publish_rolled(own / "mnist/1", own, 2)
         for _ in range(6):  # connections go to either worker
             with stub(process.address) as caller:
-                _wait_until(lambda caller=caller: _serves(caller) == 2)  # type: ignore[misc]
+                wait_for_version(caller, 2)
 
 
 def test_another_image_size_must_be_promoted(own: Path, slow_store: Path, tmp_path: Path) -> None:
@@ -202,10 +199,10 @@ def test_another_image_size_must_be_promoted(own: Path, slow_store: Path, tmp_pa
     seal(other, manifest)
     with ServerProcess(tmp_path, own, *POLL) as process, stub(process.address) as caller:
         other.rename(own / "mnist/2")
-        _wait_until(lambda: _states(caller)[2] == "REFUSED")
+        _wait_for_states(caller, lambda states: states[2] == "REFUSED")
         assert "mlpserve-store promote mnist 2" in process.log
         assert run("mlpserve-store", "--store", own, "promote", "mnist", 2).returncode == 0
-        _wait_until(lambda: _serves(caller) == 2)
+        wait_for_version(caller, 2)
         with pytest.raises(grpc.RpcError):
             caller.Predict(pb.PredictRequest(images=bytes(10)), timeout=10)
         assert _predict(caller).model.version == 2
@@ -218,7 +215,7 @@ def test_a_replaced_version_answers_calls_that_name_it(
     _, caller = following
     first = _predict(caller)
     publish_rolled(own / "mnist/1", own, 2)
-    _wait_until(lambda: _serves(caller) == 2)
+    wait_for_version(caller, 2)
 
     def pinned(version: int, count: int = 20, model: str = "") -> pb.PredictResponse:
         images = pixels(mnist_images()[:count])
@@ -231,7 +228,7 @@ def test_a_replaced_version_answers_calls_that_name_it(
     assert caller.GetModel(pb.GetModelRequest(version=1), timeout=10).model == first.model
     assert _predict(caller).model.version == 2
     publish_rolled(own / "mnist/1", own, 3)
-    _wait_until(lambda: _serves(caller) == 3)
+    wait_for_version(caller, 3)
     assert pinned(2).model.version == 2
     with pytest.raises(grpc.RpcError) as error:
         pinned(1)
@@ -255,7 +252,7 @@ def test_a_restart_keeps_the_version_before(own: Path, transport: str, tmp_path:
             assert error.code() is grpc.StatusCode.UNAVAILABLE
             assert error.details() == "version 1 is still being loaded; try again in a moment"
         expected = {4: "SERVING", 3: "AVAILABLE", 2: "KEPT", 1: "KEPT"}
-        _wait_until(lambda: _states(caller) == expected)
+        _wait_for_states(caller, lambda states: states == expected)
         first = caller.Predict(pb.PredictRequest(images=images, version=1), timeout=10)
         for number in (2, 4):
             answer = caller.Predict(pb.PredictRequest(images=images, version=number), timeout=10)
@@ -263,7 +260,9 @@ def test_a_restart_keeps_the_version_before(own: Path, transport: str, tmp_path:
             assert list(answer.class_ids) == [(class_id + number) % 10 for class_id in first.class_ids]
         assert "version 3 is not kept" in process.log
         publish_rolled(own / "mnist/1", own, 5)
-        _wait_until(lambda: _states(caller) == {5: "SERVING", 4: "KEPT", 3: "AVAILABLE", 2: "KEPT", 1: "AVAILABLE"})
+        _wait_for_states(
+            caller, lambda states: states == {5: "SERVING", 4: "KEPT", 3: "AVAILABLE", 2: "KEPT", 1: "AVAILABLE"}
+        )
 
 
 def test_versions_in_flight_at_once_get_their_own_answers(
@@ -272,7 +271,7 @@ def test_versions_in_flight_at_once_get_their_own_answers(
     _, caller = following
     first = list(_predict(caller).class_ids)
     publish_rolled(own / "mnist/1", own, 2)
-    _wait_until(lambda: _serves(caller) == 2)
+    wait_for_version(caller, 2)
     images = pixels(mnist_images()[:20])
     futures = [
         (version, caller.Predict.future(pb.PredictRequest(images=images, version=version), timeout=20))

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_calls import PREDICT, channel, stub
 from support.processes import ServerProcess, free_port, scrape
+from support.waiting import wait_until
 from tests.support import http2
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -47,15 +47,9 @@ def test_watches_are_bounded(transport: str, store: Path, tmp_path: Path) -> Non
         assert is_serving(process.address), "Check must go on working"
         assert scrape(metrics)['mlpserve_dropped_total{reason="streams"}'] == 1
         streams.pop().cancel()
-        deadline = time.monotonic() + SECONDS
-        while True:  # the server hears of the end a moment later
-            stream = _watch(second)
-            try:
-                assert next(stream).status == SERVING
-                break
-            except grpc.RpcError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        # The server hears of the end a moment later.
+        again = wait_until(lambda: next(_watch(second)), "a watch is free again", not_yet=(grpc.RpcError,))
+        assert again.status == SERVING
         process.terminate()
         assert process.wait(10) == 0, "open streams must not hold the exit"
         assert "Traceback" not in process.log
@@ -137,10 +131,7 @@ def test_a_message_that_does_not_arrive_ends_its_call(
     with Server(config) as server, http2.Connection(server.address) as connection:
         connection.call(1, method)
         connection.send_data(1, http2.message(1000, bytes(500)), SECONDS)
-        deadline = time.monotonic() + SECONDS
-        while 1 not in connection.ended:
-            assert time.monotonic() < deadline, "the call is still open"
-            time.sleep(0.02)
+        wait_until(lambda: 1 in connection.ended, "the call is ended")
         assert server.metrics.dropped["slow"] == 1
         with stub(server.address) as caller:
             assert len(caller.Predict(ONE, timeout=SECONDS).class_ids) == 1

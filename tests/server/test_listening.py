@@ -5,7 +5,6 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import grpc
 import pytest
 from support.grpc_calls import stub
 from support.processes import ServerProcess, take_descriptors
+from support.waiting import wait_until
 from tests.support import http2
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -27,13 +27,6 @@ from mlpserve_server.transports.listening import Listening, hang_up
 
 ONE = pb.PredictRequest(images=bytes(784))
 SECONDS = 60.0
-
-
-def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def _answers(address: str) -> bool:
@@ -58,7 +51,7 @@ def test_the_port_comes_back_after_descriptors_have_run_out(transport: str, stor
             connection.send(http2.frame(http2.HEADERS, 5, 1, http2.headers(b"/\xff\xfe/x")))
             if transport == "grpcio":
                 process.wait_for_log("it is opened again")
-        _wait_until(lambda: _answers(process.address))
+        wait_until(lambda: _answers(process.address), "the server answers")
         assert "write it again" not in process.log, "there is nothing wrong with the file"
         assert process.log.count("accept failed") <= 2, "the log is flooded"
 
@@ -89,7 +82,7 @@ def test_a_listener_that_is_gone_turns_health_and_ends_the_process(
         assert _answers(server.address)
         monkeypatch.setattr(GrpcioTransport, "_open", fail)
         hang_up(int(server.address.rpartition(":")[2]))
-        _wait_until(lambda: not server.metrics.ready)
+        wait_until(lambda: not server.metrics.ready, "the server says that it is not ready")
         assert ends.wait(SECONDS)
 
 

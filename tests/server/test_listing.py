@@ -5,7 +5,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import grpc
 import pytest
 from support.grpc_calls import channel, details, stub
 from support.processes import ServerProcess, run
+from support.waiting import wait_until
 from tests.support.artifacts import digest, publish_many, publish_rolled
 from tests.support.mutate import mutated
 
@@ -169,8 +170,7 @@ def test_calls_that_wait_for_the_store_hold_nobody(stuck: tuple[_Stuck, str]) ->
     hanging, address = stuck
     with stub(address) as caller:
         waiting = [caller.ListModels.future(pb.ListModelsRequest(), timeout=60) for _ in range(200)]
-        while not hanging.looks:
-            time.sleep(0.01)
+        wait_until(lambda: hanging.looks, "the store is asked")
         for _ in range(20):
             assert caller.GetModel(pb.GetModelRequest(), timeout=20).model.version == 1
         assert not any(future.done() for future in waiting)
@@ -196,13 +196,6 @@ def test_a_store_that_does_not_answer_is_named(stuck: tuple[_Stuck, str], monkey
         assert error.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
         with pytest.raises(grpc.RpcError):
             future.result()
-
-
-def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_what_is_remembered_follows_the_store(store: Path, transport: str, tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from support.grpc_calls import stub
 from support.processes import ServerProcess, children
+from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.batching import loop as batching
@@ -22,13 +21,6 @@ from mlpserve_server.server import Server
 
 ONE = pb.PredictRequest(images=bytes(784))
 SECONDS = 30.0
-
-
-def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -47,7 +39,7 @@ def test_a_run_that_hangs_is_noticed_and_reported(quick: None, store: Path, tran
         predict = server.model.predict
         server.model.predict = lambda images: (release.wait(SECONDS), predict(images))[1]  # type: ignore[method-assign]
         call = caller.Predict.future(ONE, timeout=SECONDS)
-        _wait_until(lambda: not is_serving(server.address))
+        wait_until(lambda: not is_serving(server.address), "the server says NOT_SERVING")
         assert not server.metrics.ready
         assert stuck.wait(SECONDS)
         release.set()
@@ -68,9 +60,9 @@ def test_readiness_comes_and_goes_with_the_golden_answers(quick: None, store: Pa
             return answers._replace(probabilities=np.roll(answers.probabilities, 1, axis=1))
 
         server.model.predict = wrong  # type: ignore[method-assign, assignment]
-        _wait_until(lambda: not is_serving(server.address))
+        wait_until(lambda: not is_serving(server.address), "the server says NOT_SERVING")
         server.model.predict = predict  # type: ignore[method-assign]
-        _wait_until(lambda: is_serving(server.address))
+        wait_until(lambda: is_serving(server.address), "the server says SERVING")
 
 
 def test_a_silent_worker_is_replaced(store: Path, tmp_path: Path) -> None:
@@ -78,7 +70,10 @@ def test_a_silent_worker_is_replaced(store: Path, tmp_path: Path) -> None:
         first, second = children(process.process.pid)
         os.kill(first, signal.SIGSTOP)
         process.wait_for_log("has not answered for")
-        _wait_until(lambda: len(children(process.process.pid)) == 2 and first not in children(process.process.pid))
+        wait_until(
+            lambda: len(children(process.process.pid)) == 2 and first not in children(process.process.pid),
+            "another worker takes the place of the first",
+        )
         assert second in children(process.process.pid)
 
         def answers() -> bool:
@@ -88,6 +83,6 @@ def test_a_silent_worker_is_replaced(store: Path, tmp_path: Path) -> None:
                 except grpc.RpcError:
                     return False
 
-        _wait_until(lambda: all(answers() for _ in range(10)))
+        wait_until(lambda: all(answers() for _ in range(10)), "every call is answered")
         process.terminate()
         assert process.wait() == 0

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_calls import call_until_refused, channel, details, pixels, stub
 from support.mnist import mnist_images
 from support.processes import ServerProcess, children, free_port, scrape
+from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -227,10 +228,7 @@ def test_a_second_signal_ends_at_once(workers: int, store: Path, tmp_path: Path)
         assert process.wait(10) == 128 + signal.SIGINT
         assert "a second signal: ending at once" in process.log
         assert len(processes) == (workers if workers > 1 else 0)
-        deadline = time.monotonic() + 10
-        while any(Path(f"/proc/{child}").exists() for child in processes) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(Path(f"/proc/{child}").exists() for child in processes), "no worker outlives it"
+        wait_until(lambda: not any(Path(f"/proc/{child}").exists() for child in processes), "no worker outlives it", 10)
 
 
 def test_watchers_of_health_do_not_hold_the_exit(transport: str, store: Path, tmp_path: Path) -> None:

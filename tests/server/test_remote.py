@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from google.protobuf import json_format
-from support.grpc_calls import stub
+from support.grpc_calls import stub, wait_for_version
 from support.mnist import mnist_images, mnist_labels
 from support.processes import ServerProcess, free_port, run
+from support.waiting import wait_until
 from tests.support.artifacts import publish_many, publish_rolled
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -46,15 +46,13 @@ def storage() -> Iterator[dict[str, str]]:
     command = [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=2):
-                    break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+
+        def answers() -> bool:
+            assert process.poll() is None
+            with urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=2):
+                return True
+
+        wait_until(answers, "the S3 server answers", not_yet=(OSError,))
         before = os.environ.copy()
         os.environ.update(environment)
         boto3.client("s3").create_bucket(Bucket=BUCKET)
@@ -83,13 +81,6 @@ def _push(versions: Path, number: int) -> None:
     assert f"mnist version {number} is in {URL}" in result.stdout
 
 
-def _wait_for(caller: object, number: int) -> None:
-    deadline = time.monotonic() + 30
-    while caller.GetModel(pb.GetModelRequest(), timeout=10).model.version != number:  # type: ignore[attr-defined]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.usefixtures("storage")
 def test_a_server_serves_and_follows(versions: Path, store: Path, transport: str, tmp_path: Path) -> None:
     boto3.resource("s3").Bucket(BUCKET).objects.all().delete()
@@ -100,12 +91,12 @@ def test_a_server_serves_and_follows(versions: Path, store: Path, transport: str
     ):
         assert caller.GetModel(pb.GetModelRequest(), timeout=10).model.digest == Store(store).open("mnist").digest
         _push(versions, 2)
-        _wait_for(caller, 2)
+        wait_for_version(caller, 2)
         promoted = run("mlpserve-store", "--store", URL, "promote", "mnist", 1)
         assert promoted.returncode == 0, promoted.stderr
-        _wait_for(caller, 1)
+        wait_for_version(caller, 1)
         assert run("mlpserve-store", "--store", URL, "follow-newest", "mnist").returncode == 0
-        _wait_for(caller, 2)
+        wait_for_version(caller, 2)
         # A tampered version is refused; the one after it is taken.
         folder = versions / "mnist/4"
         client = boto3.client("s3")

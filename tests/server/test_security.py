@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_calls import stub
 from support.mnist import mnist_images
 from support.processes import BIN, ServerProcess, run
+from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -151,10 +152,7 @@ def test_an_expired_server_certificate_is_refused_and_a_renewed_one_needs_no_res
         time.sleep(1.1)
         assert not answers()
         certificates.issue("server")
-        deadline = time.monotonic() + RENEWAL_SECONDS
-        while not answers():
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
+        wait_until(answers, "the renewed certificate is served", RENEWAL_SECONDS)
         assert "the certificates stay as they were" in process.log
         assert "the certificates were read again" in process.log
 
@@ -192,10 +190,11 @@ def test_tokens_let_in_and_are_revoked_without_a_restart(
         assert health.status == health_pb2.HealthCheckResponse.SERVING
 
         write_tokens(tokens, "second")
-        deadline = time.monotonic() + RENEWAL_SECONDS
-        while _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(
+            lambda: _code(caller, ("authorization", "Bearer first")) is not grpc.StatusCode.OK,
+            "the first token is refused",
+            RENEWAL_SECONDS,
+        )
         assert _code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
 
         with Client(process.address, token="second") as client:
@@ -227,10 +226,7 @@ def test_no_call_waits_for_a_token_file_that_cannot_be_read(tokens: Path, monkey
     assert all(accepted.get(timeout=10) for _ in range(20))
     with tokens.open("w") as fifo:  # it answers again, with another token
         fifo.write(f"{hashlib.sha256(b'third').hexdigest()} third\n")
-    deadline = time.monotonic() + RENEWAL_SECONDS
-    while not known.accept([("authorization", "Bearer third")]):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: known.accept([("authorization", "Bearer third")]), "the third token is known", RENEWAL_SECONDS)
     assert not known.accept([("authorization", "Bearer first")])
 
 
@@ -265,11 +261,12 @@ def test_a_spoilt_token_file_is_refused_at_the_start_and_ignored_later(
 ) -> None:
     with ServerProcess(tmp_path, store, "--tokens", tokens) as process, stub(process.address) as caller:
         tokens.write_text("secret-in-the-clear\n")
-        deadline = time.monotonic() + RENEWAL_SECONDS
-        while "the tokens stay as they were" not in process.log:
-            assert time.monotonic() < deadline
+
+        def is_told() -> bool:
             assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
-            time.sleep(0.1)
+            return "the tokens stay as they were" in process.log
+
+        wait_until(is_told, "the log says that the tokens stay as they were", RENEWAL_SECONDS)
         assert "secret-in-the-clear" not in process.log
     result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", "--tokens", tokens)
     assert result.returncode == 1

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from support.grpc_calls import call_until_refused, stub
 from support.processes import ServerProcess, run, scrape
+from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.config import ServerConfig
@@ -44,13 +45,6 @@ def _free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
-def _wait_until(condition: object, what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def _call_over_many_connections(address: str, count: int = 30) -> None:
@@ -91,12 +85,14 @@ def test_a_dead_worker_is_replaced(store: Path, transport: str, tmp_path: Path) 
 
 def test_repeated_death_ends_the_server(store: Path, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, store, "--workers", 2) as process:
-        deadline = time.monotonic() + 60
-        while process.process.poll() is None and time.monotonic() < deadline:
+
+        def killed() -> bool:
             for worker in _workers(process):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(worker, signal.SIGKILL)
-            time.sleep(0.2)
+            return process.process.poll() is not None
+
+        wait_until(killed, "the supervisor gives up", every=0.2)
         assert process.wait() == 4
         assert "mlpserve-server: the workers died too often" in process.log
         assert "Traceback" not in process.log
@@ -106,7 +102,7 @@ def test_workers_do_not_outlive_their_supervisor(store: Path, tmp_path: Path) ->
     with ServerProcess(tmp_path, store, "--workers", 2) as process:
         workers = _workers(process)
         process.process.kill()
-        _wait_until(lambda: not any(map(_is_worker, workers)), "workers live on without their supervisor")
+        wait_until(lambda: not any(map(_is_worker, workers)), "the workers end after their supervisor")
 
 
 def test_drain_under_load_loses_nothing(store: Path, transport: str, tmp_path: Path) -> None:
@@ -158,7 +154,7 @@ def test_one_dead_worker_while_the_store_is_away(store: Path, transport: str, tm
         assert samples['mlpserve_workers{state="configured"}'] == 2
         assert samples['mlpserve_workers{state="ready"}'] == 1
         (tmp_path / "away").rename(own)
-        _wait_until(lambda: scrape(metrics)["mlpserve_ready"] == 1, "it does not come back")
+        wait_until(lambda: scrape(metrics)["mlpserve_ready"] == 1, "it is ready again")
         assert scrape(metrics)["mlpserve_worker_restarts_total"] >= 2
         process.terminate()
         assert process.wait() == 0
@@ -174,7 +170,7 @@ def test_a_process_that_cannot_be_started_is_tried_again(store: Path, tmp_path: 
         process.wait_for_log("a worker cannot be started: Too many open files")
         _call_over_many_connections(process.address, 5)
         resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE, limit)
-        _wait_until(lambda: scrape(metrics)["mlpserve_ready"] == 1, "it does not come back")
+        wait_until(lambda: scrape(metrics)["mlpserve_ready"] == 1, "it is ready again")
         process.terminate()
         assert process.wait() == 0
         assert "Traceback" not in process.log
@@ -193,7 +189,7 @@ def test_a_stopped_worker_does_not_outlive_its_supervisor(store: Path, tmp_path:
         workers = _workers(process)
         os.kill(workers[0], signal.SIGSTOP)
         process.process.kill()
-        _wait_until(lambda: not any(map(_is_worker, workers)), "it lives on, stopped, without its supervisor")
+        wait_until(lambda: not any(map(_is_worker, workers)), "the stopped worker ends after its supervisor")
 
         def port_is_free() -> bool:
             with contextlib.suppress(ListenError):
@@ -201,7 +197,7 @@ def test_a_stopped_worker_does_not_outlive_its_supervisor(store: Path, tmp_path:
                 return True
             return False
 
-        _wait_until(port_is_free, "the port is held without a supervisor")
+        wait_until(port_is_free, "the port is free")
 
 
 def test_a_port_is_free_after_a_server_that_did_not_share_it() -> None:

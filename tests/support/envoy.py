@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +10,10 @@ from typing import Any
 
 import yaml
 from support.processes import free_port
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(sys.executable).parent / "envoy"
-START_SECONDS = 60
 
 
 class Gateway:
@@ -63,19 +62,16 @@ class Gateway:
         command = [str(BINARY), "-c", str(self._config), "--use-dynamic-base-id", "--log-level", "warning"]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_SECONDS
-        while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.__exit__(None, None, None)
-                raise AssertionError(f"Envoy did not start:\n{self._log.read_text()}")
-            time.sleep(0.05)
+        try:
+            wait_until(self._is_ready, lambda: f"Envoy is ready; it says:\n{self._log.read_text()}", not_yet=(OSError,))
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def _is_ready(self) -> bool:
-        try:
-            return self.stats().get("cluster.mlpserve.membership_healthy", 0) > 0
-        except OSError:
-            return False
+        assert self._process.poll() is None, f"Envoy did not start:\n{self._log.read_text()}"
+        return self.stats().get("cluster.mlpserve.membership_healthy", 0) > 0
 
     def stats(self) -> dict[str, int]:
         """Envoy's counters and gauges of the servers' cluster."""

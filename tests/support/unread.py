@@ -5,12 +5,12 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.processes import BIN, free_port
+from support.waiting import wait_until
 
 from mlpserve_server.healthcheck import is_serving
 
@@ -87,11 +87,12 @@ def unread_server(
         list(map(str, command)), stdout=writer, stderr=writer, env={**os.environ, "HANG": str(hang)}
     )
     try:
-        deadline = time.monotonic() + 60
-        while not is_serving(address):
+
+        def serves() -> bool:
             assert process.poll() is None
-            assert time.monotonic() < deadline, "it never serves"
-            time.sleep(0.05)
+            return is_serving(address)
+
+        wait_until(serves, "the server is SERVING")
         yield process, address
     finally:
         process.kill()
@@ -101,14 +102,13 @@ def unread_server(
 @contextlib.contextmanager
 def hanging(fifo: Path) -> Iterator[None]:
     """Wait until somebody reads a FIFO, and let the reader get nothing as long as the block lasts."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)  # not before somebody opens it for reading
-            break
-        except OSError:
-            assert time.monotonic() < deadline, "nobody reads it"
-            time.sleep(0.02)
+    opened: list[int] = []
+
+    def open_to_write() -> list[int]:
+        opened.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))  # not before somebody opens it for reading
+        return opened
+
+    (writer,) = wait_until(open_to_write, "somebody reads the FIFO", not_yet=(OSError,))
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from mlpserve.v1.artifact_pb2 import FileRole, ImageSpec, Manifest
 from mlpserve_server.store.folder import Store
@@ -50,9 +51,7 @@ def test_kill_9_leaves_only_whole_versions(tmp_path: Path) -> None:
     unfinished = 0
     for _ in range(8):
         with subprocess.Popen([sys.executable, "-c", PUBLISHER, tmp_path], cwd=root) as process:
-            deadline = time.monotonic() + 60
-            while not list(tmp_path.glob("m/.publishing-*")) and time.monotonic() < deadline:
-                time.sleep(0.001)
+            wait_until(lambda: list(tmp_path.glob("m/.publishing-*")), "a publish is under way", every=0.001)
             time.sleep(generator.uniform(0, 0.05))
             process.kill()
         unfinished += len(list(tmp_path.glob("m/.publishing-*")))
