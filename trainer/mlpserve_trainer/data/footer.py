@@ -167,6 +167,16 @@ class _Compact:
         for _ in range(count):
             yield head & 0x0F
 
+    def entries(self) -> Iterator[int]:
+        """The type of each key of a map and of its value, one after the other."""
+        count = self._varint()
+        if count:
+            kinds = self._content[self._position]
+            self._position += 1
+            for _ in range(count):
+                yield kinds >> 4
+                yield kinds & 0x0F
+
     def skip(self, kind: int, *, item: bool = False) -> None:
         """Pass over a value; a boolean takes a byte where it is an item."""
         if kind in (TRUE, FALSE):
@@ -183,13 +193,8 @@ class _Compact:
             for inner in self.items():
                 self.skip(inner, item=True)
         elif kind == MAP:
-            count = self._varint()
-            if count:
-                kinds = self._content[self._position]
-                self._position += 1
-                for _ in range(count):
-                    self.skip(kinds >> 4, item=True)
-                    self.skip(kinds & 0x0F, item=True)
+            for inner in self.entries():
+                self.skip(inner, item=True)
         elif kind == STRUCT:
             for _, inner in self.fields():
                 self.skip(inner)
