@@ -1,6 +1,5 @@
 """Manifests and compose files start our executables with flags that they have, and ask for health that is there."""
 
-import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,22 @@ def _resources() -> list[Any]:
     return resources
 
 
+def _pods() -> dict[str, dict[str, Any]]:
+    """Kind and name → the pod, of every object that makes pods."""
+    pods = {}
+    for resource in _resources():
+        spec = resource.get("spec", {})
+        if pod := spec.get("template", {}).get("spec") or spec.get("predictor"):
+            pods[f"{resource['kind']} {resource['metadata']['name']}"] = pod
+    assert {kind.partition(" ")[0] for kind in pods} == {"Deployment", "Job", "InferenceService"}
+    return pods
+
+
 def _containers() -> list[dict[str, Any]]:
     """Of manifests and compose files, with image and arguments."""
     containers = []
-    for resource in _resources():
-        spec = resource.get("spec", {})
-        pod = spec.get("template", {}).get("spec") or spec.get("predictor") or {}
-        containers += pod.get("containers", [])
+    for pod in _pods().values():
+        containers += pod["containers"]
     for name in ("docker-compose.yml", "docker-compose.gpu.yml"):
         services = yaml.safe_load((ROOT / name).read_text())["services"]
         for service, content in services.items():
@@ -79,26 +87,32 @@ def test_liveness_stays_while_readiness_goes(store: Path, transport: str, tmp_pa
 
 
 def test_pods_are_confined() -> None:
-    for resource in _resources():
-        pod = resource.get("spec", {}).get("template", {}).get("spec")
-        for container in pod["containers"] if pod else []:
-            context = container.get("securityContext", {})
+    for pod in _pods().values():
+        assert pod["containers"]
+        for container in pod["containers"]:
+            context = container["securityContext"]
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert context["readOnlyRootFilesystem"]
             assert not context["allowPrivilegeEscalation"]
-            assert pod["securityContext"]["runAsNonRoot"]
+            assert context.get("runAsNonRoot") or pod["securityContext"]["runAsNonRoot"]
 
 
 def test_grace_covers_the_drain() -> None:
-    for resource in _resources():
-        if resource["kind"] == "Deployment":
-            pod = resource["spec"]["template"]["spec"]
-            text = " ".join(pod["containers"][0]["args"])
-            drain = sum(float(value) for value in re.findall(r"--drain-(?:delay|timeout)=([\d.]+)", text))
-            assert pod["terminationGracePeriodSeconds"] > drain
+    deployments = [pod for kind, pod in _pods().items() if kind.startswith("Deployment ")]
+    assert deployments
+    for pod in deployments:
+        config = parse_server(list(map(str, pod["containers"][0]["args"])))
+        assert pod["terminationGracePeriodSeconds"] > config.drain_delay + config.drain_timeout
 
 
-def test_a_watch_of_an_unknown_name_is_told_so(server: ServerProcess) -> None:
-    with channel(server.address) as opened, pytest.raises(grpc.RpcError) as caught:
-        health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
-    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+def test_an_unknown_name_is_told_so(server: ServerProcess) -> None:
+    """As gRPC's health protocol has it: an error to Check, and to Watch a state that may change."""
+    request = health_pb2.HealthCheckRequest(service="nobody")
+    with channel(server.address) as opened:
+        stub = health_pb2_grpc.HealthStub(opened)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(request, timeout=10)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+        watch = stub.Watch(request, timeout=10)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        watch.cancel()

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 from support.mnist import mnist_images
 from support.processes import ServerProcess, free_port
+from support.waiting import wait_until
 from tests.support.examples import EXAMPLES, write_digits
 
 from mlpserve_client import Client
@@ -26,15 +26,12 @@ def web_service(server: str, folder: Path) -> Iterator[httpx.Client]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    client.get("/openapi.json").raise_for_status()
-                    break
-                except httpx.ConnectError:
-                    assert process.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < deadline, (folder / "log").read_text()
-                    time.sleep(0.1)
+
+            def answers() -> bool:
+                assert process.poll() is None, (folder / "log").read_text()
+                return client.get("/openapi.json").raise_for_status().is_success
+
+            wait_until(answers, (folder / "log").read_text, not_yet=(httpx.ConnectError,))
             yield client
     finally:
         process.terminate()

@@ -118,6 +118,7 @@ def test_unfinished_messages(store: Path, tmp_path: Path, figures: dict[str, Any
                 assert len(caller.Predict(ONE, timeout=20).class_ids) == 1
                 longest, calls = max(longest, time.monotonic() - started), calls + 1
                 time.sleep(0.2)
+        assert calls, "the attack was over before anybody called"
         figures |= {"calls meanwhile": calls, "seconds of the longest": longest}
         _check(process, figures)
 

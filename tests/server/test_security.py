@@ -19,6 +19,7 @@ from support.grpc_calls import stub
 from support.mnist import mnist_images
 from support.processes import BIN, ServerProcess, run
 from support.waiting import wait_until
+from tests.support import http2
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -289,6 +290,8 @@ def test_limits_of_a_connection(store: Path, transport: str, tmp_path: Path) -> 
     ):
         calls = [caller.Predict.future(IMAGE, timeout=30) for _ in range(100)]
         assert all(call.exception() is None for call in calls), "more calls than streams wait for their turn"
+        with http2.Connection(process.address) as connection:
+            wait_until(lambda: connection.settings.get(http2.MAX_CONCURRENT_STREAMS) == 4, "callers are told the limit")
         code = _code(caller, ("x-large", "x" * 60_000))
         assert code is not grpc.StatusCode.OK
         assert _code(caller) is grpc.StatusCode.OK
@@ -307,14 +310,16 @@ def test_connections_are_limited_and_aged(store: Path, tmp_path: Path) -> None:
                 still_open += bool(connection.recv(1))  # the server's SETTINGS
             except (TimeoutError, ConnectionError):
                 continue
-        assert still_open <= 3
+        assert still_open == 3
         for connection in idle:
             connection.close()
-        with Client(process.address) as client:
-            end = time.monotonic() + 3
-            while time.monotonic() < end:
-                client.predict(mnist_images()[:1])
-                time.sleep(0.01)
+        with Client(process.address) as client, http2.Connection(process.address) as aged:
+
+            def is_told_to_go() -> bool:
+                assert len(client.predict(mnist_images()[:1])) == 1, "a call moves to another connection"
+                return aged.frames[http2.GOAWAY] > 0
+
+            wait_until(is_told_to_go, "a connection of a second's age is told to go", 15, every=0.01)
 
 
 def test_a_handshake_that_stalls_does_not_block_others(store: Path, certificates: Certificates, tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import onnx
 import pytest
 from google.protobuf import json_format
 from onnx import helper
+from support.grpc_calls import stub
 from support.mnist import write_class_folders
 from support.processes import ServerProcess, run
 from tests.support.artifacts import MODELS, publish_rolled, seal
 
+from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_server.errors import ArtifactError
 from mlpserve_server.models import graph_check
@@ -85,8 +87,16 @@ def test_a_running_server_refuses_unsigned_versions(signed_store: Path, keys: Pa
     store = Path(shutil.copytree(signed_store, tmp_path / "store"))
     flags = ("--model", "digits", "--poll", 0.1, "--require-signature", keys / "ours.pub")
     with ServerProcess(tmp_path, store, *flags) as process:
-        publish_rolled(store / "digits/1", store, 2)
+        publish_rolled(store / "digits/1", store, 2)  # with the signature of version 1
         process.wait_for_log("version 2 is refused")
+        assert "its signature is not one by" in process.log
+        unsigned = publish_rolled(store / "digits/1", tmp_path / "elsewhere", 3)
+        (unsigned / "model.sig").unlink()
+        unsigned.rename(store / "digits/3")
+        process.wait_for_log("version 3 is refused")
+        assert "is not signed; publish it with" in process.log
+        with stub(process.address) as caller:
+            assert caller.GetModel(pb.GetModelRequest(), timeout=10).model.version == 1
 
 
 def test_a_key_that_cannot_sign_is_refused_before_the_training(keys: Path, tmp_path: Path) -> None:

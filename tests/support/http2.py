@@ -8,9 +8,9 @@ from collections import Counter
 from types import TracebackType
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
-INITIAL_WINDOW_SIZE, WINDOW, LARGEST_WINDOW, LARGEST_FRAME = 4, 65535, 2**31 - 1, 16384
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, WINDOW, LARGEST_WINDOW, LARGEST_FRAME = 3, 4, 65535, 2**31 - 1, 16384
 CANCEL = struct.pack(">I", 8)
 
 
@@ -46,6 +46,7 @@ class Connection:
     Attributes:
         frames: received, by kind.
         ended: streams that the server has ended.
+        settings: of the server, by number.
     """
 
     def __init__(self, address: str) -> None:
@@ -56,6 +57,7 @@ class Connection:
         self._closed = False
         self.frames: Counter[int] = Counter()
         self.ended: set[int] = set()
+        self.settings: dict[int, int] = {}
         self.send(
             PREFACE + frame(SETTINGS, 0, 0) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", LARGEST_WINDOW - WINDOW))
         )
@@ -118,6 +120,7 @@ class Connection:
             elif kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM):
                 self.ended.add(stream)
             elif kind == SETTINGS and not flags & ACK:
+                self.settings |= dict(struct.iter_unpack(">HI", payload))
                 for name, value in struct.iter_unpack(">HI", payload):
                     if name == INITIAL_WINDOW_SIZE:
                         self._initial = value
