@@ -1,10 +1,9 @@
 """Both clients through one suite, against real servers."""
 
-import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from typing import Any
@@ -14,13 +13,13 @@ import numpy as np
 import pytest
 from support.mnist import mnist_images, mnist_labels
 from support.processes import ServerProcess
+from tests.support.clients import Call
 
 import mlpserve_client
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import ImageSpec, Manifest
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceServicer, add_ClassifierServiceServicer_to_server
 from mlpserve_client import (
-    AsyncClient,
     Client,
     DeadlineExceededError,
     InvalidInputError,
@@ -34,29 +33,6 @@ from mlpserve_client import (
     UnavailableError,
 )
 from mlpserve_server.errors import CallError, InvalidRequest, MessageTooLarge, NotReady, Overloaded, UnknownModel
-
-Call = Callable[..., Any]
-
-
-def _sync(target: str, method: str, *arguments: Any, options: dict[str, Any] | None = None, **keywords: Any) -> Any:
-    with Client(target, **(options or {})) as client:
-        return getattr(client, method)(*arguments, **keywords)
-
-
-def _async(target: str, method: str, *arguments: Any, options: dict[str, Any] | None = None, **keywords: Any) -> Any:
-    async def call() -> Any:
-        async with AsyncClient(target, **(options or {})) as client:
-            return await getattr(client, method)(*arguments, **keywords)
-
-    return asyncio.run(call())
-
-
-@pytest.fixture(params=[_sync, _async], ids=["Client", "AsyncClient"])
-def call(request: pytest.FixtureRequest) -> Call:
-    """Make a client, call one of its methods, close it."""
-    function: Call = request.param
-    return function
-
 
 # --- against the product -------------------------------------------------------------------------------------------
 
