@@ -87,7 +87,7 @@ def npz_with_a_huge_header() -> bytes:
     """An .npz whose array has a header of SIZE spaces."""
     buffer = io.BytesIO()
     with (
-        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("images.npy", "w", force_zip64=True) as member,
     ):
         member.write(b"\x93NUMPY\x02\x00" + struct.pack("<I", SIZE))
@@ -99,7 +99,7 @@ def npz_with_a_huge_header() -> bytes:
 def npz_of_zeros() -> bytes:
     """An .npz of images and labels, all zeros."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, shape in (("images", (SIZE // 784, 28, 28)), ("labels", (SIZE // 784,))):
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
