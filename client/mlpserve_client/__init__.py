@@ -9,7 +9,7 @@ with Client("127.0.0.1:50051") as client:
 
 from mlpserve_client.aio import AsyncClient
 from mlpserve_client.client import Client
-from mlpserve_client.connection.channel import Tls
+from mlpserve_client.connection.endpoint import Endpoint, Tls
 from mlpserve_client.errors import (
     ClientClosedError,
     DeadlineExceededError,
@@ -32,6 +32,7 @@ __all__ = [
     "Client",
     "ClientClosedError",
     "DeadlineExceededError",
+    "Endpoint",
     "InvalidInputError",
     "InvalidRequestError",
     "InvalidResponseError",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import Unpack
 
 import grpc
 import numpy.typing as npt
@@ -14,8 +15,9 @@ from mlpserve.v1.classifier_pb2 import (
     ListModelsResponse,
 )
 from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
-from mlpserve_client.connection.channel import Tls, way_to
-from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, SHORTEST, Attempts, RetryBudget
+from mlpserve_client.connection.channel import channel_config
+from mlpserve_client.connection.endpoint import Endpoint, Settings
+from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, SHORTEST, Attempts, RetryPolicy
 from mlpserve_client.connection.tracing import trace_metadata
 from mlpserve_client.errors import (
     ClientClosedError,
@@ -38,31 +40,31 @@ class AsyncClient:
     """Calls one server from one event loop, the one of its first call.
 
     Args:
-        target, model, version, timeout, retries, tls, token, token_over_plaintext: as for `Client`.
+        target, retries, settings: as for `Client`.
         coalesce: let small concurrent `predict` calls share requests.
+
+    Attributes:
+        target: the server's address.
+        retry: when calls are tried again.
+
+    Raises:
+        InvalidInputError: as of `Client`.
     """
 
     def __init__(
         self,
-        target: str,
+        target: str | Endpoint,
         *,
-        model: str = "",
-        version: int = 0,
-        timeout: float = CALL_TIMEOUT,
-        retries: int = DEFAULT_RETRIES,
+        retries: int | None = DEFAULT_RETRIES,
         coalesce: bool = True,
-        tls: Tls | None = None,
-        token: str = "",
-        token_over_plaintext: bool = False,
+        **settings: Unpack[Settings],
     ) -> None:
-        self.target = target
-        self._model = model
-        self._version = encoding.check_version(version)
-        self._timeout = timeout
-        self._retries = retries
-        self._budget = RetryBudget()
-        self._way = way_to(target, tls, token, token_over_plaintext)
-        self._responses = Responses(target, model, version)
+        endpoint = Endpoint.of(target, **settings)
+        self.target = endpoint.target
+        self._model, self._version = endpoint.model, endpoint.version
+        self.retry = RetryPolicy(CALL_TIMEOUT if endpoint.timeout is None else endpoint.timeout, retries)
+        self._config = channel_config(endpoint)
+        self._responses = Responses(self.target, self._model, self._version)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channel: grpc.aio.Channel | None = None
         self._info: GetModelResponse | None = None
@@ -86,11 +88,11 @@ class AsyncClient:
             raise ClientClosedError(
                 f"{self.target}: this AsyncClient was used in another event loop; make one in each loop"
             )
-        way = self._way
+        config = self._config
         self._channel = (
-            grpc.aio.secure_channel(self.target, way.credentials, way.options)
-            if way.credentials
-            else grpc.aio.insecure_channel(self.target, way.options)
+            grpc.aio.secure_channel(self.target, config.credentials, config.options)
+            if config.credentials
+            else grpc.aio.insecure_channel(self.target, config.options)
         )
         # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
         self._predict: Method = self._channel.unary_unary(encoding.PREDICT)
@@ -109,8 +111,8 @@ class AsyncClient:
     ) -> Predictions:
         """See `Client.predict`. Small calls that are made at the same time share a request."""
         self._open()
-        timeout = self._timeout if timeout is None else timeout
-        attempts = self._attempts(timeout)
+        timeout = self.retry.timeout if timeout is None else timeout
+        attempts = self.retry.begin(timeout)
         info = self._info or await self._first_info(timeout)
         array = encoding.check_images(images, info)
         encoding.check_top_k(top_k, info)
@@ -124,7 +126,7 @@ class AsyncClient:
 
     async def _first_info(self, timeout: float) -> GetModelResponse:
         """What the server says of its model; calls with the same timeout that need it at the same time ask once."""
-        attempts, cancels = self._attempts(timeout), _cancels()
+        attempts, cancels = self.retry.begin(timeout), _cancels()
         while True:
             asking = self._asking.get(timeout)
             if asking is None:
@@ -154,7 +156,7 @@ class AsyncClient:
 
     async def _request(self, array: Images, options: Options, timeout: float) -> Predictions:
         """Send an array in parts that the server accepts."""
-        attempts = self._attempts(timeout)
+        attempts = self.retry.begin(timeout)
         info = self._info or await self._get_model(attempts)
         try:
             return await self._ask(array, options, info, attempts)
@@ -183,12 +185,12 @@ class AsyncClient:
     async def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """See `Client.get_model`."""
         self._open()
-        return await self._get_model(self._attempts(timeout))
+        return await self._get_model(self.retry.begin(timeout))
 
     async def list_models(self, limit: int = 0) -> ListModelsResponse:
         """See `Client.list_models`."""
         self._open()
-        pages, attempts = Pages(limit, self.target), self._attempts(None)
+        pages, attempts = Pages(limit, self.target), self.retry.begin()
         while pages.request is not None:
             content = await self._call(self._list, pages.request.SerializeToString(), attempts)
             pages.add(self._responses.listed(content))
@@ -197,7 +199,7 @@ class AsyncClient:
     async def wait_ready(self, timeout: float) -> GetModelResponse:
         """See `Client.wait_ready`."""
         self._open()
-        return await self._get_model(Attempts(timeout, 2**31, RetryBudget()))
+        return await self._get_model(RetryPolicy(timeout, retries=None).begin())
 
     async def close(self) -> None:
         """Close the connection. Calls that are waited for end with ClientClosedError, as do later ones."""
@@ -217,16 +219,12 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _attempts(self, timeout: float | None) -> Attempts:
-        """The clock of a call that begins now; None is the client's own timeout."""
-        return Attempts(self._timeout if timeout is None else timeout, self._retries, self._budget)
-
     async def _get_model(self, attempts: Attempts) -> GetModelResponse:
         request = GetModelRequest(model=self._model, version=self._version).SerializeToString()
         return self._responses.info(await self._call(self._describe, request, attempts))
 
     async def _call(self, method: Method, request: bytes, attempts: Attempts) -> bytes:
-        metadata = (*self._way.metadata, *trace_metadata())
+        metadata = (*self._config.metadata, *trace_metadata())
         cancels = _cancels()
         while not self._closed.is_set():
             try:

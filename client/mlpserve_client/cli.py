@@ -17,17 +17,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlpserve_client.client import Client
 from mlpserve_client.commands import completion, doctor, info, playground, predict, score
 from mlpserve_client.commands.flags import add_connection
-from mlpserve_client.connection.channel import Tls
-from mlpserve_client.connection.retries import CALL_TIMEOUT, JOB_TIMEOUT
+from mlpserve_client.connection.endpoint import Endpoint, Tls
 from mlpserve_client.errors import InvalidInputError, MlpserveError
-
-if TYPE_CHECKING:
-    from mlpserve_client.scoring import Endpoint
 
 # By the package that is missing; others: score.
 EXTRAS = {"PIL": "images", "starlette": "web", "uvicorn": "web", "shtab": "completion"}
@@ -43,15 +38,7 @@ def main() -> None:
             sys.exit(arguments.local(arguments))
         if "job" in arguments:
             sys.exit(arguments.job(_endpoint(arguments), arguments))
-        with Client(
-            arguments.server,
-            model=arguments.model,
-            version=arguments.version,
-            timeout=arguments.timeout or CALL_TIMEOUT,
-            tls=_tls(arguments),
-            token=_token(arguments.token_file),
-            token_over_plaintext=arguments.token_over_plaintext,
-        ) as client:
+        with Client(_endpoint(arguments)) as client:
             code = arguments.run(client, arguments)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(error.name or "", "score")
@@ -87,13 +74,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _endpoint(arguments: argparse.Namespace) -> Endpoint:
-    from mlpserve_client.scoring import Endpoint
-
     return Endpoint(
         arguments.server,
         model=arguments.model,
         version=arguments.version,
-        timeout=arguments.timeout or JOB_TIMEOUT,
+        timeout=arguments.timeout,
         tls=_tls(arguments),
         token=_token(arguments.token_file),
         token_over_plaintext=arguments.token_over_plaintext,

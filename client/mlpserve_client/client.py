@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import grpc
 import numpy as np
@@ -17,8 +17,9 @@ from mlpserve.v1.classifier_pb2 import (
     GetModelResponse,
     ListModelsResponse,
 )
-from mlpserve_client.connection.channel import Tls, way_to
-from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, Attempts, RetryBudget
+from mlpserve_client.connection.channel import channel_config
+from mlpserve_client.connection.endpoint import Endpoint, Settings
+from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, Attempts, RetryPolicy
 from mlpserve_client.connection.tracing import trace_metadata
 from mlpserve_client.errors import (
     ClientClosedError,
@@ -42,49 +43,44 @@ class Client:
     """Calls one server. Threads may share it; it holds one connection.
 
     Args:
-        target: "HOST:PORT", or any name that gRPC resolves.
-        model: name of the model; "" for the one that the server serves.
-        version: version that must answer; 0 for the one that the server serves.
-        timeout: seconds for a whole call, its retries included; every call has a deadline.
-        retries: most further attempts when the server is unavailable or asks to come back later.
-        tls: how to encrypt; None for plaintext.
-        token: bearer token to show, for servers that want one.
-        token_over_plaintext: show it without TLS to other hosts too, where something between encrypts.
+        target: "HOST:PORT", or any name that gRPC resolves; or an `Endpoint`, which has all of them.
+        retries: most further attempts when the server is unavailable or asks to come back later; None: as many as the
+            timeout allows.
+        settings: keyword arguments, as `Endpoint` describes them:
+            model: name of the model; "" for the one that the server serves.
+            version: version that must answer; 0 for the one that the server serves.
+            timeout: seconds for a whole call, its retries included (10 by default); every call has a deadline.
+            tls: how to encrypt; None for plaintext.
+            token: bearer token to show, for servers that want one.
+            token_over_plaintext: show it without TLS to other hosts too, where something between encrypts.
+
+    Attributes:
+        target: the server's address.
+        retry: when calls are tried again.
 
     Raises:
         InvalidInputError: a file for TLS cannot be read, or the token would travel unencrypted.
     """
 
     def __init__(
-        self,
-        target: str,
-        *,
-        model: str = "",
-        version: int = 0,
-        timeout: float = CALL_TIMEOUT,
-        retries: int = DEFAULT_RETRIES,
-        tls: Tls | None = None,
-        token: str = "",
-        token_over_plaintext: bool = False,
+        self, target: str | Endpoint, *, retries: int | None = DEFAULT_RETRIES, **settings: Unpack[Settings]
     ) -> None:
-        self.target = target
-        self._model = model
-        self._version = encoding.check_version(version)
-        self._timeout = timeout
-        self._retries = retries
-        self._budget = RetryBudget()
-        way = way_to(target, tls, token, token_over_plaintext)
-        self._metadata = way.metadata
+        endpoint = Endpoint.of(target, **settings)
+        self.target = endpoint.target
+        self._model, self._version = endpoint.model, endpoint.version
+        self.retry = RetryPolicy(CALL_TIMEOUT if endpoint.timeout is None else endpoint.timeout, retries)
+        config = channel_config(endpoint)
+        self._metadata = config.metadata
         self._channel = (
-            grpc.secure_channel(target, way.credentials, way.options)
-            if way.credentials
-            else grpc.insecure_channel(target, way.options)
+            grpc.secure_channel(self.target, config.credentials, config.options)
+            if config.credentials
+            else grpc.insecure_channel(self.target, config.options)
         )
         # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
         self._predict: Method = self._channel.unary_unary(encoding.PREDICT)
         self._describe: Method = self._channel.unary_unary(encoding.GET_MODEL)
         self._list: Method = self._channel.unary_unary(encoding.LIST_MODELS)
-        self._responses = Responses(target, model, version)
+        self._responses = Responses(self.target, self._model, self._version)
         self._info: GetModelResponse | None = None
         self._closed = threading.Event()
 
@@ -113,7 +109,7 @@ class Client:
             ModelChangedError: new versions took over between two parts, again and again.
             ClientClosedError: the client is closed, or was closed meanwhile.
         """
-        attempts = self._attempts(timeout)
+        attempts = self.retry.begin(timeout)
         info = self._info or self._get_model(attempts)
         self._info = info  # which another thread may forget meanwhile
         array = encoding.check_images(images, info)
@@ -180,7 +176,7 @@ class Client:
         Raises:
             ServerError: the call failed.
         """
-        return self._get_model(self._attempts(timeout))
+        return self._get_model(self.retry.begin(timeout))
 
     def list_models(self, limit: int = 0) -> ListModelsResponse:
         """List the versions in the server's store, newest first, page by page.
@@ -191,7 +187,7 @@ class Client:
         Raises:
             ServerError: a call failed, or its answer is no page of the listing.
         """
-        pages, attempts = Pages(limit, self.target), self._attempts(None)
+        pages, attempts = Pages(limit, self.target), self.retry.begin()
         while pages.request is not None:
             content = self._call(self._list, pages.request.SerializeToString(), attempts)
             pages.add(self._responses.listed(content))
@@ -203,7 +199,7 @@ class Client:
         Raises:
             ServerError: it does not within `timeout` seconds.
         """
-        return self._get_model(Attempts(timeout, 2**31, RetryBudget()))
+        return self._get_model(RetryPolicy(timeout, retries=None).begin())
 
     def close(self) -> None:
         """Close the connection. Calls that other threads wait for end with ClientClosedError, as do later ones."""
@@ -217,10 +213,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _attempts(self, timeout: float | None) -> Attempts:
-        """The clock of a call that begins now; None is the client's own timeout."""
-        return Attempts(self._timeout if timeout is None else timeout, self._retries, self._budget)
 
     def _get_model(self, attempts: Attempts) -> GetModelResponse:
         request = GetModelRequest(model=self._model, version=self._version).SerializeToString()

@@ -1,6 +1,6 @@
 """How many requests a job has under way."""
 
-from mlpserve_client.scoring.window import Window
+from mlpserve_client.scoring.running.window import Window
 
 
 def test_the_window_grows_by_one_a_round_and_halves_at_a_refusal() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlpserve_client.commands.flags import add_preparation
+from mlpserve_client.connection.retries import JOB_TIMEOUT
 from mlpserve_client.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from mlpserve_client.scoring import Endpoint
+    from mlpserve_client.connection.endpoint import Endpoint
 
 DEFAULT_LISTEN = "127.0.0.1:8000"
 
@@ -63,6 +65,8 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
     for path in (arguments.gallery, arguments.labels):
         if path and "://" not in str(path) and not Path(path).exists():
             raise InvalidInputError(f"{path}: no such file")
+    if endpoint.timeout is None:
+        endpoint = replace(endpoint, timeout=JOB_TIMEOUT)  # a picture may wait for large ones
     bare = host.strip("[]")
     try:
         listener = socket.create_server((bare, int(port)), family=socket.AF_INET6 if ":" in bare else socket.AF_INET)
@@ -79,7 +83,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
     app = create_app(Answers(endpoint, arguments.raw, arguments.max_pixels), gallery, names)
     shown = ("[::1]" if ":" in bare else "127.0.0.1") if everywhere else host
     print(
-        f"Playground on http://{shown}:{listener.getsockname()[1]} (server {endpoint.server}); Ctrl-C ends it",
+        f"Playground on http://{shown}:{listener.getsockname()[1]} (server {endpoint.target}); Ctrl-C ends it",
         flush=True,
     )
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)

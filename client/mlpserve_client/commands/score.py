@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mlpserve_client.commands.flags import add_preparation
 
 if TYPE_CHECKING:
-    from mlpserve_client.scoring import Endpoint, Summary
+    from mlpserve_client.connection.endpoint import Endpoint
+    from mlpserve_client.scoring import Summary
 
 SHOWN_CLASSES = 20  # most classes of a confusion matrix that is printed
 SHOWN = 10  # reasons, slices and disagreements printed

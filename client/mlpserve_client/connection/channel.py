@@ -1,12 +1,12 @@
-"""How to reach a server: channel options, TLS and the token, the same for both clients."""
+"""gRPC channels: options, TLS and the token, the same for both clients."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc
 
+from mlpserve_client.connection.endpoint import Endpoint
 from mlpserve_client.connection.targets import addresses, is_local
 from mlpserve_client.errors import InvalidInputError
 
@@ -37,40 +37,31 @@ _NO_PROXY: list[tuple[str, int | str]] = [
 ]
 
 
-@dataclass(frozen=True)
-class Tls:
-    """An encrypted connection.
+class ChannelConfig(NamedTuple):
+    """What a channel is opened with, and what goes with each call.
 
     Attributes:
-        ca: PEM file with the authorities that may have signed the server's certificate; None: the system's.
-        cert, key: PEM files of the caller's own certificate chain and key, for servers that ask for one.
-        server_name: name in the server's certificate, where it is not the one in the target.
+        credentials: for TLS; None for plaintext.
+        options: of gRPC's channel.
+        metadata: of each call.
     """
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    server_name: str = ""
-
-
-class Way(NamedTuple):
-    """What a channel is opened with, and what goes with each call."""
 
     credentials: grpc.ChannelCredentials | None
     options: list[tuple[str, int | str]]
     metadata: tuple[tuple[str, str], ...]
 
 
-def way_to(target: str, tls: Tls | None, token: str, token_over_plaintext: bool) -> Way:
-    """The way to a server.
+def channel_config(endpoint: Endpoint) -> ChannelConfig:
+    """How to open a channel to an endpoint.
 
     Raises:
         InvalidInputError: a file cannot be read, or a token would travel where others can read it.
     """
+    target, tls, token = endpoint.target, endpoint.tls, endpoint.token
     if not target or not target.isprintable():
         raise InvalidInputError(f"the target {target!r} is no address; expected HOST:PORT or a name that gRPC resolves")
     local = is_local(target)
-    if token and tls is None and not token_over_plaintext and not local:
+    if token and tls is None and not endpoint.token_over_plaintext and not local:
         raise InvalidInputError(
             f"a token for {target} would travel unencrypted to other hosts: use TLS, or token_over_plaintext where "
             "something between encrypts; only loopback addresses, localhost and unix: need neither"
@@ -83,12 +74,12 @@ def way_to(target: str, tls: Tls | None, token: str, token_over_plaintext: bool)
         options = [*options, ("grpc.default_authority", "mlpserve")]
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     if tls is None:
-        return Way(None, options, metadata)
+        return ChannelConfig(None, options, metadata)
     if (tls.cert is None) != (tls.key is None):
         raise InvalidInputError("a certificate and its key go together")
     credentials = grpc.ssl_channel_credentials(_read(tls.ca), _read(tls.key), _read(tls.cert))
     name: list[tuple[str, int | str]] = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
-    return Way(credentials, [*options, *name], metadata)
+    return ChannelConfig(credentials, [*options, *name], metadata)
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -42,28 +42,57 @@ class RetryBudget:
         self._counted = now
 
 
+class RetryPolicy:
+    """When the calls of one client are tried again: exponential backoff with jitter, within the call's timeout.
+
+    Every call is pure, so repeating one is safe. Worth it are UNAVAILABLE, and RESOURCE_EXHAUSTED with the server's
+    word when to come back. Any thread may use it.
+
+    Args:
+        timeout: seconds for a whole call, its retries included.
+        retries: most attempts after the first; None: as many as the timeout allows, which no budget bounds either.
+
+    Attributes:
+        budget: what is left for retries; None where nothing bounds them.
+    """
+
+    def __init__(self, timeout: float, retries: int | None = DEFAULT_RETRIES) -> None:
+        self.timeout = timeout
+        self.retries = retries
+        self.budget = None if retries is None else RetryBudget()
+
+    def begin(self, timeout: float | None = None) -> "Attempts":
+        """The clock of a call that begins now.
+
+        Args:
+            timeout: seconds for all its attempts together; None for the policy's own.
+        """
+        if self.budget is not None:
+            self.budget.add()
+        return Attempts(self, self.timeout if timeout is None else timeout)
+
+
 class Attempts:
     """The clock of one call: how long an attempt may take, and whether and when another one may follow.
 
-    Every call is pure, so repeating one is safe. Worth it are UNAVAILABLE, and RESOURCE_EXHAUSTED with the server's
-    word when to come back.
-
     Args:
+        policy: of the client.
         timeout: seconds for all attempts together.
-        retries: most attempts after the first.
-        budget: of the client.
     """
 
-    def __init__(self, timeout: float, retries: int, budget: RetryBudget) -> None:
-        budget.add()
-        self._budget = budget
+    def __init__(self, policy: RetryPolicy, timeout: float) -> None:
+        self._policy = policy
         self._deadline = time.monotonic() + timeout
-        self._left = retries
+        self._made = 0
         self._delay = FIRST_DELAY
 
     def time_left(self) -> float:
         """Seconds for the next attempt; SHORTEST when there are none."""
         return max(self._deadline - time.monotonic(), SHORTEST)
+
+    def pause(self, seconds: float) -> None:
+        """Leave out of the count what the call has waited for its turn."""
+        self._deadline += seconds
 
     def delay(self, error: ServerError) -> float:
         """Seconds to wait before trying again.
@@ -71,14 +100,14 @@ class Attempts:
         Raises:
             ServerError: `error`, when it must not be retried, or no time, attempt or budget is left.
         """
-        if not isinstance(error, UnavailableError | OverloadedError) or self._left == 0:
+        if not isinstance(error, UnavailableError | OverloadedError) or self._made == self._policy.retries:
             raise error
         # Jitter, so that callers that were refused together do not come back together.
         delay = max(self._delay * random.uniform(0.5, 1.5), error.retry_after or 0.0)
         if delay >= self._deadline - time.monotonic():
             raise error
-        if not self._budget.take():
+        if self._policy.budget is not None and not self._policy.budget.take():
             raise error
-        self._left -= 1
+        self._made += 1
         self._delay = min(2 * self._delay, LONGEST_DELAY)
         return delay

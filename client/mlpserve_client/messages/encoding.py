@@ -71,17 +71,6 @@ def part_size(info: GetModelResponse) -> int:
     return max(1, min(info.serving.max_request_images, by_bytes))
 
 
-def check_version(version: int) -> int:
-    """A version number that fits the contract.
-
-    Raises:
-        InvalidInputError: it does not.
-    """
-    if not 0 <= version < 2**32:
-        raise InvalidInputError(f"version is {version}; expected 0 (the one that is served) or a version number")
-    return version
-
-
 def check_top_k(top_k: int, info: GetModelResponse) -> None:
     """Check a number of classes against the model that will answer.
 

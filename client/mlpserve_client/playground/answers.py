@@ -13,11 +13,11 @@ import numpy.typing as npt
 from mlpserve.v1.artifact_pb2 import Precision, Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse, ModelState, ModelSummary
 from mlpserve_client.aio import AsyncClient
+from mlpserve_client.connection.endpoint import Endpoint
 from mlpserve_client.messages.predictions import Predictions
 from mlpserve_client.messages.responses import value_name
 from mlpserve_client.pictures import LARGE, MOST_PIXELS, NotAPictureError, pixels_of
 from mlpserve_client.prepare import from_bytes
-from mlpserve_client.scoring import Endpoint
 
 MILLISECONDS = 1000.0
 LISTED = 100  # versions on the page
@@ -44,7 +44,9 @@ class Answers:
     def client(self, version: int = 0) -> AsyncClient:
         """The client for a version; 0 for the one that is served. Made in the event loop that uses it."""
         if version not in self._clients:
-            self._clients[version] = self.endpoint.async_client(version)
+            self._clients[version] = AsyncClient(
+                self.endpoint, version=version or self.endpoint.version, coalesce=False
+            )
         return self._clients[version]
 
     async def close(self) -> None:
@@ -62,7 +64,7 @@ class Answers:
         info, listed = await client.get_model(), await client.list_models(LISTED)
         self._known[self.endpoint.version] = info
         return {
-            "target": self.endpoint.server,
+            "target": self.endpoint.target,
             "served": _described(info),
             "labels": list(info.manifest.labels),
             "rows": info.manifest.image.rows,

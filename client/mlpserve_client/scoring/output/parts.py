@@ -33,11 +33,15 @@ class PartWriter:
         plan: of the job.
         part: which one.
         folder: the output.
+
+    Attributes:
+        part: which one.
+        tally: of its rows, complete when it is written.
     """
 
     def __init__(self, plan: Plan, part: Part, folder: Folder) -> None:
         self._plan = plan
-        self._part = part
+        self.part = part
         self._folder = folder
         count = part.stop - part.start
         self._class_ids = np.full(count, -1, np.int32)
@@ -74,7 +78,7 @@ class PartWriter:
             others: the second version's.
             targets: true class ids of all rows, -1 where there is none; None without labels.
         """
-        start = chunk.start - self._part.start
+        start = chunk.start - self.part.start
         rows = slice(start, start + chunk.count)
         if chunk.names is not None:
             self._names.extend(chunk.names)
@@ -84,7 +88,7 @@ class PartWriter:
             reason, message = decoded.errors[offset]
             self._errors[start + offset] = message
             self.tally.reasons[reason] += 1
-            row = self._part.first_row + start + offset
+            row = self.part.first_row + start + offset
             self.tally.first_error = self.tally.first_error or f"row {row}: {message}"
         if targets is not None:
             self._has_targets = True
@@ -125,9 +129,9 @@ class PartWriter:
         repeated = [name for name in table.column_names if name not in ("row", "score", "other_score", "file")]
         pq.write_table(table, sink, compression="zstd", use_dictionary=repeated)
         content = sink.getvalue().to_pybytes()
-        path, _, fingerprint = self._plan.inputs[self._part.input]
+        path, _, fingerprint = self._plan.inputs[self.part.input]
         sidecar = {
-            "part": asdict(self._part),
+            "part": asdict(self.part),
             "input": path,
             "input_fingerprint": fingerprint,
             "model": asdict(self._plan.model),
@@ -136,11 +140,11 @@ class PartWriter:
             "bytes": len(content),
             "tally": self.tally.to_json(),
         }
-        self._folder.write(self._part.name, content)
-        self._folder.write(self._part.sidecar, json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n")
+        self._folder.write(self.part.name, content)
+        self._folder.write(self.part.sidecar, json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n")
 
     def _table(self) -> pa.Table:
-        plan, part, count = self._plan, self._part, len(self._class_ids)
+        plan, part, count = self._plan, self.part, len(self._class_ids)
         bad = self._class_ids < 0
         columns: dict[str, Any] = {"row": pa.array(np.arange(part.first_row, part.first_row + count, dtype=np.int64))}
         if len(plan.inputs) > 1:

@@ -6,32 +6,19 @@ A part's file and sidecar appear by the same renames, so two tasks that run the 
 import contextlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from mlpserve_client.scoring.endpoint import Endpoint
 from mlpserve_client.scoring.errors import ScoringError
-from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Form, Input, open_inputs
-from mlpserve_client.scoring.output.evaluation import Ids, Tally
-from mlpserve_client.scoring.output.plan import Part, Plan
-from mlpserve_client.scoring.pipeline import Pipeline
+from mlpserve_client.scoring.output.evaluation import Tally
+from mlpserve_client.scoring.output.plan import Part
 from mlpserve_client.scoring.remote import MissingError
+from mlpserve_client.scoring.running.pipeline import Pipeline
+from mlpserve_client.scoring.running.task import Task
+from mlpserve_client.scoring.truth import Truth
 
 RETRIES = 10  # times that a task's machine may be lost
 AHEAD = 2  # tasks waiting for each CPU
-
-
-@dataclass(frozen=True)
-class Task:
-    """What every task needs to know."""
-
-    plan: Plan
-    output: str
-    endpoint: Endpoint
-    compared: Endpoint | None
-    batch: int
-    in_flight: int
 
 
 MOST_OPENED = 8  # inputs that a worker holds open, as it runs many parts
@@ -43,14 +30,14 @@ def run(
     address: str,
     task: Task,
     parts: list[Part],
-    truth: Ids | None,
+    truth: Truth | None,
     on_part: Callable[[Part, Tally], object],
 ) -> dict[int, str]:
     """Score parts on a cluster.
 
     Args:
         address: of the cluster, "auto", or "local" for one on this machine.
-        task: what every task needs to know; inputs and output must be reachable from every machine.
+        task: the job; inputs and output must be reachable from every machine.
         parts: which ones.
         truth: true class ids of all rows; None for none.
         on_part: told of each part that is written.
@@ -73,59 +60,55 @@ def run(
             reason = str(error).splitlines()[0]
             raise ScoringError(f"--ray {address}: {reason}; expected host:port, auto, or local") from error
         try:
-            remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_score_part)
-            shared = ray.put(task)
-            cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-            most = max(1, int(cpus)) * AHEAD
-            waiting: dict[Any, Part] = {}
-            left = list(reversed(parts))
-            changed: dict[int, str] = {}
-            while left or waiting:
-                while left and len(waiting) < most:
-                    part = left.pop()
-                    if part.input in changed:
-                        continue
-                    rows = part.stop - part.start
-                    own = None if truth is None else truth[part.first_row : part.first_row + rows]
-                    waiting[remote.remote(shared, part, own)] = part
-                if not waiting:
-                    continue
-                done, _ = ray.wait(list(waiting), num_returns=1)
-                part = waiting.pop(done[0])
-                try:
-                    tally, words = ray.get(done[0])
-                    if words:
-                        changed.setdefault(part.input, words)
-                    else:
-                        on_part(part, Tally.from_json(tally))
-                except ray.exceptions.RayError as error:
-                    cause = getattr(error, "cause", None) or error
-                    reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1]
-                    raise ScoringError(f"part {part.number} on the cluster: {reason}") from error
-            return changed
+            return _run_all(task, parts, truth, on_part)
         finally:
             ray.shutdown()
 
 
-def _score_part(task: Task, part: Part, truth: Ids | None) -> tuple[dict[str, Any], str]:
+def _run_all(
+    task: Task, parts: list[Part], truth: Truth | None, on_part: Callable[[Part, Tally], object]
+) -> dict[int, str]:
+    """See `run`; on a cluster that this process has joined."""
+    import ray
+
+    remote = ray.remote(num_cpus=1, max_retries=RETRIES)(_score_part)
+    shared = ray.put(task)
+    cpus: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    most = max(1, int(cpus)) * AHEAD
+    waiting: dict[Any, Part] = {}
+    left = list(reversed(parts))
+    changed: dict[int, str] = {}
+    while left or waiting:
+        while left and len(waiting) < most:
+            part = left.pop()
+            if part.input in changed:
+                continue
+            own = None if truth is None else truth.part(part.first_row, part.stop - part.start)
+            waiting[remote.remote(shared, part, own)] = part
+        if not waiting:
+            continue
+        done, _ = ray.wait(list(waiting), num_returns=1)
+        part = waiting.pop(done[0])
+        try:
+            tally, words = ray.get(done[0])
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            reason = (str(cause).strip() or type(cause).__name__).splitlines()[-1]
+            raise ScoringError(f"part {part.number} on the cluster: {reason}") from error
+        if words:
+            changed.setdefault(part.input, words)
+        else:
+            on_part(part, Tally.from_json(tally))
+    return changed
+
+
+def _score_part(task: Task, part: Part, truth: Truth | None) -> tuple[dict[str, Any], str]:
     """Score one part in a worker of the cluster: its tally, or what has changed of its input."""
     source, words = _input(task, part)
     if source is None:
         return {}, words
     tallies: list[Tally] = []
-    whole = None
-    if truth is not None:
-        whole = _Offset(truth, part.first_row)
-    pipeline = Pipeline(
-        task.plan,
-        {part.input: source},
-        Folder(task.output),
-        task.endpoint,
-        task.compared,
-        whole,  # type: ignore[arg-type]
-        task.batch,
-        task.in_flight,
-    )
+    pipeline = Pipeline(task, {part.input: source}, truth)
     pipeline.run([part], lambda rows: None, lambda part, tally: tallies.append(tally))
     words = pipeline.changed.get(part.input, "")
     return ({} if words else tallies[0].to_json()), words
@@ -147,13 +130,3 @@ def _input(task: Task, part: Part) -> tuple[Input | None, str]:
             _opened.pop(next(iter(_opened))).close()
         _opened[key] = source
     return _opened[key], ""
-
-
-class _Offset:
-    """A part's true labels under the numbers that their rows have in the whole job."""
-
-    def __init__(self, truth: Ids, first_row: int) -> None:
-        self._truth, self._first_row = truth, first_row
-
-    def __getitem__(self, rows: slice) -> Ids:
-        return self._truth[rows.start - self._first_row : rows.stop - self._first_row]

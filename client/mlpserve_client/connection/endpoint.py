@@ -1,0 +1,76 @@
+"""Which server and model to call, and how: the settings of a connection, written once."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from mlpserve_client.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Tls:
+    """An encrypted connection.
+
+    Attributes:
+        ca: PEM file with the authorities that may have signed the server's certificate; None: the system's.
+        cert, key: PEM files of the caller's own certificate chain and key, for servers that ask for one.
+        server_name: name in the server's certificate, where it is not the one in the target.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+
+class Settings(TypedDict, total=False):
+    """An endpoint's settings as keyword arguments; `Endpoint` says what they mean and what they default to."""
+
+    model: str
+    version: int
+    timeout: float | None
+    tls: Tls | None
+    token: str
+    token_over_plaintext: bool
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server, or several that share the work; a plain value that can travel to other processes.
+
+    Attributes:
+        target: "HOST:PORT", or any name that gRPC resolves; "ipv4:A:1,B:2" names several.
+        model: name of the model; "" for the one that the server serves.
+        version: version that must answer; 0 for the one that the server serves.
+        timeout: seconds for a whole call, its retries included; None for the default of whoever calls: CALL_TIMEOUT
+            for a client, JOB_TIMEOUT for a scoring job.
+        tls: how to encrypt; None for plaintext.
+        token: bearer token to show, for servers that want one.
+        token_over_plaintext: show it without TLS to other hosts too, where something between encrypts.
+
+    Raises:
+        InvalidInputError: the version does not fit the contract.
+    """
+
+    target: str
+    model: str = ""
+    version: int = 0
+    timeout: float | None = None
+    tls: Tls | None = None
+    token: str = ""
+    token_over_plaintext: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.version < 2**32:
+            raise InvalidInputError(
+                f"version is {self.version}; expected 0 (the one that is served) or a version number"
+            )
+
+    @classmethod
+    def of(cls, target: "str | Endpoint", **settings: Unpack[Settings]) -> "Endpoint":
+        """A target with settings; those that are given replace the ones of an endpoint.
+
+        Raises:
+            InvalidInputError: the version does not fit the contract.
+        """
+        return replace(target, **settings) if isinstance(target, Endpoint) else cls(target, **settings)
