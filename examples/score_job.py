@@ -54,7 +54,10 @@ def accuracy_by_class(answers: Path) -> pd.DataFrame:
     rows = pd.read_parquet(answers)  # the whole folder: names that begin with _ are passed over
     rows = rows[rows["error"].isna()]
     rows["right"] = rows["class_id"] == rows["target"]
-    return rows.groupby("target").agg(rows=("row", "size"), accuracy=("right", "mean"), score=("score", "mean"))
+    of_class = rows.groupby("target")
+    return pd.DataFrame(
+        {"rows": of_class.size(), "accuracy": of_class["right"].mean(), "score": of_class["score"].mean()}
+    )
 
 
 def confusions(answers: Path, most: int = 10) -> pd.DataFrame:

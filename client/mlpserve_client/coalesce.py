@@ -1,7 +1,8 @@
-"""Many concurrent small calls as few requests.
+"""Coalesce many small concurrent calls into few requests.
 
-No timer delays anything: with nothing in flight a call is sent at the next turn of the event loop, together with those
-that were made in the same turn; while requests are in flight, later calls gather. It is the server's own rule.
+There is no timer. With nothing in flight, a call is sent in the next iteration of the event loop, together with the
+other calls of the same iteration; while requests are in flight, later calls are collected. The server batches by the
+same rule.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ from mlpserve_client.errors import ClientClosedError
 from mlpserve_client.messages.encoding import Images, Options
 from mlpserve_client.messages.predictions import Predictions
 
-MAX_IMAGES = 256  # in one request; an array that is larger by itself is sent alone
-MAX_IN_FLIGHT = 2  # requests: one is answered while the next one is on its way
+MAX_IMAGES = 256  # per request; a larger array is sent on its own
+MAX_IN_FLIGHT = 2  # requests: the next one is on its way while one is answered
 
 Send = Callable[[Images, Options, float], Awaitable[Predictions]]
 
@@ -29,7 +30,7 @@ class _Waiting(NamedTuple):
 
 
 class Coalescer:
-    """Gathers calls of one event loop.
+    """Coalesces the calls of one event loop.
 
     Args:
         send: makes one request of images [N, D], options and a timeout in seconds.
@@ -37,11 +38,11 @@ class Coalescer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        # Calls that differ in options or image size cannot share a request.
+        # Calls with different options or image sizes cannot share a request.
         self._waiting: dict[tuple[Options, int], deque[_Waiting]] = {}
         self._in_flight: dict[asyncio.Task[None], list[_Waiting]] = {}
         self._flush_is_due = False
-        # One timer for the earliest deadline of all: a timer for each call would cost as much as all the rest.
+        # One timer for the earliest deadline: a timer per call would cost as much as everything else together.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
 
@@ -49,8 +50,8 @@ class Coalescer:
         """The answer to images [N, D], from a request that other calls may share.
 
         Returns:
-            A future that ends with the answer, with TimeoutError when the timeout passes first, with the error of the
-            shared request, or with ClientClosedError when what sends it is cancelled.
+            A future of the answer. It fails with TimeoutError when the timeout passes first, with the error of the
+            shared request, or with ClientClosedError if the task that sends the request is cancelled.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Predictions] = loop.create_future()
@@ -70,7 +71,7 @@ class Coalescer:
         self._timer = asyncio.get_running_loop().call_at(due, self._expire) if due < math.inf else None
 
     def _expire(self) -> None:
-        """End the calls whose time is over, and wait for the next one that may end so."""
+        """Fail the calls whose deadline has passed, and wait for the next deadline."""
         now, due = self._timer_due, math.inf
         for call in self._open():
             if call.deadline <= now:
@@ -84,7 +85,7 @@ class Coalescer:
             yield from (call for call in calls if not call.answer.done())
 
     def _flush(self) -> None:
-        """Send what waits, as long as there may be more requests in flight."""
+        """Send the waiting calls while the limit of requests in flight allows."""
         self._flush_is_due = False
         while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
             kind, calls = next(iter(self._waiting.items()))
@@ -97,7 +98,7 @@ class Coalescer:
                 task.add_done_callback(self._finished)
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        """Every call of the request has ended now, however its task has: it may not even have begun."""
+        """Fail what is left of a request whose task has ended in any way, possibly before it began."""
         batch = self._in_flight.pop(task)
         error = None if task.cancelled() else task.exception()
         if not isinstance(error, Exception):
@@ -108,7 +109,7 @@ class Coalescer:
         self._flush()
 
     async def _request(self, calls: list[_Waiting], options: Options) -> None:
-        """One request for several calls; the longest of their deadlines is its own."""
+        """Send one request for several calls, with the latest of their deadlines."""
         images = calls[0].images if len(calls) == 1 else np.concatenate([call.images for call in calls])
         timeout = max(call.deadline for call in calls) - asyncio.get_running_loop().time()
         whole = await self._send(images, options, timeout)
@@ -119,7 +120,7 @@ class Coalescer:
                 call.answer.set_result(whole.rows(start, stop))
 
     def close(self, error: Exception) -> None:
-        """End all calls with an error, those that are under way too."""
+        """Fail all calls, including those in flight."""
         for call in self._open():
             call.answer.set_exception(error)
         self._waiting.clear()
@@ -127,7 +128,7 @@ class Coalescer:
 
 
 def _take(calls: deque[_Waiting]) -> list[_Waiting]:
-    """The next calls that fit one request; those whose caller has gone are dropped."""
+    """The next calls that fit into one request; calls whose caller has gone are dropped."""
     batch: list[_Waiting] = []
     images = 0
     while calls and (not batch or images + len(calls[0].images) <= MAX_IMAGES):

@@ -1,18 +1,18 @@
 """Every exception that the client raises.
 
 MlpserveError
-├── InvalidInputError          the images cannot be sent as they are; raised before anything is sent
-├── ModelChangedError          the parts of one large array were answered by different versions
-├── ClientClosedError          the client was closed before or while it was called
-└── ServerError                the server or the way to it failed; has the gRPC code
+├── InvalidInputError          the input is invalid; raised before anything is sent
+├── ModelChangedError          different versions answered the parts of one large array
+├── ClientClosedError          the client was closed before or during the call
+└── ServerError                the server or the connection failed; has the gRPC code
     ├── InvalidRequestError    INVALID_ARGUMENT; names the field
     ├── ModelNotFoundError     NOT_FOUND
     ├── UnauthenticatedError   UNAUTHENTICATED
-    ├── OverloadedError        RESOURCE_EXHAUSTED with RetryInfo; says when to come back
-    ├── MessageTooLargeError   RESOURCE_EXHAUSTED without
+    ├── OverloadedError        RESOURCE_EXHAUSTED with RetryInfo: when to retry
+    ├── MessageTooLargeError   RESOURCE_EXHAUSTED without RetryInfo
     ├── DeadlineExceededError  DEADLINE_EXCEEDED
     ├── UnavailableError       UNAVAILABLE
-    └── InvalidResponseError   the server answered, and what it says cannot be
+    └── InvalidResponseError   the server's response violates the contract
 """
 
 from collections.abc import Iterable
@@ -39,15 +39,15 @@ class MlpserveError(Exception):
 
 
 class InvalidInputError(MlpserveError, ValueError):
-    """The images cannot be sent as they are."""
+    """The input is invalid, for example images of the wrong size; nothing was sent."""
 
 
 class ModelChangedError(MlpserveError):
-    """The parts of one large array were answered by different versions; call again, or pin a version."""
+    """Different versions answered the parts of one large array; call again, or pin a version."""
 
 
 class ClientClosedError(MlpserveError):
-    """The client was closed, or what sends its calls was cancelled, before the call had an answer; use a new client."""
+    """The client was closed, or the task that sends its calls was cancelled, before the answer came."""
 
 
 class ServerError(MlpserveError):
@@ -56,8 +56,8 @@ class ServerError(MlpserveError):
     Attributes:
         code: the gRPC status code.
         target: the server's address.
-        field: the request's field that is wrong, or "".
-        retry_after: seconds that the server asks to wait, or None.
+        field: the invalid field of the request, or "".
+        retry_after: seconds after which the server asks to retry, or None.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class ServerError(MlpserveError):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are pickled by their arguments, which here are not those of __init__.
+        # Pickle passes an exception's args to __init__, which has other parameters here.
         return type(self), (str(self), self.code, self.target, self.field, self.retry_after)
 
 
 class InvalidRequestError(ServerError):
-    """The server refused a field of the request."""
+    """A field of the request is invalid."""
 
 
 class ModelNotFoundError(ServerError):
@@ -83,7 +83,7 @@ class ModelNotFoundError(ServerError):
 
 
 class UnauthenticatedError(ServerError):
-    """The server wants a token, and the client has none or one that it does not accept."""
+    """The server requires a token, and the client has none or a wrong one."""
 
 
 class OverloadedError(ServerError):
@@ -95,7 +95,7 @@ class MessageTooLargeError(ServerError):
 
 
 class DeadlineExceededError(ServerError):
-    """The timeout passed before an answer came."""
+    """The deadline passed before the answer came."""
 
 
 class UnavailableError(ServerError):
@@ -103,9 +103,9 @@ class UnavailableError(ServerError):
 
 
 class InvalidResponseError(ServerError):
-    """What the server answers is not what the contract, its own description of the model and the request allow.
+    """The response contradicts the contract, the server's description of the model, or the request.
 
-    Its code is INTERNAL. Nothing of such an answer is returned.
+    Its code is INTERNAL. The client discards such a response.
     """
 
 
@@ -119,7 +119,7 @@ _BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
 
 
 def from_rpc_error(error: grpc.RpcError, target: str) -> ServerError:
-    """The client's exception for a failed call; the one place where gRPC's errors are translated."""
+    """Translate a gRPC error into the client's exception; the only place that does so."""
     code: grpc.StatusCode = error.code()
     field, retry_after = "", None
     with suppress(DecodeError):  # details of another kind; code and message stand without them
@@ -133,14 +133,14 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> ServerError:
         kind: type[ServerError] = MessageTooLargeError if retry_after is None else OverloadedError
     else:
         if code is grpc.StatusCode.CANCELLED:
-            # Not by this caller, whose own cancelling ends otherwise: a server or proxy that goes away resets calls so.
+            # Not cancelled by this caller, which ends otherwise: servers and proxies that go away reset calls this way.
             code = grpc.StatusCode.UNAVAILABLE
         kind = _BY_CODE.get(code, ServerError)
     return kind(f"{target}: {printable(error.details() or code.name)}", code, target, field, retry_after)
 
 
 def printable(text: str) -> str:
-    """A server's text as a log or a terminal may show it."""
+    """Make a server's text safe for logs and terminals."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 

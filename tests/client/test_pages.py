@@ -66,7 +66,7 @@ def _listed(kind: str, address: str, limit: int = 0) -> list[int]:
 def test_pages_that_do_not_go_on(kind: str, reply: Reply, lying: tuple[_Lying, str]) -> None:
     servicer, address = lying
     servicer.reply = staticmethod(reply)  # type: ignore[assignment]
-    with pytest.raises(InvalidResponseError, match="does not go on where the one before ended"):
+    with pytest.raises(InvalidResponseError, match="does not continue where the previous one ended"):
         _listed(kind, address)
 
 

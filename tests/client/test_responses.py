@@ -79,7 +79,7 @@ def test_another_model_than_the_pinned_one(call: Call, pinned: dict[str, Any], c
             call(server.address, "predict", IMAGES, options=pinned)
         server.misdescribe(lambda info: change(info.model))
         if "digest" not in str(change.__code__.co_consts):
-            with pytest.raises(InvalidResponseError, match="which the call named"):
+            with pytest.raises(InvalidResponseError, match="which the call requested"):
                 call(server.address, "get_model", options=pinned)
 
 

@@ -228,7 +228,7 @@ def test_wrong_columns_labels_and_outputs(server: ServerProcess, tmp_path: Path)
         job("p", column="scan", labels=str(mnist.LABELS))
     with pytest.raises(ScoringError, match="not an IDX label file"):
         job("p", column="scan", labels=str(mnist.IMAGES))
-    with pytest.raises(ScoringError, match="not empty and no scoring job's"):
+    with pytest.raises(ScoringError, match="not empty, and not the output of a scoring job"):
         job(".", column="scan")
     with pytest.raises(ScoringError, match=r"is a file|cannot be written"):
         job("x.parquet", column="scan")

@@ -89,7 +89,7 @@ def test_pixels_as_they_are(playground: Playground) -> None:
         ("/api/burst?raw=1&requests=0&inFlight=1", IMAGE.tobytes(), 400, "0 requests; expected 1 to 50,000"),
         ("/api/burst?raw=1&requests=9&inFlight=9999", IMAGE.tobytes(), 400, "expected 1 to 1,024"),
         ("/api/burst?raw=1&requests=-2&inFlight=1", IMAGE.tobytes(), 400, "expected a whole number"),
-        ("/api/predict", bytes(21 << 20), 400, "more than 20 MB"),
+        ("/api/predict", bytes(21 << 20), 400, "larger than 20 MB"),
     ],
 )
 def test_what_is_wrong_is_said(playground: Playground, path: str, body: bytes, status: int, words: str) -> None:

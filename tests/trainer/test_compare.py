@@ -49,14 +49,14 @@ def test_two_versions_side_by_side(versions: tuple[Path, Path, Path], tmp_path: 
     assert result.returncode == 0, result.stderr
     assert "60 test images of digits, fp32 files" in result.stdout
     assert "McNemar's test (exact): p = " in result.stdout
-    assert "digits/1 is better than digits/2 beyond chance" in result.stdout
+    assert "digits/1 is better than digits/2; the difference is statistically significant" in result.stdout
     assert result.stdout.splitlines()[-1] == str(tmp_path / "c.html")
     html = (tmp_path / "c.html").read_text()
     assert "Where they disagree" in html
     assert "data:image/png;base64," in html
     same = run("mlpserve-train", "compare", good, good, "--data", folder, "--precision", "int8")
     assert "they name another class for 0 images" in same.stdout
-    assert "p = 1. The difference may well be chance" in same.stdout
+    assert "p = 1. The difference is not statistically significant" in same.stdout
 
 
 def _changed(version: Path, folder: Path, content: bytes) -> Path:
@@ -81,7 +81,7 @@ def _reading_another_file(version: Path) -> bytes:
 def test_files_of_others_are_looked_at(versions: tuple[Path, Path, Path], tmp_path: Path) -> None:
     good, _, folder = versions
     for name, content, words in (
-        ("outside", _reading_another_file(good), "a tensor lies in another file"),
+        ("outside", _reading_another_file(good), "a tensor is stored in another file"),
         ("text", b"no model", "is not an ONNX model"),
         ("empty", b"", "ONNX Runtime cannot run it"),
     ):
@@ -99,8 +99,8 @@ def test_what_cannot_be_compared(versions: tuple[Path, Path, Path], tmp_path: Pa
     (named / "manifest.json").write_text(json.dumps(manifest))
     for flags, words in (
         ([good, tmp_path], "not a published version"),
-        ([good, bad], "say where it is: --data PATH"),
-        ([named, bad], "digits/1 was evaluated on other images"),
+        ([good, bad], "give its location with --data PATH"),
+        ([named, bad], "digits/1 was not evaluated on these images"),
         ([good, bad, "--data", other], "the versions know 0, 1, 2, 3"),
         (
             [good, bad, "--data", folder, "--image-size", "10x10"],

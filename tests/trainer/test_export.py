@@ -142,7 +142,7 @@ def test_gate_refuses_a_file_that_differs_from_pytorch(exported: tuple[Classifie
     classifier, files, test = exported
     other = fold(_classifier((20,), 4, "relu", 2))
     wrong = OnnxFile(Precision.PRECISION_FP32, other, to_onnx(other))
-    with pytest.raises(GateError, match="the fp32 file does not answer as PyTorch does"):
+    with pytest.raises(GateError, match="the fp32 file does not agree with PyTorch"):
         check([evaluate(wrong, classifier, test)], min_accuracy=0)
     check([evaluate(file, classifier, test) for file in files[:1]], min_accuracy=0.99)
 

@@ -86,11 +86,11 @@ def test_other_settings_and_damaged_checkpoints_are_refused(digits: Dataset, tmp
     checkpoint = Checkpoint(config, identify(digits, HERE))
     run_stages(new_mlp(digits, config), digits, config, HERE, checkpoint=checkpoint)
     other = Checkpoint(TrainConfig(store=tmp_path, model="m", epochs=1, learning_rate=0.5), identify(digits, HERE))
-    with pytest.raises(ConfigError, match=r"had other settings: learning-rate 0\.001\. Give the same"):
+    with pytest.raises(ConfigError, match=r"had different settings: learning-rate 0\.001\. Give the same"):
         other.load()
     assert checkpoint.load() is not None
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match=r"cannot be read as a checkpoint .*start without --resume"):
+    with pytest.raises(ConfigError, match=r"is not a readable checkpoint .*start without --resume"):
         checkpoint.load()
     assert Checkpoint(TrainConfig(store=tmp_path, model="none"), {}).load() is None
 

@@ -50,7 +50,7 @@ def test_a_sweep_finds_the_better_settings_and_goes_on(folder: Path, tmp_path: P
 
 def test_bad_sweeps_end_in_a_sentence(folder: Path) -> None:
     for flags, words in (
-        (["--vary", "hidden=a,b"], "'a' cannot be a value of --hidden"),
+        (["--vary", "hidden=a,b"], "'a' is not a valid value of --hidden"),
         (["--vary", "activation=relu,swish"], "--activation must be one of"),
         (["--vary", "epochs=1,2", "--trials", "0"], "--trials must be at least 1"),
         (["--vary", "epochs=1,2", "--sweep-store", "nosuchdb://x"], "--sweep-store nosuchdb://x"),

@@ -1,8 +1,8 @@
 """`mlpserve-train`: train and publish; compare published versions; search for settings.
 
     mlpserve-train --store store                       # MNIST, 784-256-10
-    mlpserve-train --recipe accurate                   # the same network at its best, in minutes
-    mlpserve-train --data photos --image-size 28x28    # a folder with one folder of images for each class
+    mlpserve-train --recipe accurate                   # the same network, distilled from a larger one, in minutes
+    mlpserve-train --data photos --image-size 28x28    # a folder with one subfolder of images per class
     mlpserve-train compare store/mnist/1 store/mnist/2
     mlpserve-train sweep --vary hidden=128,256,512 --vary learning-rate=3e-4..3e-3
     torchrun --nproc-per-node 2 -m mlpserve_trainer    # data-parallel, publishing once
@@ -43,7 +43,7 @@ def main() -> None:
         _exit(2, f"{error.name} is not installed; the trainer needs: pip install 'mlpserve[trainer,cpu]'")
     except TrainerError as error:
         _exit(1, f"{error} (see {error.page})")
-    except OSError as error:  # of files that were asked for beside the store: a report, a list of trials, logs
+    except OSError as error:  # a report, a list of trials or logs outside the store
         _exit(1, f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         if command:
@@ -130,7 +130,7 @@ def _field(name: str) -> dataclasses.Field[Any]:
 
 
 def _parse(arguments: Sequence[str], prog: str = "mlpserve-train") -> TrainConfig:
-    """Flags to config. A flag that is not given is the recipe's."""
+    """Turn flags into a configuration; the recipe provides the value of a flag that is not given."""
     flags = parser(prog)
     given = vars(flags.parse_args(arguments))
     try:

@@ -1,4 +1,4 @@
-"""Two published versions on the same images: `mlpserve-train compare A B`."""
+"""Compare two published versions on the same images: `mlpserve-train compare A B`."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ from mlpserve_trainer.report import figures, templates
 
 ROLES = {"fp32": FileRole.FILE_ROLE_MODEL_FP32, "int8": FileRole.FILE_ROLE_MODEL_INT8}
 PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8}
-SAME_ACCURACY = 0.001  # another machine may decide a few images otherwise
+SAME_ACCURACY = 0.001  # another machine may classify a few images differently
 SHOWN = 40  # disagreements shown
 BATCH = 4096  # images in one Run
 LARGEST_FILE = 1 << 30  # bytes
@@ -45,19 +45,19 @@ class Answers:
 
     @property
     def name(self) -> str:
-        """Model and version, as people name it."""
+        """Model and version, for people: `mnist/3`."""
         return f"{self.manifest.model}/{self.manifest.version}"
 
 
 def compare(
     a: Path, b: Path, data: str, image_size: tuple[int, int] | None, precision: str, output: Path | None
 ) -> Path | None:
-    """Print how two versions do on one test split, and write a report where one is asked for.
+    """Evaluate two versions on one test split, print the comparison, and write a report if `output` is given.
 
     Args:
         a: folder of a published version.
         b: folder of another.
-        data: as `--data` of a training; empty: what A was trained on.
+        data: as `--data` in training; empty for the data that A was trained on.
         image_size: as `--image-size`.
         precision: "fp32" or "int8".
         output: HTML file; None for none.
@@ -66,13 +66,15 @@ def compare(
         The report.
 
     Raises:
-        ConfigError: a folder is no version, or the two answer different questions.
-        DataError: the images cannot be read, or are not of the versions' size.
+        ConfigError: a folder is not a published version, or the two have different labels or image sizes.
+        DataError: the images cannot be read, or have another size than the versions take.
     """
     manifests = [_manifest(folder) for folder in (a, b)]
     first, second = manifests
     if (first.labels, first.image.rows, first.image.cols) != (second.labels, second.image.rows, second.image.cols):
-        raise ConfigError(f"{a} and {b} have other labels or image sizes; only versions for the same images compare")
+        raise ConfigError(
+            f"{a} and {b} have different labels or image sizes; only versions for the same images can be compared"
+        )
     dataset = _dataset(first, data, image_size)
     images, targets = dataset.test.images.numpy(), dataset.test.targets.numpy()
     answers = [
@@ -100,7 +102,7 @@ def compare(
     print(f"McNemar's test (exact): p = {chance:.3g}. {verdict}")
     if output is None:
         return None
-    # Those where one is right come first, the surest answers before the others.
+    # Those where one version is right come first, ordered by confidence.
     sureness = np.maximum(one.probabilities.max(axis=1), other.probabilities.max(axis=1))
     order = differing[np.lexsort((-sureness[differing], ~(one.right ^ other.right)[differing]))][:SHOWN]
     titles = [
@@ -128,10 +130,10 @@ def compare(
 
 
 def _check_same_images(answers: Answers, precision: str) -> None:
-    """A person's own folder may have the name of a known data set; the manifest says how many of its images were right.
+    """Check that these are the images of A's evaluation: your own folder may have the name of a known data set.
 
     Raises:
-        ConfigError: these are other images.
+        ConfigError: the number of correct answers differs from the manifest's.
     """
     training = answers.manifest.training
     right, count = int(answers.right.sum()), len(answers.right)
@@ -141,17 +143,18 @@ def _check_same_images(answers: Answers, precision: str) -> None:
         were = round(recorded.test_images * recorded.test_accuracy)
         if recorded.test_images != count or abs(right - were) > max(1, count * SAME_ACCURACY):
             raise ConfigError(
-                f"{answers.name} was evaluated on other images than {training.data}'s: {were:,} of "
-                f"{recorded.test_images:,} were right, here {right:,} of {count:,}; say where they are: --data PATH"
+                f"{answers.name} was not evaluated on these images of {training.data}: it classified {were:,} of "
+                f"{recorded.test_images:,} correctly, and {right:,} of {count:,} here; give the original images with "
+                "--data PATH"
             )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided exact p of McNemar's test (1947): as likely as this, or less, if both were right equally often.
+    """Two-sided exact p-value of McNemar's test (1947): the null hypothesis is that both are right equally often.
 
     Args:
-        only_first: images that only the one classifies correctly.
-        only_second: images that only the other does.
+        only_first: images that only the first version classifies correctly.
+        only_second: images that only the second one does.
     """
     total = only_first + only_second
     if total == 0:
@@ -162,9 +165,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 def _verdict(one: Answers, other: Answers, only_one: int, only_other: int, chance: float) -> str:
     if chance >= 0.05:
-        return "The difference may well be chance."
+        return "The difference is not statistically significant."
     better, worse = (one, other) if only_one > only_other else (other, one)
-    return f"{better.name} is better than {worse.name} beyond chance."
+    return f"{better.name} is better than {worse.name}; the difference is statistically significant."
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -181,29 +184,29 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def read_inside(folder: Path, name: str, most: int) -> bytes:
-    """A regular file inside a version's folder, which somebody else may have written.
+    """Open a regular file inside a version's folder, which is not trusted.
 
     Raises:
-        ConfigError: it lies elsewhere, is no regular file, or has more than `most` bytes.
-        OSError: it is not there, or cannot be read.
+        ConfigError: it is outside the folder, not a regular file, or larger than `most` bytes.
+        OSError: it is missing or cannot be read.
     """
     if "\0" in name:
         raise ConfigError(f"{folder}: the manifest lists {name[:200]!r}, which cannot be a file")
     path = (folder / name).resolve(strict=True)
     if not path.is_relative_to(folder.resolve()):
-        raise ConfigError(f"{folder}: {name[:200]!r} lies outside the version; publish it again")
+        raise ConfigError(f"{folder}: {name[:200]!r} is outside the version's folder; publish the version again")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb", closefd=True) as file:  # noqa: PTH123
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-            raise ConfigError(f"{path} is not what its manifest says; publish the version again")
+            raise ConfigError(f"{path} does not match its manifest; publish the version again")
         return file.read(most)
 
 
 def _dataset(manifest: Manifest, source: str, image_size: tuple[int, int] | None) -> data.Dataset:
     name = source or manifest.training.data
     if not source and name not in torchvision_sets.SOURCES:
-        raise ConfigError(f"the versions were trained on {name!r}, your own data; say where it is: --data PATH")
+        raise ConfigError(f"the versions were trained on your own data, {name!r}; give its location with --data PATH")
     dataset = data.load(
         name,
         cache=TrainConfig.data_cache,
@@ -232,7 +235,7 @@ def _answer(
     except OSError as error:
         raise ConfigError(f"{folder}: {entry.path[:200]!r}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise ConfigError(f"{folder / entry.path} is not what its manifest says; publish the version again")
+        raise ConfigError(f"{folder / entry.path} does not match its manifest; publish the version again")
     _check_tensors(content, folder / entry.path)
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -249,17 +252,17 @@ def _answer(
 
 
 def _check_tensors(content: bytes, path: Path) -> None:
-    """Refuse a file, which somebody else may have written, that has ONNX Runtime read another one."""
+    """Refuse an ONNX file that makes ONNX Runtime read another file; the file is not trusted."""
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise ConfigError(f"{path} is not an ONNX model; publish the version again") from error
     if any(tensor.external_data or tensor.data_location for tensor in _tensors(model)):
-        raise ConfigError(f"{path}: a tensor lies in another file; weights must be in the ONNX file itself")
+        raise ConfigError(f"{path}: a tensor is stored in another file; the ONNX file itself must hold all weights")
 
 
 def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
-    """Those at any place in a message of ONNX."""
+    """All tensors in an ONNX message, at any depth."""
     if isinstance(message, onnx.TensorProto):
         yield message
         return

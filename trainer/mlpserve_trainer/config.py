@@ -1,4 +1,4 @@
-"""Every setting of a training run. `cli.py` makes one flag of each field, so a setting is written once."""
+"""Every setting of a training run. `cli.py` turns each field into a flag, so each setting is defined once."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,7 +215,7 @@ class TrainConfig:
 
 
 def configure(recipe: str, **given: Any) -> TrainConfig:
-    """A recipe's settings with those that are given instead.
+    """The settings of a recipe, overridden by those that are given.
 
     Raises:
         ConfigError: a value cannot work.
@@ -224,5 +224,5 @@ def configure(recipe: str, **given: Any) -> TrainConfig:
 
 
 def is_model_name(name: str) -> bool:
-    """Whether a name can be a folder in the store: it is also sent in every request."""
+    """Whether a name can be a model's: it is a folder in the store, and part of every request."""
     return name[:1].isalnum() and name.isascii() and all(c.isalnum() or c in "-_." for c in name) and len(name) <= 64

@@ -1,4 +1,4 @@
-"""What can go wrong in a training run, as sentences for the person who started it.
+"""Every error that ends a training run; the messages are for the person who started it.
 
 TrainerError
 ├── ConfigError    a flag has a value that cannot work
@@ -23,18 +23,18 @@ class ConfigError(TrainerError):
 
 
 class DataError(TrainerError):
-    """The data cannot be read, or cannot be used as it is."""
+    """The data cannot be read or used."""
 
     page = "docs/training.md#data"
 
 
 class GateError(TrainerError):
-    """The model misses the accuracy asked for, or its exported file does not answer as PyTorch does."""
+    """The model misses the required accuracy, or its ONNX file gives other answers than PyTorch."""
 
     page = "docs/training.md#validation-before-publishing"
 
 
 class PublishError(TrainerError):
-    """The version cannot be written to the store; the store is as it was before."""
+    """The version cannot be written to the store; the store is unchanged."""
 
     page = "docs/training.md#the-artifact"

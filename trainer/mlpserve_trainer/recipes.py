@@ -1,16 +1,16 @@
-"""Recipes: small sets of settings that belong together. A flag that is given overrides the recipe's value.
+"""Recipes: presets of settings. A flag on the command line overrides the recipe's value.
 
-`docs/accuracy.md` has what each one reaches and what it costs.
+`docs/accuracy.md` has the accuracy and the training time of each.
 """
 
 from typing import Any
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # The hyper-parameters of every MNIST tutorial, on tensors that stay in memory.
+    # The hyperparameters of every MNIST tutorial, with the data set in memory.
     "textbook": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "schedule": "constant", "average": 0.0},
-    # The default: the same network and epochs, but more accurate, by schedule and averaged weights.
+    # The default: the same network and epochs, with a one-cycle schedule and averaged weights for more accuracy.
     "fast": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "schedule": "one-cycle", "average": 0.998},
-    # The same network taught by a larger one, both on warped images that never come twice.
+    # The same network distilled from a larger one, both with data augmentation.
     "accurate": {
         "epochs": 150,
         "batch_size": 256,
@@ -24,8 +24,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "temperature": 2.0,
         "compute": "auto",
     },
-    # A larger network that begins as a small convolutional one, both taught by a larger convolutional one, which sees
-    # every image a little differently.
+    # A larger network, initialised from a small convolutional one; both are distilled from a larger convolutional
+    # network, which sees each image under an additional small warp.
     "best": {
         "start_channels": (12, 24, 24),
         "start_epochs": 54,

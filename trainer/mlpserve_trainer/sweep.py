@@ -1,7 +1,7 @@
-"""A search for settings by validation accuracy: `mlpserve-train sweep`.
+"""Hyperparameter search by validation accuracy: `mlpserve-train sweep`.
 
-The trials run in Optuna on this machine, or in Ray Tune on a cluster; there is no engine here. The test set is not
-opened: what a sweep finds is trained and evaluated by the command that it prints.
+Optuna runs the trials on this machine, or Ray Tune on a cluster. A sweep does not use the test set; it prints the
+command that trains and evaluates the best settings.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ NOT_THE_FIT = {"store", "model", "data_cache", "device", "resume", "tensorboard"
 
 @dataclass(frozen=True)
 class Choice:
-    """What may be tried for one setting.
+    """The search space of one setting.
 
     Attributes:
         name: a field of TrainConfig.
-        values: texts to choose from; empty for a range.
-        low, high: ends of a range, searched by ratio.
-        whole: whether only whole numbers are tried.
+        values: strings to choose from; empty for a range.
+        low, high: ends of a range, searched on a logarithmic scale.
+        whole: whether the values are integers.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings that were tried, as texts, and the validation accuracy that they reached; None if they failed."""
+    """The settings of a trial, as strings, and its validation accuracy; None if it failed."""
 
     settings: dict[str, str]
     accuracy: float | None
@@ -60,12 +60,12 @@ class Trial:
 def sweep(
     config: TrainConfig, *, vary: list[str], trials: int, sweep_store: str, ray: str | None, output: Path | None
 ) -> Path | None:
-    """Run the trials, print the best ones and the command that trains with them.
+    """Run the trials, then print the best ones and the command that trains with the best.
 
     Args:
-        config: holds for all trials.
+        config: the settings that all trials share.
         vary: "flag=values", see `parse_choice`.
-        trials: how many.
+        trials: number of trials.
         sweep_store: Optuna's storage URL; empty: in memory.
         ray: address of a Ray cluster; None for Optuna.
         output: JSON file for all trials.
@@ -74,16 +74,16 @@ def sweep(
         `output`.
 
     Raises:
-        ConfigError: a choice cannot be read, or the engine is not installed.
-        TrainerError: the data cannot be read, or no trial could be run.
+        ConfigError: a choice cannot be parsed, or Optuna or Ray is not installed.
+        TrainerError: the data cannot be read, or every trial failed.
     """
     choices = [parse_choice(text) for text in vary]
     if trials < 1:
         raise ConfigError("--trials must be at least 1")
     if ray is not None and sweep_store:
-        raise ConfigError("--sweep-store is Optuna's; with --ray the cluster keeps the trials")
+        raise ConfigError("--sweep-store is for Optuna; with --ray the cluster stores the trials")
     dataset = data.load_configured(config)
-    for choice in choices:  # a value that cannot work is said now, not in every trial
+    for choice in choices:  # report an invalid value now, not in every trial
         for text in choice.values:
             configured(config, {choice.name: text})
     if ray is None:
@@ -92,7 +92,7 @@ def sweep(
         done = _with_ray(config, dataset, choices, trials, ray)
     finished = sorted((trial for trial in done if trial.accuracy is not None), key=_rank)
     if not finished:
-        raise TrainerError("no trial could be run; the reasons are above")
+        raise TrainerError("every trial failed; the reasons are above")
     _print(finished, len(done), config)
     if output is None:
         return None
@@ -105,7 +105,7 @@ def parse_choice(text: str) -> Choice:
     """Parse "hidden=128,256", "hidden=256;512,256" or "learning-rate=1e-4..1e-2".
 
     Raises:
-        ConfigError: it is none of them, or the flag cannot vary.
+        ConfigError: it has another form, or the flag cannot vary.
     """
     name, separator, values = text.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")
@@ -126,7 +126,7 @@ def parse_choice(text: str) -> Choice:
 
 
 def configured(config: TrainConfig, settings: Mapping[str, str]) -> TrainConfig:
-    """The configuration of one trial, from texts as flags have them.
+    """The configuration of one trial, from strings as on the command line.
 
     Raises:
         ConfigError: a value cannot work.
@@ -139,7 +139,9 @@ def configured(config: TrainConfig, settings: Mapping[str, str]) -> TrainConfig:
                 parsed[field.name] = parse(settings[field.name])
             except ValueError as error:
                 flag = field.name.replace("_", "-")
-                raise ConfigError(f"--vary {flag}: {settings[field.name]!r} cannot be a value of --{flag}") from error
+                raise ConfigError(
+                    f"--vary {flag}: {settings[field.name]!r} is not a valid value of --{flag}"
+                ) from error
     return dataclasses.replace(config, **parsed)
 
 
@@ -199,7 +201,7 @@ def _with_optuna(
 
 
 def _study_name(config: TrainConfig, choices: list[Choice]) -> str:
-    """The same for a sweep that goes on, another one for other settings: their trials do not compare."""
+    """The same name for a continued sweep; another one for other settings, whose trials are not comparable."""
     fixed = {name: str(value) for name, value in dataclasses.asdict(config).items() if name not in NOT_THE_FIT}
     key = hashlib.sha256(repr((sorted(fixed.items()), choices)).encode()).hexdigest()[:10]
     return f"mlpserve-{Path(config.data).name}-{config.recipe}-{key}"
@@ -277,7 +279,7 @@ def _print(finished: list[Trial], count: int, config: TrainConfig) -> None:
 
 
 def _command(config: TrainConfig, settings: Mapping[str, str]) -> str:
-    """What trains with a trial's settings."""
+    """The command that trains with a trial's settings."""
     command = ["mlpserve-train", "--recipe", config.recipe, "--data", config.data, "--store", str(config.store)]
     recipe = configure(config.recipe)
     for field in dataclasses.fields(TrainConfig):

@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Completion is made by shtab from each executable's own parser."""
+    """Generate the completion of each executable from its parser, with shtab."""
     from importlib.util import find_spec
 
     if find_spec("shtab") is None:

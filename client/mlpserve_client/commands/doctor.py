@@ -1,6 +1,6 @@
-"""`mlpserve doctor`: is this machine ready, and does the server answer?
+"""`mlpserve doctor`: check this machine and the connection to the server.
 
-Every check ends as ok, as a note (works, but look at it) or as a problem, and the last two say what to do.
+Every check results in ok, a note (it works, but deserves attention) or a problem; notes and problems say what to do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mlpserve_client.messages.responses import value_name
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 OLDEST_PYTHON = (3, 11)
 SHOWN_EXTRAS = ("score", "web", "server", "trainer")
-PREDICTIONS = 50  # to measure the way to the server and back
+PREDICTIONS = 50  # to measure the round trip
 SECONDS = 5.0  # to wait for it
 
 
@@ -46,10 +46,10 @@ class Finding(NamedTuple):
     """The outcome of one check.
 
     Attributes:
-        check: what was looked at.
+        check: what was checked.
         state: OK, NOTE or PROBLEM.
         found: what was found.
-        advice: what to do about it; "" when nothing is.
+        advice: what to do about it; "" for nothing.
     """
 
     check: str
@@ -69,7 +69,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
-    """Print the findings as they come, and return the exit code: 1 when there is a problem."""
+    """Print each finding as it arrives, and return the exit code: 1 if there is a problem."""
     findings = []
     for finding in examine(client):
         findings.append(finding)
@@ -83,7 +83,7 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
 
 
 def examine(client: Client) -> Iterator[Finding]:
-    """Every check in turn; the last ones call the client's server."""
+    """Run all checks in turn; the last ones call the server."""
     yield _python()
     yield _machine()
     yield from _packages()
@@ -122,7 +122,7 @@ def _first_line(path: str, name: str) -> str:
 
 
 def _packages() -> Iterator[Finding]:
-    """The base packages against what this version asks for, then the extras that are there."""
+    """Compare the installed packages with the requirements, first the base's, then those of the extras."""
     wanted = _wanted()
     missing, old = _lacking(wanted.get("", {}))
     found = f"mlpserve {importlib.metadata.version('mlpserve')}, grpcio {grpc.__version__}, numpy {np.__version__}"

@@ -8,7 +8,7 @@ from mlpserve_client.connection.retries import CALL_TIMEOUT, JOB_TIMEOUT
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
-    """Which server and model every command calls, and how."""
+    """Add the flags for the server, the model and the connection."""
     target = parser.add_argument_group("Server and model")
     target.add_argument(
         "--server",
@@ -49,7 +49,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def add_preparation(command: argparse.ArgumentParser) -> None:
-    """--raw and --centre, neither: as the model's training images were made; and --max-pixels."""
+    """Add --raw, --centre (default: as the model's training images were prepared) and --max-pixels."""
     preparation = command.add_argument_group("Picture preparation (default: as the model's training images)")
     choice = preparation.add_mutually_exclusive_group()
     choice.add_argument("--raw", action="store_true", default=None, help="only convert to grey and resize")

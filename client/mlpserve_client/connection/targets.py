@@ -1,8 +1,8 @@
-"""What a target names, read as gRPC reads it: which of its addresses can only be this machine's.
+"""Parse a target as gRPC does, and decide whether it can only be this machine.
 
-gRPC takes "SCHEME:…" for a scheme that it knows, and everything else as a name for DNS. A name is as good as whoever
-answers for it, so that beside addresses only `localhost` counts as this machine; `x.localhost`, `localhost.`, `127.1`
-and whatever else a resolver may read in its own way do not.
+gRPC recognises "SCHEME:…" for known schemes and resolves everything else through DNS. DNS is not trusted, so besides
+addresses only `localhost` counts as this machine; `x.localhost`, `localhost.`, `127.1` and other names that a resolver
+may interpret in its own way do not.
 """
 
 import ipaddress
@@ -11,12 +11,12 @@ import socket
 from urllib.parse import unquote
 
 _SCHEMES = ("dns:", "ipv4:", "ipv6:")
-# A path that is no part of a URI makes gRPC ask DNS for the host "unix".
+# If the path is not valid in a URI, gRPC asks DNS for a host named "unix".
 _SOCKET = re.compile(r"unix(-abstract)?:(%[0-9A-Fa-f]{2}|[\w/.~!$&'()*+,;=:@-])+", re.ASCII)
 
 
 def addresses(target: str) -> list[str]:
-    """The addresses or names, with their ports, that a target lists; itself where it is not of a known form."""
+    """The addresses or names, with ports, in a target; the target itself if its form is unknown."""
     scheme = next((scheme for scheme in _SCHEMES if target.startswith(scheme)), "")
     if not scheme:
         return [target]
@@ -32,14 +32,14 @@ def addresses(target: str) -> list[str]:
 
 
 def is_local(target: str) -> bool:
-    """Whether a target can only be reached on this machine: a Unix socket, or nothing but loopback addresses."""
+    """Whether a target is certainly on this machine: a Unix socket, or loopback addresses only."""
     if _SOCKET.fullmatch(target):
         return hasattr(socket, "AF_UNIX")
     return all(_is_loopback(_host(address)) for address in addresses(target))
 
 
 def _host(address: str) -> str:
-    """The host of "HOST", "HOST:PORT", "[IPV6]", "[IPV6]:PORT" or "IPV6"; "" where it is none of these."""
+    """The host of "HOST", "HOST:PORT", "[IPV6]", "[IPV6]:PORT" or "IPV6"; "" for any other form."""
     if address.startswith("["):
         host, bracket, port = address[1:].partition("]")
         if not bracket or (port and not port.startswith(":")) or ":" not in host:

@@ -1,4 +1,4 @@
-"""The caller's trace context, handed on with each call where OpenTelemetry is installed."""
+"""Propagate the caller's trace context with each call, if OpenTelemetry is installed."""
 
 try:
     from opentelemetry import trace
@@ -6,14 +6,14 @@ try:
 except ModuleNotFoundError:
 
     def trace_metadata() -> tuple[tuple[str, str], ...]:
-        """Nothing: OpenTelemetry is not installed."""
+        """Empty: OpenTelemetry is not installed."""
         return ()
 
 else:
     _propagator = TraceContextTextMapPropagator()
 
     def trace_metadata() -> tuple[tuple[str, str], ...]:
-        """`traceparent` of the current span, and `tracestate`; nothing outside of a span."""
+        """`traceparent` and `tracestate` of the current span; empty outside a span."""
         if not trace.get_current_span().get_span_context().is_valid:
             return ()
         carrier: dict[str, str] = {}

@@ -1,1 +1,1 @@
-"""Images into requests and answers into checked results, without waiting for anything; imports only `errors`."""
+"""Encode images into requests, and decode and validate responses, without I/O; imports only `errors`."""

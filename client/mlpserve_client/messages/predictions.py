@@ -1,4 +1,4 @@
-"""What a call to Predict gives: the answers for N images, and the artifact that answered.
+"""The result of a prediction: classes and scores for N images, and the artifact that computed them.
 
 Legend: N images, C classes, K classes returned for each image.
 """
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class ModelId:
-    """The artifact that answered: its name, version and SHA-256 digest."""
+    """The artifact that answered: name, version and SHA-256 digest."""
 
     name: str
     version: int
@@ -20,12 +20,12 @@ class ModelId:
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of a call went inside the server; of an array that was sent in parts, all of them together.
+    """Time that a call spent in the server; summed over the parts of a large array.
 
     Attributes:
-        queue_seconds: between arrival and the beginning of the batch.
-        run_seconds: that the batch took.
-        batch_images: images in the (largest) batch, those of other callers included.
+        queue_seconds: between arrival and the start of the batch.
+        run_seconds: duration of the batch.
+        batch_images: images in the (largest) batch, including those of other callers.
     """
 
     queue_seconds: float
@@ -35,14 +35,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers for N images.
+    """Predictions for N images.
 
     Attributes:
-        class_ids: int64 [N], the best class; [N, K] if more than one was asked for, best first.
-        scores: float32, the probabilities of those classes, same shape.
-        probabilities: float32 [N, C], or None if not asked for.
-        model: what answered.
-        timing: how long it took inside the server, or None if not asked for, or if the server does not know of it.
+        class_ids: int64 [N], the best class; [N, K] with top_k above 1, best first.
+        scores: float32, the probabilities of those classes, in the same shape.
+        probabilities: float32 [N, C], or None if not requested.
+        model: the artifact that answered.
+        timing: time in the server, or None if not requested or not supported by the server.
     """
 
     class_ids: npt.NDArray[np.int64]
@@ -55,7 +55,7 @@ class Predictions:
         return len(self.class_ids)
 
     def rows(self, start: int, stop: int) -> "Predictions":
-        """The answers for images `start` to `stop`."""
+        """The predictions for images `start` to `stop`."""
         return Predictions(
             self.class_ids[start:stop],
             self.scores[start:stop],

@@ -1,7 +1,7 @@
-"""What a server answers, held against the model's description and the request before a caller sees it.
+"""Validate responses against the model's description and the request before a caller sees them.
 
-A server may be broken, newer than this client, or no mlpserve server at all. Fields that this version does not know are
-left alone; what it knows must be as the contract says.
+The server may be broken, newer than this client, or not an mlpserve server at all. Unknown fields are ignored; known
+fields must satisfy the contract.
 
 Legend: N images, C classes, K classes returned for each image.
 """
@@ -25,7 +25,7 @@ MOST_PIXELS = 1 << 24  # of one image
 MOST_SCORE = 1.0001  # a softmax in half precision rounds
 MOST_SCORE_BITS = int(np.float32(MOST_SCORE).view(np.uint32))
 SUM_TOLERANCE = 0.01  # of a row of probabilities
-FEW = 32  # numbers that Python looks through sooner than numpy
+FEW = 32  # values; for fewer than this Python is faster than numpy
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 M = TypeVar("M", bound=Message)
@@ -33,11 +33,11 @@ Scores = npt.NDArray[np.float32]
 
 
 class Responses:
-    """Reads and checks what one server answers.
+    """Decodes and validates the responses of one server.
 
     Args:
         target: the server's address, for errors.
-        model, version: that must answer; "" and 0 for the ones that it serves.
+        model, version: which must answer; "" and 0 for whatever the server serves.
     """
 
     def __init__(self, target: str, model: str, version: int) -> None:
@@ -46,10 +46,10 @@ class Responses:
         self._version = version
 
     def info(self, content: bytes) -> GetModelResponse:
-        """GetModel's answer.
+        """Decode the response of GetModel.
 
         Raises:
-            InvalidResponseError: it describes no model that could be called, or another one than was asked for.
+            InvalidResponseError: it describes no usable model, or not the requested one.
         """
         info = self._read(GetModelResponse, content)
         self._check_ref(info.model)
@@ -67,10 +67,10 @@ class Responses:
         return info
 
     def listed(self, content: bytes) -> ListModelsResponse:
-        """ListModels' answer.
+        """Decode the response of ListModels.
 
         Raises:
-            InvalidResponseError: an entry is no version of a model.
+            InvalidResponseError: an entry is not a valid version.
         """
         listed = self._read(ListModelsResponse, content)
         for summary in listed.models:
@@ -80,33 +80,33 @@ class Responses:
         return listed
 
     def predict(self, content: bytes) -> PackedPredictResponse:
-        """Predict's answer to one request, its columns not checked yet.
+        """Decode the response of Predict; `join` validates its columns.
 
         Raises:
-            InvalidResponseError: it cannot be read.
+            InvalidResponseError: it cannot be decoded.
         """
         return self._read(PackedPredictResponse, content)
 
     def join(
         self, answers: list[PackedPredictResponse], sizes: list[int], options: Options, info: GetModelResponse
     ) -> Predictions:
-        """The answers to the parts of one array as one.
+        """Validate the responses for the parts of an array, and join them.
 
         Args:
-            answers: one for each part.
+            answers: one per part.
             sizes: images in each part.
             options: of the call.
-            info: the description that the answers must fit.
+            info: the model's description, which the answers must match.
 
         Raises:
-            InvalidResponseError: they do not.
-            ModelChangedError: they came from different versions.
+            InvalidResponseError: they do not match.
+            ModelChangedError: different versions answered.
         """
         first = answers[0]
         if not same_model(answers):
             versions = ", ".join(sorted({str(answer.model.version) for answer in answers}))
             raise ModelChangedError(
-                f"versions {versions} of {first.model.name!r} took over from one another between the parts of this "
+                f"versions {versions} of {first.model.name!r} replaced one another between the parts of this "
                 "call; call again, or pin the version"
             )
         if first.model != info.model:
@@ -150,10 +150,10 @@ class Responses:
             )
         if (self._model and ref.name != self._model) or (self._version and ref.version != self._version):
             wanted = repr(self._model or ref.name) + (f" version {self._version}" if self._version else "")
-            self._refuse(f"it is of {ref.name[:40]!r} version {ref.version}", f"{wanted}, which the call named")
+            self._refuse(f"it is of {ref.name[:40]!r} version {ref.version}", f"{wanted}, which the call requested")
 
     def _check_other(self, ref: ModelRef, described: ModelRef) -> None:
-        """Another artifact than the described one may answer after a reload, but only of this model and pin."""
+        """Check an answer by another artifact than the described one: model and pin must match."""
         self._check_ref(ref)
         if ref.name != described.name:
             self._refuse(f"it is of {ref.name[:40]!r}", f"{described.name[:40]!r}, which the server says it serves")
@@ -174,7 +174,7 @@ class Responses:
             self._refuse(found, f"0 to {classes - 1}, the model's classes")
 
     def _check_shares(self, name: str, values: Scores, per_image: int) -> None:
-        """Whether all are from 0 to 1."""
+        """Check that all values are between 0 and 1."""
         if len(values) <= FEW:
             good = all(0 <= value <= MOST_SCORE for value in values.tolist())
         else:
@@ -192,7 +192,7 @@ class Responses:
                 self._refuse("the same class twice for one image", "different classes")
 
     def _check_rows(self, class_ids: npt.NDArray[np.int64], scores: Scores, probabilities: Scores) -> None:
-        """Whether distributions are some, and the ones that classes and scores are of."""
+        """Check that the probabilities are distributions, and consistent with classes and scores."""
         count, classes = probabilities.shape
         sums = probabilities.dot(np.ones(classes, np.float32))
         off = np.abs(sums - 1)
@@ -205,7 +205,7 @@ class Responses:
             self._refuse("scores that are not the probabilities of their classes", "the same numbers")
 
     def _timing(self, answers: list[PackedPredictResponse]) -> Timing | None:
-        """None where the server does not know of it."""
+        """The timing, or None if the server does not support it."""
         if not all(answer.HasField("timing") for answer in answers):
             return None
         parts = [answer.timing for answer in answers]
@@ -224,7 +224,7 @@ class Responses:
 
     def _refuse(self, found: str, expected: str) -> NoReturn:
         raise InvalidResponseError(
-            f"{self._target}: the server's answer cannot be believed: {found}; expected {expected}. Nothing of it was "
+            f"{self._target}: the server's response is invalid: {found}; expected {expected}. Nothing of it was "
             "used. Is it an mlpserve server of this contract? `mlpserve doctor` and the server's log say more",
             grpc.StatusCode.INTERNAL,
             self._target,
@@ -232,15 +232,15 @@ class Responses:
 
 
 def same_model(answers: list[PackedPredictResponse]) -> bool:
-    """Whether one version answered all parts of an array."""
+    """Whether the same version answered all parts of an array."""
     return len(answers) == 1 or all(answer.model == answers[0].model for answer in answers)
 
 
 def check_size(images: Images, info: GetModelResponse) -> None:
-    """Whether images [N, D] are still what the model takes.
+    """Check that images [N, D] still have the model's size.
 
     Raises:
-        ModelChangedError: they are not.
+        ModelChangedError: they do not.
     """
     image = info.manifest.image
     if images.shape[1] != image.rows * image.cols:
@@ -251,7 +251,7 @@ def check_size(images: Images, info: GetModelResponse) -> None:
 
 
 def value_name(kind: Any, value: int) -> str:
-    """An enum value's name as people read it, "unknown (7)" for one that a newer server has.
+    """The name of an enum value, for people; "unknown (7)" for a value that only a newer server has.
 
     Args:
         kind: a protobuf enum, whose values are named ENUM_NAME_VALUE.

@@ -1,8 +1,8 @@
-"""The playground: a page on which a person draws a digit and watches a server answer.
+"""The playground: a web page to draw a digit on and watch a server classify it.
 
 app.py         the page's requests, as Starlette routes
-answers.py     asks the server, through the client, and puts what it says into JSON
-gallery.py     the images of a data set that the served model finds hardest
-burst.py       a bounded burst of requests, and what it measured while it runs
+answers.py     calls the server through the client and turns the answers into JSON
+gallery.py     the images of a data set that are hardest for the served model
+burst.py       a bounded burst of requests, with live measurements
 static/        the page; plain JavaScript modules, no build
 """

@@ -1,12 +1,12 @@
-"""The page's requests.
+"""The HTTP API of the playground.
 
     GET  /                   the page
-    GET  /api/model          what is served, and the versions beside it
-    POST /api/predict        a picture file, or ?raw=1 and rows × cols bytes; ?versions=0,2 for answers side by side
+    GET  /api/model          the served version, and the other versions
+    POST /api/predict        a picture file, or ?raw=1 and rows × cols bytes; ?versions=0,2 to compare versions
     GET  /api/gallery        the hardest images of the data set
-    POST /api/burst          ?requests=2000&inFlight=64 and rows × cols bytes: a line of JSON for each point in time
+    POST /api/burst          ?requests=2000&inFlight=64 and rows × cols bytes: one line of JSON per point in time
 
-Errors are JSON, {"error": {"message": …, "kind": …}}, with the status that fits.
+Errors are JSON, {"error": {"message": …, "kind": …}}, with a matching status.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from mlpserve_client.playground.gallery import Gallery
 STATIC = Path(__file__).parent / "static"
 LARGEST_UPLOAD = 20 << 20  # bytes
 MOST_VERSIONS = 8  # side by side
-# Nothing from elsewhere is loaded, and nobody else may put the page into a frame.
+# No external resources, and no framing by other sites.
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -64,9 +64,9 @@ def create_app(answers: Answers, gallery: Gallery | None, hosts: list[str]) -> S
     """The playground as an ASGI application.
 
     Args:
-        answers: of the server.
+        answers: calls the server.
         gallery: images to show, or None.
-        hosts: names under which it may be reached; other pages' scripts cannot pass themselves off as it.
+        hosts: allowed host names, against DNS rebinding by other pages' scripts.
     """
     bursting = asyncio.Lock()
 
@@ -91,7 +91,7 @@ def create_app(answers: Answers, gallery: Gallery | None, hosts: list[str]) -> S
         burst.check(requests, in_flight)
         image = await _image(request, answers)
         if bursting.locked():
-            raise InvalidInputError("a burst is under way already; wait for its end")
+            raise InvalidInputError("a burst is already running; wait until it ends")
 
         async def lines() -> AsyncIterator[str]:
             async with bursting:
@@ -121,12 +121,12 @@ def create_app(answers: Answers, gallery: Gallery | None, hosts: list[str]) -> S
 
 
 def _guarded(handler: Handler) -> Handler:
-    """Turn the client's errors into JSON; refuse what another site's page sends."""
+    """Turn the client's errors into JSON, and refuse cross-origin requests."""
 
     async def guarded(request: Request) -> Response:
         origin = request.headers.get("origin")
         if origin is not None and origin.split("://")[-1] != request.headers.get("host"):
-            return _error(403, "CrossOrigin", "another page asked for this; open the playground itself")
+            return _error(403, "CrossOrigin", "this request comes from another site; open the playground itself")
         try:
             response = await handler(request)
         except MlpserveError as error:
@@ -143,7 +143,7 @@ def _error(status: int, kind: str, message: str) -> JSONResponse:
 
 
 async def _image(request: Request, answers: Answers) -> npt.NDArray[np.uint8]:
-    """The picture in a request's body, as the model sees it."""
+    """The picture in a request's body, prepared for the model."""
     body = await _body(request)
     if not request.query_params.get("raw"):
         return await answers.prepare(body)
@@ -159,7 +159,7 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > LARGEST_UPLOAD:
-            raise InvalidInputError(f"the file has more than {LARGEST_UPLOAD >> 20} MB; send a smaller picture")
+            raise InvalidInputError(f"the file is larger than {LARGEST_UPLOAD >> 20} MB; send a smaller picture")
     return bytes(body)
 
 

@@ -1,4 +1,4 @@
-"""A bounded burst of single images, and what it measured while it runs."""
+"""A bounded burst of single-image requests, with live measurements."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ class _Tally:
     failed: Counter[str] = field(default_factory=Counter)
 
     def point(self, seconds: float) -> dict[str, Any]:
-        """What these requests came to; their number is over `seconds`."""
+        """Summarise requests that were answered within `seconds`."""
         latencies = np.array(self.latencies or [0.0]) * 1000
         return {
             "answered": len(self.latencies),
@@ -42,7 +42,7 @@ def check(requests: int, in_flight: int) -> None:
     """Check a burst's size.
 
     Raises:
-        InvalidInputError: it is not within the bounds.
+        InvalidInputError: it is out of bounds.
     """
     if not 1 <= requests <= MOST_REQUESTS:
         raise InvalidInputError(f"{requests} requests; expected 1 to {MOST_REQUESTS:,}")
@@ -53,16 +53,16 @@ def check(requests: int, in_flight: int) -> None:
 async def burst(
     client: AsyncClient, image: npt.NDArray[np.uint8], requests: int, in_flight: int
 ) -> AsyncIterator[dict[str, Any]]:
-    """Send an image many times, each a request of its own.
+    """Send an image many times, one request each.
 
     Args:
-        client: that does not coalesce: the server is to form the batches.
+        client: must not coalesce, so that the server forms the batches.
         image: uint8 [rows, cols].
-        requests: how many in all.
-        in_flight: how many at a time.
+        requests: number of requests.
+        in_flight: number of concurrent requests.
 
     Yields:
-        A point every TICK seconds of what was answered in it, then one with `done` of the whole.
+        A point every TICK seconds for the answers in that interval, then one for the whole burst with `done`.
     """
     check(requests, in_flight)
     whole, part = _Tally(), _Tally()
@@ -97,9 +97,9 @@ async def burst(
             if not pending:
                 break
         for sender in senders:
-            sender.result()  # an error that is no MlpserveError is a bug, and is to be seen
+            sender.result()  # any error but an MlpserveError is a bug, and must surface
         yield whole.point(now - started) | {"seconds": now - started, "done": True}
     finally:
-        # The page went away, or pressed Stop.
+        # The page was closed, or Stop was pressed.
         for sender in senders:
             sender.cancel()

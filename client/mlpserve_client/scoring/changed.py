@@ -1,4 +1,4 @@
-"""Inputs that have changed while a job ran: which parts that costs, and what to do."""
+"""Inputs that changed while a job ran: which parts are lost, and what to do."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,17 +17,17 @@ SHOWN = 5  # parts that are named one by one
 def refuse_changed(
     plan: Plan, inputs: Sequence[Input], labels: File | None, seen: Mapping[int, str], finished: Collection[int]
 ) -> None:
-    """Look at every input once more at a job's end.
+    """Check every input again at the end of a job.
 
     Args:
         plan: of the job.
         inputs: opened, as the plan lists them.
         labels: the file with the true labels; None for none.
-        seen: what was seen to change while the job ran, by the number of the input.
-        finished: numbers of the parts that are finished.
+        seen: changes noticed while the job ran, by the number of the input.
+        finished: numbers of the finished parts.
 
     Raises:
-        InputChangedError: one is not what it was when the job began.
+        InputChangedError: an input or the labels file changed after the job began.
     """
     changes = dict(seen)
     for number, item in enumerate(inputs):

@@ -1,17 +1,17 @@
-"""What can be wrong with a job as a whole, and with one row."""
+"""Errors of a whole job, and of one row."""
 
 from mlpserve_client.errors import MlpserveError
 
 
 class ScoringError(MlpserveError):
-    """The job cannot go on: the input or the output as a whole is wrong, or is not what the job began with."""
+    """The job cannot continue: an input or the output is invalid, or differs from what the job began with."""
 
     page = "docs/scoring.md#resuming-a-job"
     exit_code = 1
 
 
 class InputChangedError(ScoringError):
-    """An input is no longer what it was when the job began; the parts that do not rest on it are kept."""
+    """An input changed after the job began; parts that do not depend on it are kept."""
 
     page = "docs/scoring.md#inputs-that-change"
     exit_code = 3
@@ -25,7 +25,7 @@ class BadRow(Exception):
     """One row cannot be scored.
 
     Attributes:
-        reason: a few words that are the same for all rows with the same problem, for counting.
+        reason: a short description, the same for all rows with this problem, for counting.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What fsspec reaches (s3://, gs://, …), and its errors as sentences."""
+"""Remote files through fsspec (s3://, gs://, …), with clear errors."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from mlpserve_client.scoring.errors import ScoringError
 
 
 class MissingError(ScoringError):
-    """There is no such file or folder."""
+    """The file or folder does not exist."""
 
 
 def is_remote(path: str) -> bool:
@@ -18,7 +18,7 @@ def filesystem(path: str) -> Any:
     """The file system of a URL.
 
     Raises:
-        ScoringError: its package is not installed, or there is no such protocol.
+        ScoringError: its package is not installed, or the protocol is unknown.
     """
     scheme = path.split("://", 1)[0]
     try:
@@ -34,20 +34,20 @@ def filesystem(path: str) -> Any:
 
 
 def asked(path: str, ask: Any) -> Any:
-    """What `ask(path)` gives.
+    """Call `ask(path)` and translate its errors.
 
     Raises:
-        MissingError: there is no such file or folder.
+        MissingError: the file or folder does not exist.
         ScoringError: the store cannot be reached.
     """
     try:
         return ask(path)
     except FileNotFoundError as error:
         raise MissingError(f"{path}: no such file or folder") from error
-    except Exception as error:  # every protocol's library has errors of its own
+    except Exception as error:  # every protocol's library raises its own errors
         raise ScoringError(f"{path}: cannot be reached ({type(error).__name__}: {reason(error)})") from error
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line."""
+    """An error's message, in one line."""
     return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())

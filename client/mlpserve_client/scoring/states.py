@@ -1,8 +1,9 @@
-"""What a file is at one time, so that a change while a job reads it is seen.
+"""The state of a file, to detect changes while a job reads it.
 
-A local file is known by its size and time of change, which a copy may share, and while the job runs by its inode and
-the time at which the inode changed as well: no program can set that one back, so a file that is overwritten in place
-with as many bytes and gets its old time of change again is found out. An object has what its store says: ETag, version.
+A local file is identified by its size and modification time (mtime), which a copy may share, and while the job runs
+also by its inode and inode change time (ctime). No program can set ctime back, so a file that is overwritten in place
+with the same number of bytes and given its old mtime is detected. An object is identified by what its store reports:
+ETag, version.
 """
 
 import os
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.remote import MissingError, asked, filesystem, is_remote
 
-# By which stores tell an object's contents apart; the first that there is.
+# Fields by which stores identify an object's content; the first one present is used.
 MARKS = (
     *("ETag", "etag", "VersionId", "version_id", "generation", "md5Hash", "content_md5"),
     *("mtime", "LastModified", "last_modified", "updated", "modified", "created"),
@@ -21,13 +22,13 @@ MARKS = (
 
 
 class State(NamedTuple):
-    """What a file is.
+    """The state of a file.
 
     Attributes:
         size: bytes.
-        mark: of its content, on every machine: the time of change in nanoseconds, or what the store says; "" if it
-            says nothing.
-        own: of this file on this machine: device, inode, and the time at which the inode changed.
+        mark: identifies the content on every machine: mtime in nanoseconds, or what the store reports; "" if it
+            reports nothing.
+        own: identifies the file on this machine: device, inode and ctime.
     """
 
     size: int
@@ -36,15 +37,15 @@ class State(NamedTuple):
 
 
 def look(path: str) -> State:
-    """What a file is now.
+    """The current state of a file.
 
     Raises:
-        MissingError: it is not there.
-        ScoringError: it cannot be looked at.
+        MissingError: it does not exist.
+        ScoringError: it cannot be examined.
     """
     if is_remote(path):
         remote = filesystem(path)
-        remote.invalidate_cache()  # or it says what it said before
+        remote.invalidate_cache()  # otherwise it returns the cached listing
         return of_object(asked(path, remote.info))
     try:
         status = os.stat(path)  # noqa: PTH116
@@ -58,13 +59,13 @@ def look(path: str) -> State:
 
 
 def of_object(info: Mapping[str, Any]) -> State:
-    """An object's state, of what its store says."""
+    """An object's state, from what its store reports."""
     mark = next((f"{name}={info[name]}" for name in MARKS if info.get(name)), "")
     return State(int(info.get("size") or 0), mark)
 
 
 def difference(before: State, after: State) -> str:
-    """What has changed, in words; "" for nothing."""
+    """The difference in words; "" for none."""
     if before.size != after.size:
         return f"it had {before.size:,} bytes and has {after.size:,}"
     if before.mark != after.mark:
@@ -77,10 +78,10 @@ def difference(before: State, after: State) -> str:
 
 
 def change(path: str, before: State) -> str:
-    """What has changed since, in words; "" for nothing.
+    """What has changed since then, in words; "" for nothing.
 
     Raises:
-        ScoringError: it cannot be looked at.
+        ScoringError: it cannot be examined.
     """
     try:
         return difference(before, look(path))

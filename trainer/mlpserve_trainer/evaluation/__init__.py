@@ -1,4 +1,4 @@
-"""The exported files on the test set: accuracy, calibration, golden samples, robustness, and the publishing gates.
+"""Evaluation of the ONNX files on the test set: accuracy, calibration, golden samples, robustness, publishing gates.
 
-May import everything up to `export`; the test set is opened here and nowhere else.
+May import everything up to `export`; only this package reads the test set.
 """

@@ -1,4 +1,4 @@
-"""Calibration: does the confidence of the answers match how often they are right?
+"""Calibration: does the confidence of the predictions match their accuracy?
 
 The expected calibration error of Guo, Pleiss, Sun and Weinberger 2017 ("On calibration of modern neural networks").
 """
@@ -12,7 +12,7 @@ BINS = 15  # of confidence, as in the paper
 def reliability(
     probabilities: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Images, mean confidence and accuracy in each of `BINS` equal bins of the best class's probability.
+    """Number of images, mean confidence and accuracy in `BINS` equal bins of the best class's probability.
 
     Args:
         probabilities: [N, C].
@@ -27,6 +27,6 @@ def reliability(
 
 
 def calibration_error(probabilities: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> float:
-    """Expected calibration error, 0 to 1: the bins' gaps between confidence and accuracy, weighted by their images."""
+    """Expected calibration error, 0 to 1: gap between confidence and accuracy, weighted by the images in each bin."""
     counts, confidence, accuracy = reliability(probabilities, targets)
     return float((counts * np.abs(confidence - accuracy)).sum() / max(counts.sum(), 1))

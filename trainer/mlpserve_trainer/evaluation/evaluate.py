@@ -1,7 +1,7 @@
-"""The exported files on the test set, which is opened here and nowhere else.
+"""Evaluate the ONNX files on the test set.
 
-What ships is what is scored: the ONNX files run in ONNX Runtime, and PyTorch's answers on the same images are the
-reference that they are held against.
+The files that are published are the ones that are evaluated: they run in ONNX Runtime, and are compared with PyTorch on
+the same images.
 """
 
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ Images = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A file's answers on the test set.
+    """A file's predictions on the test set, and how good they are.
 
     Attributes:
         probabilities: [N, C], from ONNX Runtime.
         accuracy: share classified correctly, 0 to 1.
         max_difference: largest absolute difference of a probability from PyTorch's.
-        agreement: share with the same class as PyTorch's, 0 to 1.
-        confusion: [C, C] counts, row = true class, column = answer.
+        agreement: share of images with the same class as PyTorch's, 0 to 1.
+        confusion: [C, C] counts, row = true class, column = predicted class.
         calibration_error: expected calibration error, 0 to 1.
     """
 
@@ -84,10 +84,10 @@ def _reference(classifier: Classifier[MLP], images: torch.Tensor) -> npt.NDArray
 
 
 def check(evaluated: list[Evaluated], min_accuracy: float) -> None:
-    """Refuse a model that must not be published.
+    """The publishing gates.
 
     Raises:
-        GateError: a file differs from PyTorch, int8 loses too much, or the accuracy asked for is missed.
+        GateError: a file differs from PyTorch, int8 loses too much accuracy, or the accuracy is below the required one.
     """
     reference = evaluated[0]
     for result in evaluated:
@@ -97,14 +97,14 @@ def check(evaluated: list[Evaluated], min_accuracy: float) -> None:
         differs = _beyond(1 - result.agreement, 1 - MIN_AGREEMENT[result.precision], images)
         if result.max_difference > limit or differs:
             raise GateError(
-                f"the {name} file does not answer as PyTorch does on the test set: probabilities differ by up to "
+                f"the {name} file does not agree with PyTorch on the test set: probabilities differ by up to "
                 f"{result.max_difference:.2g} (allowed {limit:.2g}), {result.agreement:.2%} of the classes agree "
                 f"(needed {MIN_AGREEMENT[result.precision]:.2%}). Nothing was published"
             )
         if _beyond(reference.accuracy - result.accuracy, MAX_ACCURACY_DROP, images):
             raise GateError(
                 f"the {name} file reaches {result.accuracy:.2%} on the test set, float32 {reference.accuracy:.2%}: "
-                f"more than {MAX_ACCURACY_DROP:.1%} are lost. Nothing was published"
+                f"it loses more than {MAX_ACCURACY_DROP:.1%}. Nothing was published"
             )
         if result.accuracy < min_accuracy:
             raise GateError(
@@ -114,13 +114,13 @@ def check(evaluated: list[Evaluated], min_accuracy: float) -> None:
 
 
 def _beyond(share: float, limit: float, images: int) -> bool:
-    """Whether a share of the test images is over a limit by more than so few images show by chance."""
+    """Whether a share exceeds a limit significantly, given the number of test images."""
     allowed = limit * images
     return bool(round(share * images) > allowed + 3 * max(allowed, 1.0) ** 0.5)
 
 
 def reference(file: OnnxFile, validation: Split, classes: int) -> Reference:
-    """What a file answers to the validation images, for servers to measure drift against."""
+    """A file's predictions on the validation images: the reference for a server's drift metrics."""
     session = session_of(file)
     images = validation.images.numpy()
     parts = [session.run(["class_ids", "scores"], {"images": part}) for part in np.split(images, _starts(len(images)))]
@@ -147,5 +147,5 @@ def _starts(count: int) -> range:
 
 
 def session_of(file: OnnxFile) -> ort.InferenceSession:
-    """A CPU session of a file in memory."""
+    """An ONNX Runtime session on the CPU for a file in memory."""
     return ort.InferenceSession(file.model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Golden samples: images with the answers that every machine must give before it serves a version."""
+"""Golden samples: images with the answers that a server must reproduce before it serves a version."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ GOLDEN_MARGIN = 0.01  # least lead of a chosen image's class
 
 
 def golden_samples(files: Sequence[OnnxFile], test: Split) -> GoldenSamples:
-    """Test images with clear answers, and extreme ones, with the answers that every machine must give.
+    """Test images with unambiguous answers, plus extreme images, and the answers that a server must reproduce.
 
-    The extreme images (all bright, bright rows, dark) are those on which saturating int8 arithmetic would show.
+    The extreme images (all bright, bright rows, dark) reveal saturating int8 arithmetic.
 
     Raises:
         GateError: a file's answers differ from exact arithmetic over its own weights, on this machine.
@@ -32,7 +32,7 @@ def golden_samples(files: Sequence[OnnxFile], test: Split) -> GoldenSamples:
     chosen = images[clear]
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), GOLDEN_SAMPLES)).astype(int)]
     if len(chosen) == 0:
-        raise GateError("the model is sure of no test image at all; nothing was published")
+        raise GateError("the model is not confident about any test image. Nothing was published")
     samples = np.concatenate([chosen, *_extreme_images(images.shape[1])])
     golden = GoldenSamples(images=samples.tobytes())
     for item in files:

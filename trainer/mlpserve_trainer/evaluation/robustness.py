@@ -1,6 +1,6 @@
-"""How the published file does on test images that are moved, turned and dirtied.
+"""Accuracy of the published file on shifted, rotated and noisy test images.
 
-It is measured after everything is decided, for the report; nothing is chosen by it.
+It is for the report alone, and is measured after every decision has been made.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Images = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy, 0 to 1, at each amount of a disturbance."""
+    """Accuracy, 0 to 1, at each strength of a perturbation."""
 
     name: str
     unit: str
@@ -36,7 +36,7 @@ def curves(dataset: Dataset, classify: Callable[[Images], npt.NDArray[np.int64]]
     """Accuracy under shift, rotation and noise.
 
     Args:
-        dataset: its test split is disturbed.
+        dataset: its test split is perturbed.
         classify: images uint8 [N, D] to class ids [N].
     """
     chosen = torch.linspace(0, len(dataset.test) - 1, min(IMAGES, len(dataset.test))).long()

@@ -8,7 +8,7 @@ from mlpserve_trainer.data import Dataset
 from mlpserve_trainer.networks.mlp import MLP, Classifier, normalise
 
 UNITS = 10  # of the second layer, at most
-IMAGES = 4096  # validation images that are looked at, at most
+IMAGES = 4096  # validation images used, at most
 AVERAGED = 16  # images averaged
 
 
@@ -16,7 +16,7 @@ AVERAGED = 16  # images averaged
 def top_activating_images(classifier: Classifier[MLP], dataset: Dataset) -> npt.NDArray[np.float32]:
     """The mean of the validation images that activate each of the second layer's first units most, [units, rows, cols].
 
-    A network without a second layer has none.
+    Empty for a network without a second layer.
     """
     layers = classifier.mlp.linears
     if len(layers) < 2:

@@ -1,6 +1,6 @@
-"""The ONNX files of a fitted classifier: calibrated, folded, quantised, written out as graphs.
+"""The ONNX files of a trained classifier: calibration, folding, quantisation, graphs.
 
-May import `networks` and `data`; knows nothing of training or of the test set.
+May import `networks` and `data`; must not import training code or read the test set.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class OnnxFile:
 
 @dataclass(frozen=True)
 class Exported:
-    """What is published of a fit.
+    """What export makes of a trained classifier.
 
     Attributes:
-        classifier: the calibrated network in PyTorch, the reference that the files are held against.
-        temperature: that its logits were divided by; 0 where it was not calibrated.
+        classifier: the calibrated network in PyTorch, with which the files are compared.
+        temperature: divides the logits; 0 if the classifier was not calibrated.
         files: float32 first, then int8.
     """
 
@@ -40,12 +40,12 @@ class Exported:
 
 
 def export(classifier: Classifier[MLP], dataset: Dataset, *, calibrate: bool) -> Exported:
-    """Calibrate a fitted classifier and build its ONNX files.
+    """Calibrate a trained classifier and build its ONNX files.
 
     Args:
         classifier: on the CPU; it is not changed.
         dataset: the validation images calibrate it, the training images fit the rounding of int8.
-        calibrate: whether to divide the logits by a temperature.
+        calibrate: whether to apply temperature scaling.
     """
     divisor = 0.0
     if calibrate:

@@ -2,8 +2,8 @@
 
 Both files have the same interface: `images` uint8 [N, D] in; `class_ids` int32 [N], `scores` float32 [N] and
 `probabilities` float32 [N, C] out. Opset and IR version are pinned to what the oldest supported ONNX Runtime reads.
-The graphs are built node by node rather than traced from PyTorch, of operators that need no cuDNN on a GPU:
-docs/decisions/002-onnx-graph.md says why.
+The graphs are built node by node, not traced from PyTorch, from operators that need no cuDNN on a GPU; see
+docs/decisions/002-onnx-graph.md.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ ACTIVATION_NODES = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "gelu"
 
 
 def to_onnx(network: FoldedNetwork) -> onnx.ModelProto:
-    """Build and check the ONNX model of a network."""
+    """Build the ONNX model of a network and check it."""
     graph = _Graph()
     x = graph.first_layer(network.layers[0])
     for index, layer in enumerate(network.layers[1:], start=1):
@@ -82,7 +82,7 @@ class _Graph:
         return self.node("Gemm", x, weights, self.constant(f"biases_{index}", layer.biases))
 
     def best_class(self, probabilities: str) -> None:
-        """Add `class_ids` and `scores`; of classes that are as good as one another, the first."""
+        """Add `class_ids` and `scores`; in a tie, the first class wins."""
         columns = self.constant("class_axis", np.array([1], np.int64))
         best = self.node("ArgMax", probabilities, axis=1, keepdims=1)
         # Not ReduceMax: ONNX Runtime's CUDA provider computes that with cuDNN, a gigabyte that nothing else needs.

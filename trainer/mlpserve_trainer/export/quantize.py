@@ -5,7 +5,7 @@ scale for each unit (`rounding.py`).
 
 Weights stay within ±63. CPUs without VNNI multiply uint8 by int8 with an instruction that adds two neighbouring
 products in a saturating int16 (VPMADDUBSW): 2 × 255 × 63 = 32,130 fits below 32,767, 2 × 255 × 127 does not, and
-bright rows would come out wrong there. With ±63 every CPU gives the same integers.
+bright rows would come out wrong there. With ±63 every CPU computes the same integers.
 
 Legend: D pixels, H units of a layer, C classes, N images.
 """
@@ -21,7 +21,7 @@ from mlpserve_trainer.export.rounding import rounded
 from mlpserve_trainer.networks.mlp import MLP, Classifier
 
 WEIGHT_LIMIT = 63
-SAMPLE = 4096  # images that the rounding is fitted to
+SAMPLE = 4096  # images over which the rounding error is minimised
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,15 +43,15 @@ class Dense:
 
 @dataclass(frozen=True)
 class FoldedNetwork:
-    """The layers that an ONNX file holds: bytes in, logits out, normalisation already in the first layer."""
+    """The layers of an ONNX file: bytes in, logits out, with the normalisation folded into the first layer."""
 
     layers: tuple[Dense, ...]
     activation: str
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """Images [N, D] to probabilities [N, C], in float64: what golden samples are made of.
+        """Images [N, D] to probabilities [N, C] in float64, for the golden samples.
 
-        In float64 the answer does not depend on the machine to any digit that a float32 provider could show.
+        In float64 the machine makes no difference that a float32 result could show.
         """
         x = images.astype(np.float64)
         for index, layer in enumerate(self.layers):
@@ -95,9 +95,9 @@ def fold_int8(classifier: Classifier[MLP], images: npt.NDArray[np.uint8]) -> Fol
     """The classifier with int8 weights in the first layer, rounded per unit to at most ±`WEIGHT_LIMIT`.
 
     Args:
-        classifier: the fitted network.
-        images: training images [N, D]; for the first of them the sums change as little as rounding allows, and in the
-            mean over them not at all: the bias makes up for it.
+        classifier: the trained network.
+        images: training images [N, D]. The rounding minimises the error of the sums over the first of them, and the
+            bias corrects what remains of their mean.
     """
     (weights, biases), *rest = _float64_layers(classifier)
     steps = np.abs(weights).max(axis=0) / WEIGHT_LIMIT

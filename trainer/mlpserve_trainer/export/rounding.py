@@ -1,8 +1,8 @@
-"""Rounding a layer's weights so that its sums change least for images as they are.
+"""Round a layer's weights so that its sums change least on real images: GPTQ.
 
-Weights are rounded one input after another, and those that are still to be rounded make up for what each rounding
-changed in the sums (GPTQ: Frantar, Ashkboos, Hoefler and Alistarh 2023). Neighbouring pixels are nearly the same, so
-they can: for MNIST the sums' error is a quarter of that of rounding each weight to its nearest step.
+Weights are rounded one input after another, and the weights that are not yet rounded are adjusted to compensate for
+each rounding error (Frantar, Ashkboos, Hoefler and Alistarh 2023). That works because neighbouring pixels are nearly
+the same: on MNIST the error of the sums is a quarter of that of rounding each weight to the nearest step.
 
 Legend: N images, D inputs, H units.
 """
@@ -10,20 +10,20 @@ Legend: N images, D inputs, H units.
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 1024  # inputs that make up for one another: bounds the matrices of large images
+BLOCK = 1024  # inputs that compensate for one another: bounds the matrices of large images
 DAMPING = 0.01  # share of the mean variance added to each: the paper's
 
 Floats = npt.NDArray[np.float64]
 
 
 def rounded(weights: Floats, steps: Floats, limit: int, inputs: Floats) -> Floats:
-    """Whole numbers of steps for each weight.
+    """Round each weight to a whole number of steps.
 
     Args:
         weights: [D, H].
         steps: size of a step for each unit, [H].
         limit: the largest number of steps either way.
-        inputs: a sample of what is multiplied with the weights, [N, D]; only its spread matters.
+        inputs: a sample of the layer's inputs, [N, D]; only its covariance matters.
     """
     whole = np.empty_like(weights)
     for start in range(0, len(weights), BLOCK):
@@ -36,7 +36,7 @@ def _rounded_block(weights: Floats, steps: Floats, limit: int, inputs: Floats) -
     spread = inputs - inputs.mean(axis=0)
     covariance = spread.T @ spread / len(inputs)
     variances = np.diag(covariance)
-    # First those that matter most, while the most others can make up for them.
+    # The most important inputs first, while most others can still compensate for them.
     order = np.argsort(-variances, kind="stable")
     damped = covariance[np.ix_(order, order)] + np.eye(len(order)) * (DAMPING * variances.mean() or 1.0)
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T

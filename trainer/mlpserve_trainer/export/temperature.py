@@ -1,7 +1,7 @@
-"""Temperature scaling (Guo, Pleiss, Sun and Weinberger 2017): probabilities that mean what they say.
+"""Temperature scaling (Guo, Pleiss, Sun and Weinberger 2017): calibrated probabilities.
 
-The logits are divided by the temperature at which the validation images' true classes are likeliest. The division is
-folded into the last layer, so the published network keeps its form and serving costs nothing more.
+The logits are divided by the temperature that maximises the likelihood of the validation labels. The division is folded
+into the last layer, so it adds no operator to the published network and costs nothing when serving.
 """
 
 import copy
@@ -16,10 +16,10 @@ LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 
 @torch.no_grad()
 def fitted_temperature(classifier: Classifier[MLP], validation: Split) -> float:
-    """The temperature at which the validation split's cross-entropy is least.
+    """The temperature that minimises the cross-entropy of the validation split.
 
-    The cross-entropy is convex in 1 / temperature, so halving the interval by the sign of its slope finds it. One more
-    image of which nothing is known is counted in, or a small split without a mistake would ask for certainty.
+    The cross-entropy is convex in 1 / temperature, so bisection on the sign of its slope finds the minimum. One more
+    image, of unknown class, is counted in, because a small split without a mistake would otherwise ask for certainty.
     """
     x = normalise(validation.images, classifier.mean, classifier.deviation)
     logits = classifier.mlp(x).double()
@@ -28,7 +28,7 @@ def fitted_temperature(classifier: Classifier[MLP], validation: Split) -> float:
     low, high = 1 / HIGHEST, 1 / LOWEST
     for _ in range(60):
         middle = (low + high) / 2
-        expected = ((logits * middle).softmax(dim=1) * logits).sum(dim=1).mean()  # what the probabilities claim
+        expected = ((logits * middle).softmax(dim=1) * logits).sum(dim=1).mean()  # by the predicted probabilities
         low, high = (middle, high) if wanted > expected else (low, middle)
     return 2 / (low + high)
 

@@ -1,4 +1,4 @@
-"""Fitting networks to a data set: batches, optimiser steps, schedules, checkpoints, and the stages of a recipe.
+"""Training: batches, optimiser steps, schedules, checkpoints, and the stages of a recipe.
 
-May import `networks` and `data`; knows nothing of ONNX, of the test set or of the store.
+May import `networks` and `data`; must not know about ONNX, the test set or the store.
 """

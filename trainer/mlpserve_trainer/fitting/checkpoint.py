@@ -1,8 +1,8 @@
-"""What an interrupted run goes on from: one file, replaced by a rename after every epoch.
+"""The checkpoint from which `--resume` continues: one file, atomically replaced after every epoch.
 
     STORE/MODEL/.training/checkpoint.pt
 
-A run that is killed at any moment leaves the last whole checkpoint; a run that publishes removes it.
+A run that is killed leaves its last complete checkpoint; a run that publishes removes it.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from mlpserve_trainer.fitting.fit import Epoch, Saved
 
 FOLDER, FILE = ".training", "checkpoint.pt"
 
-# What may differ between a run and the one that continues it: nothing that changes the weights.
+# Settings that may change on --resume, because they do not affect the weights.
 FREE = {
     "store", "resume", "on_interrupt", "tensorboard", "sign_key", "min_accuracy", "if_missing", "data_cache", "device",
     "calibrate", "recipe",
@@ -32,12 +32,12 @@ FREE = {
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        finished: weights of the networks before the published one that are fitted, in order.
-        seconds: that they took.
-        stage: the network that was being fitted; None before its first epoch has ended.
+        finished: weights of the networks that were trained before the published one, in order.
+        seconds: training time of those.
+        stage: the network in training; None before the end of its first epoch.
     """
 
     finished: list[dict[str, torch.Tensor]]
@@ -50,7 +50,7 @@ class Checkpoint:
 
     Args:
         config: of the run, with the model's name filled in.
-        data: what identifies the training images: name, counts and a digest.
+        data: identifies the training images: name, counts and a digest.
     """
 
     def __init__(self, config: TrainConfig, data: dict[str, object]) -> None:
@@ -59,10 +59,10 @@ class Checkpoint:
         self._settings = settings | {f"data {name}": str(value) for name, value in data.items()}
 
     def load(self) -> Progress | None:
-        """Where to go on; None without a checkpoint.
+        """Load the progress; None if there is no checkpoint.
 
         Raises:
-            ConfigError: it is of a run with other settings, or cannot be read.
+            ConfigError: the checkpoint has different settings, or cannot be read.
         """
         if not self.path.exists():
             return None
@@ -73,19 +73,19 @@ class Checkpoint:
             saved = None if stage is None else Saved(**stage | {"history": tuple(Epoch(*e) for e in stage["history"])})
         except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise ConfigError(
-                f"{self.path} cannot be read as a checkpoint ({type(error).__name__}); start without --resume"
+                f"{self.path} is not a readable checkpoint ({type(error).__name__}); start without --resume"
             ) from error
         differing = sorted(name for name, value in self._settings.items() if settings.get(name) != value)
         if differing:
             was = ", ".join(f"{name.replace('_', '-')} {settings.get(name, '?')}" for name in differing)
             raise ConfigError(
-                f"--resume: the interrupted run in {self.path.parent} had other settings: {was}. "
-                "Give the same ones, or start anew without --resume"
+                f"--resume: the interrupted run in {self.path.parent} had different settings: {was}. "
+                "Give the same settings, or start over without --resume"
             )
         return Progress(finished, seconds, saved)
 
     def save(self, progress: Progress) -> None:
-        """Replace the checkpoint, with one rename.
+        """Replace the checkpoint atomically.
 
         Raises:
             PublishError: it cannot be written.
@@ -94,7 +94,7 @@ class Checkpoint:
         if progress.stage is not None:
             stage = {name: getattr(progress.stage, name) for name in Saved.__dataclass_fields__}
             stage["history"] = [tuple(asdict(epoch).values()) for epoch in progress.stage.history]
-        # Into memory first: an interruption inside the writing of a file comes out of PyTorch as another error.
+        # Serialise into memory first: PyTorch turns an interruption while it writes a file into another error.
         content = io.BytesIO()
         torch.save(
             {
@@ -107,7 +107,7 @@ class Checkpoint:
         )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # A new name each time: under one that can be foreseen, somebody else's link may lie.
+            # A random name, because a predictable one could be somebody else's symbolic link.
             descriptor, unfinished = tempfile.mkstemp(suffix=".writing", dir=self.path.parent)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content.getbuffer())
@@ -120,9 +120,9 @@ class Checkpoint:
             raise PublishError(f"cannot write the checkpoint {self.path}: {reason}") from error
 
     def remove(self) -> None:
-        """Forget the run, which is over."""
+        """Remove the checkpoint of a finished run."""
         self.path.unlink(missing_ok=True)
         for unfinished in self.path.parent.glob("*.writing"):
             unfinished.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # never made, or another run's
+        with contextlib.suppress(OSError):  # it does not exist, or another run uses it
             self.path.parent.rmdir()

@@ -1,4 +1,4 @@
-"""Data-parallel training under torchrun: which process this is, and the group that they form.
+"""Data-parallel training under torchrun: the process group.
 
 torchrun --nproc-per-node 2 -m mlpserve_trainer --store store
 """
@@ -15,12 +15,12 @@ from mlpserve_trainer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train together.
+    """The processes of a data-parallel run.
 
     Attributes:
-        rank: of this process; 0 speaks and publishes.
-        size: how many there are.
-        local_rank: of this process on its machine, which is its GPU's number.
+        rank: of this process; 0 prints and publishes.
+        size: number of processes.
+        local_rank: of this process on its machine; also the index of its GPU.
     """
 
     rank: int = 0
@@ -29,10 +29,10 @@ class Group:
 
 
 def from_environment() -> Group:
-    """The group as torchrun describes it; of one process without torchrun.
+    """Read the group from torchrun's environment variables; without torchrun it has one process.
 
     Raises:
-        ConfigError: the variables are not what torchrun sets.
+        ConfigError: the variables are not set as torchrun sets them.
     """
     if "WORLD_SIZE" not in os.environ:
         return Group()
@@ -48,7 +48,7 @@ def from_environment() -> Group:
 
 @contextmanager
 def joined(group: Group, device: torch.device) -> Iterator[None]:
-    """The group's processes can talk while the block runs: through NCCL on GPUs, Gloo on CPUs."""
+    """Join the process group for the duration of the block: NCCL on GPUs, Gloo on CPUs."""
     if group.size == 1:
         yield
         return

@@ -1,4 +1,4 @@
-"""What a step learns from: batches of pixels and targets, prepared a few at a time on the device.
+"""Training batches of pixels and targets, prepared a few at a time on the device.
 
 Legend: N images, B images in a batch, D pixels, C classes.
 """
@@ -14,18 +14,18 @@ from mlpserve_trainer.fitting.distributed import Group
 from mlpserve_trainer.fitting.warp import Warp
 from mlpserve_trainer.networks.mlp import normalise
 
-ASKED = 256  # images that a teacher answers together on a CPU, so that its feature maps stay in the cache
-PREPARED = 1024  # images prepared together, at least one batch: they still lie in a CPU's cache when they are learnt
+ASKED = 256  # images per inference of a teacher on a CPU, so that its feature maps stay in the cache
+PREPARED = 1024  # images prepared together, at least one batch: few enough to stay in a CPU's cache until the step
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images, in the process that is to learn them.
+    """One step's images, or this process's share of them.
 
     Attributes:
         x: normalised pixels float32 [B, D].
         targets: class ids int64 [B], or the teachers' answers float32 [B, C].
-        count: images of the batch in all processes together.
+        count: images in the batch, over all processes.
     """
 
     x: Tensor
@@ -35,14 +35,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Teachers:
-    """Networks whose softened answers are learnt in place of the labels (Hinton, Vinyals and Dean 2015).
+    """The teachers of knowledge distillation: their soft targets replace the labels (Hinton, Vinyals and Dean 2015).
 
     Attributes:
-        networks: fitted, on the device; each answers in its turn, so that over the epochs their mean is learnt at the
-            cost of one. Empty: the labels are learnt.
+        networks: trained, on the device. They take turns, so that over the epochs the student learns their mean at the
+            cost of one teacher. Empty for training on the labels.
         temperature: divides their logits.
         compute: precision of their matrix products; None for float32.
-        view: how an image is warped further before a teacher sees it; None for the same view as the student's.
+        view: extra warp of the images that the teachers see; None if they see what the student sees.
     """
 
     networks: tuple[nn.Module, ...] = ()
@@ -58,9 +58,9 @@ class Feed:
         train: the images, on the device.
         mean, deviation: of the pixels, scaled to 0..1.
         generator: of the warps, on the device.
-        warp: how images are warped; None for not at all.
-        teachers: whose answers are the targets.
-        group: the processes that share every batch; this one takes its part.
+        warp: data augmentation; None for none.
+        teachers: their predictions are the targets.
+        group: the processes that share every batch; this one gets its share.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Feed:
         self._group = group
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        """The images with the numbers `order`, int64 [N], in batches; the last one may be smaller."""
+        """Yield the images with the indices `order`, int64 [N], in batches; the last one may be smaller."""
         together = max(1, PREPARED // batch_size)
         for number, chunk in enumerate(order.split(batch_size * together)):
             whole = chunk.split(batch_size)
             parts = [self._part(batch) for batch in whole]
-            # Every process draws the same warps and learns its own part of each batch.
+            # Every process draws the same warps and trains on its own share of each batch.
             warps, view = self._draw(len(chunk))
             x, targets = self._prepare(
                 torch.cat(parts),
@@ -99,7 +99,7 @@ class Feed:
             yield from map(Batch, x.split(lengths), targets.split(lengths), map(len, whole))
 
     def _draw(self, count: int) -> tuple[Tensor | None, Tensor | None]:
-        """The images' warps, and those with which a teacher sees them."""
+        """Draw the images' warps, for the student and for the teacher."""
         if self._warp is None:
             return None, None
         warps = self._warp.draw(count, self._generator)
@@ -111,7 +111,7 @@ class Feed:
         return batch if self._group.size == 1 else batch.tensor_split(self._group.size)[self._group.rank]
 
     def _mine(self, rows: Tensor, batch_size: int) -> Tensor:
-        """This process's parts of the batches that rows belong to."""
+        """This process's shares of the batches to which the rows belong."""
         return rows if self._group.size == 1 else torch.cat([self._part(batch) for batch in rows.split(batch_size)])
 
     def _prepare(self, numbers: Tensor, warps: Tensor | None, view: Tensor | None, turn: int) -> tuple[Tensor, Tensor]:
@@ -124,14 +124,14 @@ class Feed:
         return x, self._ask(networks[turn % len(networks)], seen)
 
     def _seen(self, pixels: Tensor, warp: Warp | None, warps: Tensor | None) -> Tensor:
-        """Pixels as a network sees them, [N, D]."""
+        """Pixels as a network gets them: warped and normalised, [N, D]."""
         if warp is not None and warps is not None:
             pixels = warp.apply(pixels, warps)
         return normalise(pixels, self._mean, self._deviation)
 
     @torch.no_grad()
     def _ask(self, teacher: nn.Module, x: Tensor) -> Tensor:
-        """A teacher's softened answers to normalised pixels [N, D], [N, C]."""
+        """A teacher's soft targets [N, C] for normalised pixels [N, D]."""
         at_once = ASKED if x.device.type == "cpu" else max(1, len(x))
         with torch.autocast(x.device.type, self._teachers.compute, enabled=self._teachers.compute is not None):
             logits = torch.cat([teacher(part) for part in x.split(at_once)])

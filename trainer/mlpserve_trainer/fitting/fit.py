@@ -1,8 +1,8 @@
 """The training loop.
 
-The images lie as bytes in the device's memory, so a step gathers its batch there: no per-image Python, no copies
-between host and device. Adam follows a one-cycle schedule whose mean is the plain loop's constant rate, and a moving
-average of the weights is what is evaluated: it passes the plain loop's final accuracy in a third of its epochs.
+The images are bytes in the device's memory, and a step gathers its batch there: no per-image Python, no copies between
+host and device. Adam follows a one-cycle schedule whose mean is the textbook loop's constant rate. Evaluation uses a
+moving average of the weights, which exceeds the textbook loop's final accuracy in a third of the epochs.
 `bench/training.py` measures both; `steps.py` has the steps themselves.
 
 Legend: N images, D pixels, C classes.
@@ -34,11 +34,11 @@ EVALUATION_BATCH = 4096  # images; bounds the memory of a forward pass over a wh
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images came to.
+    """The results of one pass over the training images.
 
     Attributes:
         number: from 1.
-        loss: mean cross-entropy of the steps, in nats.
+        loss: mean training loss, in nats.
         validation_loss: cross-entropy of the averaged weights on the validation split, in nats.
         validation_accuracy: share classified correctly, 0 to 1.
         seconds: wall-clock time of the steps.
@@ -53,7 +53,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Saved:
-    """Everything that a fit needs to go on after its last epoch as if nothing had happened.
+    """The complete training state after an epoch, from which a resumed run is bit-identical.
 
     Attributes:
         weights, averages, chosen_weights: state dictionaries of the network.
@@ -74,12 +74,12 @@ class Saved:
 
 @dataclass(frozen=True)
 class Fit(Generic[Network]):
-    """A fitted classifier on the CPU, and how it came about.
+    """A trained classifier on the CPU, and the history of its training.
 
     Attributes:
         classifier: averaged weights of the chosen epoch, on the CPU.
         epochs: every epoch, in order.
-        chosen: the epoch that the weights are from, see `choose`.
+        chosen: the epoch whose weights these are, see `choose`.
         seconds: wall-clock time of the fit.
         device: "cpu" or "cuda".
     """
@@ -102,19 +102,19 @@ def fit(
     resume: Saved | None = None,
     keep: Callable[[Saved], object] = lambda saved: None,
 ) -> Fit[Network]:
-    """Train a network and return the averaged weights of the epoch that `choose` takes by the validation split.
+    """Train a network and return the averaged weights of the epoch that `choose` selects on the validation split.
 
-    A KeyboardInterrupt after the first epoch ends the fit early where `config.on_interrupt` is "publish".
+    A KeyboardInterrupt after the first epoch stops the training early if `config.on_interrupt` is "publish".
 
     Args:
-        mlp: the network, as `networks.build` makes it; its weights are changed.
-        dataset: train and validation splits are used, the test split is not touched.
-        config: settings of the fit.
-        placement: where to train; every process of its group returns the same fit.
-        on_epoch: called after each epoch with its figures and the averaged classifier on the device.
-        teachers: fitted networks on the device whose answers are learnt in place of the labels.
-        resume: what `keep` was given last by a run with the same arguments that was interrupted.
-        keep: called after each epoch with what `resume` takes.
+        mlp: the untrained network from `networks.build`; it is modified.
+        dataset: only its training and validation splits are used.
+        config: settings of the training.
+        placement: where to train; every process of its group returns the same result.
+        on_epoch: called after each epoch with its results and the averaged classifier on the device.
+        teachers: trained networks on the device, whose predictions replace the labels.
+        resume: the last state that an interrupted run with the same arguments passed to `keep`.
+        keep: called after each epoch with the state for `resume`.
     """
     device = placement.device
     train, validation = dataset.train.to(device), dataset.validation.to(device)
@@ -142,7 +142,7 @@ def fit(
     started = time.perf_counter() - spent
 
     def run_epoch(number: int) -> tuple[Epoch, dict[str, Tensor]]:
-        """One epoch; returns the one to publish so far with its weights."""
+        """Train one epoch; return the best one to publish so far, with its weights."""
         epoch_started = time.perf_counter()
         order = torch.randperm(len(train), generator=generators["order"], device=device)
         batches = -(-len(train) // config.batch_size)
@@ -180,10 +180,9 @@ def fit(
 
 
 def choose(history: Sequence[Epoch], images: int) -> Epoch:
-    """The epoch to publish: the last one within a standard error of the best (Breiman et al. 1984, "one SE rule").
+    """The epoch to publish: the last one within one standard error of the best (Breiman et al. 1984, "one SE rule").
 
-    The best itself is the one that chance favoured most among many that are alike, often one from before the weights
-    came to rest.
+    Among many epochs of nearly equal accuracy the best one is best by chance, and often precedes convergence.
 
     Args:
         history: epochs so far, at least one.
@@ -202,7 +201,7 @@ def _feed(
     generator: torch.Generator,
     teachers: Sequence[nn.Module],
 ) -> Feed:
-    """The batches that a configuration asks for."""
+    """The training batches for a configuration."""
 
     def warp(strength: float) -> Warp | None:
         beyond = "zeros" if dataset.centred_ink else "border"
@@ -228,7 +227,7 @@ def _feed(
 def _steps(
     mlp: nn.Module, averaged: nn.Module, feed: Feed, config: TrainConfig, placement: Placement, steps_per_epoch: int
 ) -> PlainSteps | GraphSteps:
-    """The steps that a configuration and a placement ask for."""
+    """The optimiser steps for a configuration and a placement."""
     count = config.epochs * steps_per_epoch
     if config.schedule == "constant":
         schedule = constant(count, config.learning_rate)
@@ -244,7 +243,7 @@ def _steps(
 
 
 def _progress(title: str, count: int, *, shown: bool) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
-    """A bar on a terminal, nothing elsewhere."""
+    """A progress bar on a terminal; nothing elsewhere."""
     disable = None if shown else True
     return lambda batches: tqdm(
         batches, desc=title, total=count, unit="step", leave=False, disable=disable, file=sys.stderr

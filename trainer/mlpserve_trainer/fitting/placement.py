@@ -1,4 +1,4 @@
-"""Where a fit runs: the device, and this process's place among those that train together."""
+"""Where training runs: the device, and this process's rank in its group."""
 
 import os
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from mlpserve_trainer.fitting.distributed import Group
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a fit runs.
+    """Where training runs.
 
     Attributes:
-        device: that holds images and weights.
-        group: the processes that train together, joined already.
-        graph: take the steps of `GraphSteps`; None: on a GPU that is not shared with a group.
+        device: holds images and weights.
+        group: the process group, already joined.
+        graph: whether to use `GraphSteps`; None: yes on a GPU without a process group.
     """
 
     device: torch.device
@@ -25,7 +25,7 @@ class Placement:
 
     @property
     def takes_graph(self) -> bool:
-        """Whether the steps are those of `GraphSteps`."""
+        """Whether training uses `GraphSteps`."""
         if self.graph is None:
             return self.device.type == "cuda" and self.group.size == 1
         return self.graph
@@ -36,12 +36,12 @@ class Placement:
         return self.group.rank == 0
 
     def describe(self) -> str:
-        """As a person reads it: "cpu", or "cuda, 4 processes"."""
+        """A description for people: "cpu", or "cuda, 4 processes"."""
         return f"{self.device.type}, {self.group.size} processes" if self.group.size > 1 else self.device.type
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device for "auto", "cpu" or "cuda"; on a GPU, the one that the process is to take.
+    """The device for "auto", "cpu" or "cuda"; of several GPUs, the one with the process's local rank.
 
     Raises:
         ConfigError: "cuda" without a usable GPU, or fewer GPUs than processes.
@@ -61,16 +61,16 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def _repeat_exactly() -> None:
-    """Let the same seed give the same model on the same GPU, and float32 be float32."""
-    # Without it cuBLAS may choose another order of summation from one run to the next.
+    """Make PyTorch deterministic on a GPU, and keep float32 products in float32."""
+    # Without it cuBLAS may change the order of summation from one run to the next.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # cuDNN's fastest gradients of a convolution add up in any order, and which it takes may be a matter of timing.
+    # cuDNN's fastest convolution gradients sum in an arbitrary order, and its choice of algorithm may depend on timing.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    # TF32 rounds to ten bits; PyTorch's default allows it in convolutions, such as those that an MLP begins as.
+    # TF32 rounds to ten bits; by default PyTorch allows it in convolutions, such as those of a convolutional start.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def compute_type(name: str, device: torch.device) -> torch.dtype | None:
-    """The type of the matrix products while training; None for float32."""
+    """The type of the matrix products in training; None for float32."""
     native = device.type == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.bfloat16 if name == "bfloat16" or (name == "auto" and native) else None

@@ -1,4 +1,4 @@
-"""Step sizes and momenta of every step, known before the first one."""
+"""Learning rates and momenta of all steps, computed before the first one."""
 
 import math
 from typing import NamedTuple
@@ -14,10 +14,10 @@ EPSILON = 1e-8  # Adam's
 
 
 class Schedule(NamedTuple):
-    """One value a step.
+    """One value per step.
 
     Attributes:
-        rates: float64 [steps], Adam's step size.
+        rates: float64 [steps], learning rates.
         momenta: float64 [steps], Adam's beta1.
     """
 
@@ -26,14 +26,14 @@ class Schedule(NamedTuple):
 
 
 def one_cycle(steps: int, peak: float) -> Schedule:
-    """The one-cycle policy (Smith and Topin 2018) with cosines, as `torch.optim.lr_scheduler.OneCycleLR` has it.
+    """The one-cycle policy (Smith and Topin 2018) with cosine annealing, as in `torch.optim.lr_scheduler.OneCycleLR`.
 
-    The step size climbs from a 25th of `peak` in a tenth of the steps and falls to almost nothing; momentum mirrors it.
-    As a table it costs a step nothing, and can lie in a GPU's memory.
+    The learning rate warms up from a 25th of `peak` in a tenth of the steps and decays to almost zero; momentum mirrors
+    it. As a table it costs nothing per step, and can be in a GPU's memory.
 
     Args:
         steps: of the whole run.
-        peak: largest step size; the mean is about half of it.
+        peak: highest learning rate; the mean is about half of it.
     """
     total = steps + 1
     top = max(CLIMB, 1.5 / total) * total - 1
@@ -51,7 +51,7 @@ def one_cycle(steps: int, peak: float) -> Schedule:
 
 
 def constant(steps: int, rate: float) -> Schedule:
-    """One step size and Adam's usual momentum throughout."""
+    """A constant learning rate and Adam's default momentum."""
     return Schedule(np.full(steps, rate), np.full(steps, 0.9))
 
 
@@ -60,10 +60,10 @@ def _cosine(start: float, end: float, share: npt.NDArray[np.float64]) -> npt.NDA
 
 
 def average_shares(steps: int, decay: float) -> npt.NDArray[np.float64]:
-    """How much of the present weights each step takes into their moving average, float64 [steps].
+    """The share of the current weights that each step adds to their moving average, float64 [steps].
 
-    The decay after t steps is (1 + t) / (10 + t) until it reaches `decay`, so that the first weights are soon
-    forgotten. Without a decay the average is the present weights.
+    The decay after t steps is (1 + t) / (10 + t) until it reaches `decay`, so that the average
+    soon forgets the initial weights. With a decay of 0 the average equals the current weights.
     """
     taken = np.arange(1, steps + 1, dtype=np.float64)
     shares: npt.NDArray[np.float64] = 1 - np.minimum(decay, (1 + taken) / (10 + taken))

@@ -1,4 +1,4 @@
-"""A run's fits in order: the teachers, where the recipe has any, then the network that is published."""
+"""The stages of a run in order: the recipe's teachers, if any, then the network that is published."""
 
 import dataclasses
 import hashlib
@@ -17,8 +17,8 @@ from mlpserve_trainer.networks.convolutional import ConvNet
 from mlpserve_trainer.networks.mlp import MLP, Classifier, Network
 
 OnEpoch = Callable[[str, Epoch, Classifier[Any]], object]
-TEACHER_SEEDS = 1_000_003  # apart from each other and from the seeds that people give
-CONVOLUTIONAL_RATE = 1.5e-3  # mean step size: normalised layers take larger steps than an MLP
+TEACHER_SEEDS = 1_000_003  # distinct from one another and from the seeds that people use
+CONVOLUTIONAL_RATE = 1.5e-3  # mean learning rate: layers with batch normalisation take larger steps than an MLP
 
 
 def run(
@@ -29,18 +29,18 @@ def run(
     on_epoch: OnEpoch = lambda stage, epoch, classifier: None,
     checkpoint: Checkpoint | None = None,
 ) -> Fit[MLP]:
-    """Fit everything that a configuration asks for.
+    """Train every network of a configuration.
 
     Args:
-        mlp: the network to publish, untrained; its weights are changed.
-        dataset: train and validation splits are used.
+        mlp: the network to publish, untrained; it is modified.
+        dataset: its training and validation splits are used.
         config: settings of the run.
         placement: where to train.
         on_epoch: called with the stage's name ("" for the published network), the epoch and its classifier.
-        checkpoint: kept after each epoch, and continued from with `--resume`.
+        checkpoint: saved after each epoch, and loaded with `--resume`.
 
     Raises:
-        ConfigError: the checkpoint is of a run with other settings.
+        ConfigError: the checkpoint has different settings.
         PublishError: the checkpoint cannot be written.
     """
     progress = (checkpoint.load() if checkpoint is not None and config.resume else None) or Progress([])
@@ -53,7 +53,7 @@ def run(
     finished = iter(list(progress.finished))
 
     def fitted(name: str, network: Network, own: TrainConfig, teachers: Sequence[nn.Module] = ()) -> Network:
-        """A network that is needed for the published one, fitted now or in the run that is resumed."""
+        """A network that the published one needs: trained now, or loaded from the checkpoint."""
         weights = next(finished, None)
         if weights is not None:
             network.load_state_dict(weights)
@@ -79,7 +79,7 @@ def run(
 
 
 def teacher_config(config: TrainConfig, number: int) -> TrainConfig:
-    """The settings of one teacher: a run of its own that learns the labels."""
+    """The settings of one teacher, which is trained on the labels."""
     return dataclasses.replace(
         config,
         hidden=config.teacher_hidden,
@@ -93,7 +93,7 @@ def teacher_config(config: TrainConfig, number: int) -> TrainConfig:
 
 
 def start_config(config: TrainConfig) -> TrainConfig:
-    """The settings of the network that the published one begins as: it learns from the same teachers."""
+    """The settings of the convolutional start, which is distilled from the same teachers."""
     return dataclasses.replace(
         config,
         epochs=config.start_epochs,
@@ -104,7 +104,7 @@ def start_config(config: TrainConfig) -> TrainConfig:
 
 
 def identify(dataset: Dataset, placement: Placement) -> dict[str, object]:
-    """What a checkpoint must share with the run that continues it, beside the settings: images, device, processes."""
+    """What `--resume` must leave unchanged, besides the settings: images, device, processes."""
     digest = hashlib.sha256(dataset.train.images.numpy().tobytes())
     digest.update(dataset.train.targets.numpy().tobytes())
     return {

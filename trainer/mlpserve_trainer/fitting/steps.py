@@ -1,8 +1,7 @@
-"""One epoch of optimiser steps, three ways of the same arithmetic: plain, data-parallel, and as a CUDA graph.
+"""One epoch of optimiser steps. Three implementations of the same arithmetic: plain, data-parallel, as a CUDA graph.
 
-All are Adam (Kingma and Ba 2015) on a schedule that is known beforehand, with an exponential moving average of the
-weights (Polyak and Juditsky 1992) beside it. Images, order, schedule and sums lie on the device, so no step waits for
-the host.
+All use Adam (Kingma and Ba 2015) with a precomputed schedule, and keep an exponential moving average of the weights
+(Polyak and Juditsky 1992). Images, order, schedule and sums are in the device's memory, so no step waits for the host.
 
 Legend: B images in a batch, D pixels, C classes.
 """
@@ -18,17 +17,18 @@ from mlpserve_trainer.fitting.feed import Batch, Feed
 from mlpserve_trainer.fitting.schedule import EPSILON, SECOND_MOMENT, Schedule
 
 Progress = Callable[[Iterable[Batch]], Iterable[Batch]]
-WARM_UP_STEPS = 3  # before a capture: libraries choose their kernels and workspaces
+WARM_UP_STEPS = 3  # before a capture, so that libraries choose their kernels and workspaces
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What the steps descend: cross-entropy with the labels, or with the teachers' answers.
+    """The loss: cross-entropy with the labels, or with the teachers' predictions.
 
     Attributes:
-        temperature: divides the logits where the targets are teachers' answers; its square keeps the gradients' size
+        temperature: divides the logits if the targets are the teachers'; its square preserves the scale of the
+            gradients
             (Hinton, Vinyals and Dean 2015).
-        smoothing: share of each label that is spread over all classes.
+        smoothing: label smoothing, the share of each label that is spread over all classes.
         compute: precision of the matrix products; None for float32.
     """
 
@@ -38,7 +38,7 @@ class Objective:
 
     def __call__(self, mlp: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         """Mean loss over a batch in nats, x [B, D], targets int64 [B] or float32 [B, C]."""
-        # Casts are not kept from one product to the next: a CUDA graph must repeat them.
+        # Autocast must not cache casts: a CUDA graph has to repeat them.
         with torch.autocast(x.device.type, self.compute, enabled=self.compute is not None, cache_enabled=False):
             logits = mlp(x)
         if self.compute is not None:
@@ -52,8 +52,8 @@ class PlainSteps:
     """Steps with PyTorch's fused Adam.
 
     Args:
-        mlp: the network that learns, on the device.
-        averaged: holds the moving average; a network of the same form on the same device.
+        mlp: the network in training, on the device.
+        averaged: holds the moving average; a network of the same shape on the same device.
         feed: the batches.
         objective: the loss.
         schedule: of the whole run.
@@ -87,11 +87,11 @@ class PlainSteps:
         return loss_sum
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on as if it were this one."""
+        """The state from which a resumed run is bit-identical."""
         return {"optimiser": self._optimiser.state_dict(), "taken": self._taken}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Load a `state`."""
         self._optimiser.load_state_dict(state["optimiser"])
         self._taken = state["taken"]
 
@@ -108,17 +108,17 @@ class PlainSteps:
         return shown
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss to descend, and the sum over the images to report."""
+        """The loss for back-propagation, and its sum over the images for the report."""
         loss = self._objective(self._mlp, batch.x, batch.targets)
         return loss, loss.detach() * batch.count
 
 
 class ParallelSteps(PlainSteps):
-    """The same steps with each batch spread over the processes of a torch.distributed group.
+    """The same steps, with each batch divided among the processes of a torch.distributed group.
 
     Args:
         mlp, averaged, objective, schedule, shares: as for `PlainSteps`.
-        feed: gives this process its part of every batch.
+        feed: yields this process's share of every batch.
         size: processes in the group.
     """
 
@@ -142,18 +142,20 @@ class ParallelSteps(PlainSteps):
         return loss_sum
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        # A sum without images would be the mean of nothing; the process still takes part in the exchange of gradients.
+        # The mean loss of an empty share is undefined, but the process still has to take part in the gradient
+        # all-reduce.
         mean = self._objective(self._mlp, batch.x, batch.targets) if len(batch.x) else self._mlp(batch.x).sum()
         loss_sum = mean * len(batch.x)
-        # The gradients are averaged over the processes; parts may differ by one image, so each is weighted by its own.
+        # Gradients are averaged over the processes; shares may differ by one image, so each is weighted by its size.
         return loss_sum * (self._size / batch.count), loss_sum.detach()
 
 
 class GraphSteps:
-    """The same steps with every number on the device, so that a step is one launch of a CUDA graph.
+    """The same steps with all state on the device, so that a step is one launch of a CUDA graph.
 
-    A step of a network of this size is forty kernels of a few microseconds; launched one by one they would wait for the
-    host. On a CPU it takes the same steps without a graph.
+    A step of a network of this size is forty kernels of a few microseconds each; launched one by one, they would wait
+    for the host. On a CPU it takes the same steps without a graph. Adam is written out because PyTorch's cannot be
+    captured with a changing momentum and run on a CPU too: docs/decisions/012-hand-written-adam.md.
 
     Args:
         mlp, averaged, feed, objective, schedule, shares: as for `PlainSteps`.
@@ -179,8 +181,8 @@ class GraphSteps:
         self._second = [torch.zeros_like(weight) for weight in self._weights]
         rates, momenta = (torch.from_numpy(column) for column in schedule)
         numbers = torch.arange(1, len(rates) + 1, dtype=torch.float64)
-        # [steps, 4]: share of the gradient in the first moment, step size and root of the second moment corrected for
-        # their start from zero, share of the weights in their average.
+        # [steps, 4]: share of the gradient in the first moment; learning rate and scale of the second moment with
+        # Adam's bias correction; share of the weights in their average.
         table = [
             1 - momenta,
             rates / (1 - momenta**numbers),
@@ -209,18 +211,18 @@ class GraphSteps:
         return self._loss_sum.clone()
 
     def state(self) -> dict[str, Any]:
-        """What a later run needs to go on as if it were this one."""
+        """The state from which a resumed run is bit-identical."""
         return {"first": self._first, "second": self._second, "taken": self._taken}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+        """Load a `state`."""
         for name in ("first", "second"):
             for tensor, value in zip(getattr(self, f"_{name}"), state[name], strict=True):
                 tensor.copy_(value)
         self._taken.copy_(state["taken"])
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        """Record a step; the steps that warm it up are undone."""
+        """Capture a step; the effects of the warm-up steps are undone."""
         changed = [*self._followed, *self._averages, *self._first, *self._second, self._taken, self._loss_sum]
         saved = [tensor.detach().clone() for tensor in changed]
         stream = torch.cuda.Stream()
@@ -257,5 +259,5 @@ class GraphSteps:
 
 
 def _floating(network: nn.Module) -> list[Tensor]:
-    """What an average of the weights holds: the weights, and the running statistics of normalisations."""
+    """The tensors to average: the weights, and the running statistics of batch normalisation."""
     return [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]

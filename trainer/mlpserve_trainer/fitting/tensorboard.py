@@ -14,7 +14,7 @@ Log = Callable[[str, Epoch], None]
 
 @contextmanager
 def opened(config: TrainConfig, group: Group) -> Iterator[Log]:
-    """A function that logs an epoch of a stage; it does nothing unless `--tensorboard` is given.
+    """Provide a function that logs an epoch of a stage; without `--tensorboard` it does nothing.
 
     Raises:
         ConfigError: TensorBoard is not installed.

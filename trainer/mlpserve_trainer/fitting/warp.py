@@ -1,4 +1,4 @@
-"""Random affine and elastic warps on the device, so that no image is seen twice in the same shape.
+"""Data augmentation: random affine and elastic warps on the device, so that no image is seen twice in the same shape.
 
 Simard, Steinkraus and Platt 2003 ("Best practices for convolutional neural networks") displace every pixel by a random
 field that a Gaussian has smoothed. Here the field is a cubic B-spline over a few random control points, which is as
@@ -27,7 +27,7 @@ AT_ONCE = 256  # images warped together on a CPU, so that their grids stay in it
 
 
 class Warp:
-    """Warps of images of one size.
+    """Random warps for images of one size.
 
     Args:
         rows, cols: size of the images.
@@ -68,7 +68,7 @@ class Warp:
         return numbers
 
     def draw_further(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random small changes to add to warps that were drawn, float32 [N, 2 K]."""
+        """Random small changes to add to existing warps, float32 [N, 2 K]."""
         numbers = self.draw(count, generator)
         numbers[:, 0] -= 1
         numbers[:, self._numbers + 1] -= 1
@@ -92,7 +92,7 @@ class Warp:
         return torch.stack(rows, dim=1)
 
     def apply(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Sample images [N, P] where their warps say, between pixels linearly; float32 [N, P] on the same scale."""
+        """Apply warps to images [N, P] with bilinear interpolation; float32 [N, P] on the same scale."""
         at_once = AT_ONCE if images.device.type == "cpu" else max(1, len(images))
         parts = [self._sample(*part) for part in zip(images.split(at_once), numbers.split(at_once), strict=True)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]

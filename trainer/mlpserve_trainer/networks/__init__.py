@@ -1,4 +1,4 @@
-"""The networks, untrained: the MLP that is published, and the convolutional ones that teach it or that it begins as.
+"""The untrained networks: the MLP that is published, and the convolutional teachers and starts.
 
-May import `data` and `config`; knows nothing of how a network is fitted.
+May import `data` and `config`; must not know about training.
 """

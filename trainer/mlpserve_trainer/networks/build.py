@@ -29,7 +29,7 @@ def new_teacher(dataset: Dataset, config: TrainConfig) -> nn.Module:
 
 
 def new_start(dataset: Dataset, config: TrainConfig) -> ConvStart:
-    """The small convolutional network that the published one begins as."""
+    """The convolutional start: the network that initialises the published one."""
     torch.manual_seed(config.seed)
     return ConvStart(
         dataset.rows, dataset.cols, config.start_channels, config.hidden, len(dataset.labels), config.activation

@@ -1,7 +1,7 @@
-"""A small convolutional network, which only ever teaches: nothing of it is published.
+"""A small convolutional network that serves only as a teacher; it is never published.
 
-Convolutions know beforehand that a shape may lie anywhere, so such a teacher is better after 15 epochs than an MLP
-after 150, and an MLP that learns its answers to endlessly warped images comes close to it.
+Convolutions are translation-equivariant, so such a teacher is better after 15 epochs than an MLP after 150. An MLP that
+is distilled from it on ever new augmented images comes close to it.
 """
 
 import copy
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CHANNELS = (32, 64, 128)
-GRID = 4  # rows and columns of the last feature map; 28 × 28 images come to it by themselves
+GRID = 4  # rows and columns of the last feature map; 28 × 28 images give this size anyway
 
 
 class ConvNet(nn.Module):
@@ -44,14 +44,14 @@ class ConvNet(nn.Module):
         return logits
 
     def folded(self) -> "ConvNet":
-        """A copy with the same answers, a quarter sooner, that can no longer learn."""
+        """An equivalent copy for inference only, a quarter faster."""
         other = copy.deepcopy(self)
         other.features = fold_normalisations(other.features)
         return other.requires_grad_(False).eval()
 
 
 def fold_normalisations(layers: nn.Sequential) -> nn.Sequential:
-    """Layers with the same answers, each batch normalisation folded into the convolution before it."""
+    """Equivalent layers, with each batch normalisation folded into the preceding convolution."""
     folded: list[nn.Module] = []
     for layer in copy.deepcopy(layers).eval():
         if isinstance(layer, nn.BatchNorm2d):

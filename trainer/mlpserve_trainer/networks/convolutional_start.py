@@ -1,8 +1,8 @@
-"""A small convolutional network that an MLP begins as.
+"""A small convolutional network that initialises an MLP.
 
-A convolution is a matrix with many zeros and repeated numbers. An MLP whose first layers are written out from fitted
-convolutions gives their answers, and training it further lets every number go its own way (d'Ascoli, Sagun, Biroli and
-Bruna 2019, "Finding the needle in the haystack with convolutions").
+A convolution is a matrix with many zeros and repeated values. An MLP whose first layers are the matrices of trained
+convolutions is equivalent to them, and further training can change every weight independently (d'Ascoli, Sagun, Biroli
+and Bruna 2019, "Finding the needle in the haystack with convolutions").
 """
 
 import torch
@@ -12,18 +12,18 @@ from mlpserve_trainer.networks.convolutional import fold_normalisations
 from mlpserve_trainer.networks.mlp import ACTIVATION_MODULES, MLP
 
 MOST_PLACES = 14  # rows and columns of the first feature map: they bound the matrices whatever the images' size
-COARSE_PLACES = 7  # rows and columns that further maps keep, so that a layer more does not cost resolution
+COARSE_PLACES = 7  # rows and columns that further maps keep, so that more layers do not cost resolution
 AT_ONCE = 256  # columns of a matrix written out together
 
 
 class ConvStart(nn.Module):
-    """Strided convolutions with batch normalisation (Ioffe and Szegedy 2015), then the MLP's further layers.
+    """Strided convolutions with batch normalisation (Ioffe and Szegedy 2015), then the remaining layers of the MLP.
 
     Args:
         rows, cols: size of the images.
         channels: of each convolution. The first has the stride that leaves at most 14 rows and columns, the others
             halve both until they are at most 7; kernels overlap by half.
-        hidden: units of the further layers.
+        hidden: units of the remaining layers.
         classes: C.
         activation: of all layers, a key of `ACTIVATION_MODULES`.
     """
@@ -49,7 +49,7 @@ class ConvStart(nn.Module):
 
     @torch.no_grad()
     def write_into(self, mlp: MLP) -> None:
-        """Give an MLP with the layers `map_sizes` and `hidden` this network's answers."""
+        """Make an MLP with the layers `map_sizes` and `hidden` equivalent to this network."""
         layers = iter(mlp.linears)
         rows, cols = self._size
         for convolution in fold_normalisations(self.features):
@@ -69,7 +69,7 @@ class ConvStart(nn.Module):
 
 
 def map_sizes(rows: int, cols: int, channels: tuple[int, ...]) -> tuple[int, ...]:
-    """Numbers in each convolution's feature map: the units of the layer that it is written out to."""
+    """Size of each convolution's feature map: the number of units of the corresponding dense layer."""
     sizes = []
     for count, (down, right) in zip(channels, _strides(rows, cols, len(channels)), strict=True):
         rows, cols = -(-rows // down), -(-cols // right)

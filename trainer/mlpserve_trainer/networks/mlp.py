@@ -1,4 +1,4 @@
-"""The network.
+"""The network: a multi-layer perceptron.
 
 `MLP(inputs=784, hidden=(256,), classes=10, activation="relu")` is the textbook's MNIST network with 203,530
 parameters; `MLP(inputs, hidden=(), classes=1, activation="sigmoid")` is a single neuron.
@@ -53,7 +53,7 @@ class MLP(nn.Module):
 
     @property
     def linears(self) -> list[nn.Linear]:
-        """The layers in order, first one first."""
+        """The layers in order."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class MLP(nn.Module):
         return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
 
     def first_activations(self, x: Tensor) -> Tensor:
-        """What the first layer's units answer to normalised pixels [N, D], [N, H]."""
+        """Activations of the first layer [N, H] for normalised pixels [N, D]."""
         activations: Tensor = self._activate(self.layers[0](x))
         return activations
 
@@ -74,7 +74,7 @@ class MLP(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def parameter_table(self) -> str:
-        """One line a layer and the total, for a person."""
+        """A table for people: one line per layer, and the total."""
         rows = [
             (f"linear {layer.in_features} → {layer.out_features}", layer.weight.numel() + layer.bias.numel())
             for layer in self.linears
@@ -87,10 +87,10 @@ class MLP(nn.Module):
 class Classifier(nn.Module, Generic[Network]):
     """A network with its input normalisation and its softmax: raw bytes in, probabilities out.
 
-    It is the reference that the exported ONNX files are held against.
+    The exported ONNX files are compared with it.
 
     Args:
-        mlp: the fitted network, an MLP unless it only teaches.
+        mlp: the trained network; a teacher need not be an MLP.
         mean: mean of the training pixels, scaled to 0..1.
         deviation: standard deviation of the training pixels, scaled to 0..1.
     """
@@ -109,5 +109,5 @@ class Classifier(nn.Module, Generic[Network]):
 
 def normalise(images: Tensor, mean: float, deviation: float) -> Tensor:
     """Bytes [N, D] to float32 (pixel / 255 - mean) / deviation."""
-    # One subtraction that also converts, and one product in place: this runs in every training step.
+    # A subtraction that also converts, and an in-place product, because this runs in every training step.
     return torch.sub(images, 255 * mean).mul_(1 / (255 * deviation))

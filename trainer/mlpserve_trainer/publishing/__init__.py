@@ -1,6 +1,6 @@
-"""A version in the store: what it holds, the atomic publish, the signature.
+"""Publishing a version: its files, its manifest, its signature, and the atomic rename.
 
-May import everything but the command line; nothing else writes to the store.
+May import everything except the command line; no other package writes to the store.
 """
 
 from mlpserve_trainer.publishing.contents import contents

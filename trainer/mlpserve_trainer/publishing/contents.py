@@ -1,4 +1,4 @@
-"""What a version holds: the ONNX files, the golden samples, the report with its pictures, and the manifest."""
+"""The files of a version: ONNX, golden samples, report with pictures, and manifest."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The manifest of a version: everything that is recorded about the run that made it."""
+"""The manifest of a version: the record of the run that made it."""
 
 import platform
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mlpserve_trainer.networks.mlp import MLP
 def new_manifest(
     config: TrainConfig, dataset: Dataset, fit: Fit[MLP], exported: Exported, evaluated: Sequence[Evaluated]
 ) -> pb.Manifest:
-    """Everything that is recorded about the run; `publish` adds version and files."""
+    """The record of a run; `publish` adds version and files."""
     mlp = fit.classifier.mlp
     manifest = pb.Manifest(
         model=config.model,
@@ -73,7 +73,7 @@ def new_manifest(
 
 
 def _teacher_layers(config: TrainConfig, mlp: MLP) -> tuple[int, ...]:
-    """Units of each layer of an MLP that taught; empty for others and for none."""
+    """Units of each layer of an MLP teacher; empty for other teachers, and without one."""
     if not config.teachers or config.teacher_kind != "mlp":
         return ()
     return mlp.sizes[0], *config.teacher_hidden, mlp.sizes[-1]

@@ -1,7 +1,8 @@
-"""Writing a version to the store so that a reader sees all of it or nothing.
+"""Publish a version atomically: a reader sees all of it or nothing.
 
-The files go into a hidden folder beside the versions, each synced to disk, the manifest last; then one rename gives
-the folder its version number. A publisher that is killed leaves a hidden folder, which the next one removes.
+The files are written to a hidden folder next to the versions and synced to disk, the manifest last; then one rename
+gives the folder its version number. A publisher that is killed leaves its hidden folder behind; the next one removes
+it.
 
     STORE/MODEL/VERSION/{model.onnx, model.int8.onnx, golden.binpb, report.html, MODEL_CARD.md, pictures/…,
                          manifest.sha256, manifest.json}
@@ -29,7 +30,7 @@ _UNFINISHED = ".publishing-"
 
 
 def check_store(store: Path, model: str) -> None:
-    """Fail before the training, not after it, when the store cannot be written.
+    """Check before training that the store is writable.
 
     Raises:
         PublishError: the store cannot be created or written.
@@ -55,15 +56,15 @@ def publish(
     Args:
         store: the store; created if it is missing.
         model: name to publish under.
-        manifest: everything but format, model, version and files, which are filled in here.
+        manifest: complete except for format, model, version and files, which are filled in here.
         files: path inside the artifact to role and content.
-        sign: adds a signature to a folder that is complete otherwise; None for none.
+        sign: adds a signature to the complete folder; None for unsigned versions.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        PublishError: the disk is full or the store cannot be written; no version has appeared.
+        PublishError: the disk is full or the store is not writable; no version was published.
     """
     folder = store / model
     try:
@@ -71,7 +72,9 @@ def publish(
         with _sole_publisher(folder):
             version = max(versions(folder), default=0) + 1
             if version > LARGEST_NUMBER:
-                raise PublishError(f"{folder / str(version - 1)} has the last number that there is; remove that folder")
+                raise PublishError(
+                    f"{folder / str(version - 1)} has the highest possible version number; remove that folder"
+                )
             manifest.format, manifest.model, manifest.version = FORMAT, model, version
             unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
             try:
@@ -111,11 +114,11 @@ def versions(folder: Path) -> list[int]:
 
 @contextmanager
 def _sole_publisher(folder: Path) -> Iterator[None]:
-    """Wait until no other process publishes this model, and remove what a killed one left."""
-    # Not through a link, and nothing is written into it: it may not be what it seems.
+    """Lock the model against other publishers, and remove what killed ones left behind."""
+    # Follow no link and write nothing into the file, because somebody else may have put it there.
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with os.fdopen(os.open(folder / ".lock", flags, 0o666), "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, by a crash as well
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also by a crash
         for leftover in folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
@@ -134,8 +137,8 @@ def _write_version(folder: Path, manifest: Manifest, files: dict[str, tuple[File
     content = json_format.MessageToJson(manifest, indent=2).encode() + b"\n"
     if len(content) > LARGEST_MANIFEST:
         raise PublishError(
-            f"the manifest would have {len(content):,} bytes, of which the labels are most; servers read up to "
-            f"{LARGEST_MANIFEST:,}. No version was published; give the classes shorter names"
+            f"the manifest would have {len(content):,} bytes, mostly labels; servers read at most "
+            f"{LARGEST_MANIFEST:,}. No version was published; use shorter class names"
         )
     # In sha256sum's form, so that `sha256sum -c manifest.sha256` works.
     _write(folder / CHECKSUM, f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode())

@@ -1,4 +1,4 @@
-"""Signing a version with an elliptic-curve key (OpenSSF Model Signing), for servers that ask for it."""
+"""Sign a version with an elliptic-curve key (OpenSSF Model Signing), for servers that require it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from mlpserve_trainer.errors import ConfigError
 
 
 def signer(private_key: Path) -> Callable[[Path], None]:
-    """A function that signs every file of a folder into `model.sig` there.
+    """Return a function that signs all files of a folder, and writes the signature to `model.sig` in it.
 
     Args:
         private_key: PEM file, not encrypted.

@@ -1,4 +1,4 @@
-"""Figures of a run and of its answers, as PNG files."""
+"""Figures of a run and its predictions, as PNG files."""
 
 import io
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def curves(findings: Findings) -> bytes:
         numbers, [epoch.validation_loss for epoch in findings.epochs], style, label="validation (averaged weights)"
     )
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
-    _logarithmic(loss)  # of a taught network the two are not of one size
+    _logarithmic(loss)  # with distillation the two losses differ in scale
     loss.legend()
     values = [100 * epoch.validation_accuracy for epoch in findings.epochs]
     accuracy.plot(numbers, values, style, color="tab:orange")
@@ -58,7 +58,7 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
-    """Counts [C, C] of true class by answer."""
+    """Confusion matrix: counts [C, C] of true class by predicted class."""
     classes = len(labels)
     size = min(14.0, 3.5 + 0.42 * classes)
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -78,7 +78,7 @@ def confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
 
 
 def calibration(findings: Findings) -> bytes:
-    """Reliability diagram: how often answers of each confidence are right, and how many there are."""
+    """Reliability diagram: accuracy and number of images at each confidence."""
     counts, confidence, accuracy = reliability(findings.probabilities, findings.targets)
     edges = np.linspace(0, 1, BINS + 1)
     used = counts > 0
@@ -117,7 +117,7 @@ def robustness(findings: Findings) -> bytes:
 
 
 def mistakes(findings: Findings, labels: Sequence[str]) -> bytes:
-    """The wrong answers that give the true class least probability."""
+    """The errors that give the true class the lowest probability."""
     answers = findings.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(answers != findings.targets)
     worst = wrong[np.argsort(findings.probabilities[wrong, findings.targets[wrong]])][:MISTAKES]

@@ -1,4 +1,4 @@
-"""What a report shows, as plain values."""
+"""The contents of a report, as plain values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from mlpserve_trainer.networks.mlp import MLP
 
 @dataclass(frozen=True)
 class Findings:
-    """What a report shows.
+    """The contents of a report.
 
     Attributes:
         epochs: history of the fit.
-        published: number of the epoch whose weights the files have.
-        confusion: [C, C] counts on the test set, row = true class, column = answer.
+        published: number of the epoch whose weights are published.
+        confusion: [C, C] counts on the test set, row = true class, column = predicted class.
         images: test images uint8 [N, rows, cols].
         targets: their classes [N].
         probabilities: the float32 file's answers [N, C].
         weights: weights of each layer [inputs, units], as trained.
         top_activating: for some units of the layer after the first, the mean of the validation images that activate
             them most, float32 [units, rows, cols].
-        robustness: accuracy on disturbed test images.
+        robustness: accuracy on perturbed test images.
     """
 
     epochs: Sequence[Epoch]
@@ -45,7 +45,7 @@ class Findings:
 
 
 def gather(dataset: Dataset, fit: Fit[MLP], exported: Exported, evaluated: Sequence[Evaluated]) -> Findings:
-    """What the report of a run shows, of its float32 file."""
+    """Collect the contents of a run's report, from its float32 file."""
     file, result = exported.files[0], evaluated[0]
     return Findings(
         epochs=fit.epochs,

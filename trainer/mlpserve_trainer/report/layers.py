@@ -1,8 +1,8 @@
 """What the layers learned, as pictures.
 
-A convolution's first layer sees a few pixels at a time, and its later ones put edges together into parts. An MLP's
-first layer sees every pixel at once: its units are strokes, arcs and blobs at fixed places, and the next layer adds and
-subtracts them into whole shapes. The figures show that, and nothing more.
+The first layer of a convolutional network sees a few pixels at a time, and later layers combine edges into parts. The
+first layer of an MLP sees all pixels at once: its units are strokes, arcs and blobs at fixed positions, and the next
+layer adds and subtracts them to form whole shapes.
 """
 
 from collections.abc import Sequence
@@ -37,11 +37,11 @@ def first_layer(weights: Floats, rows: int, cols: int) -> bytes:
 
 
 def next_layer(findings: Findings, labels: Sequence[str], rows: int, cols: int) -> bytes:
-    """What some units of the second layer make of the first layer's.
+    """How some units of the second layer combine those of the first.
 
-    Each row is one unit, of a network with one hidden layer the class itself: the mean of the validation images that
-    excite it most, the sum of the first layer's weights as it weighs them, and the units that count most for it, with
-    the weight that it gives them.
+    Each row is one unit (in a network with one hidden layer, a class): the mean of the validation images that excite it
+    most, the weighted sum of the first layer's weights, and the first-layer units with the largest weights, with those
+    weights.
     """
     first, second = findings.weights[0], findings.weights[1]
     is_output = len(findings.weights) == 2

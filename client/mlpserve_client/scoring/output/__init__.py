@@ -1,6 +1,6 @@
-"""What a job writes: its plan, its parts and what they add up to; imports `inputs` and what lies below them.
+"""The output of a job: its plan, its parts and the evaluation; imports `inputs` and the layers below.
 
-plan.py         what a job is, and whether an output is of this one
+plan.py         the plan of a job, and whether an output folder belongs to it
 parts.py        Parquet files and their sidecars
 evaluation.py   accuracy, confusion, calibration, disagreements
 """

@@ -1,7 +1,7 @@
-"""What a job is: its inputs cut into parts, and the model that answers all of them.
+"""The plan of a job: its inputs divided into parts, and the model version that scores all of them.
 
-The plan is written to the output before the first part. Run again, a job compares: the same plan goes on with the parts
-that are missing, another one is refused.
+The plan is written to the output before the first part. When the job runs again with the same plan, it continues with
+the missing parts; with another plan it is refused.
 """
 
 import json
@@ -19,7 +19,7 @@ PLAN, SUCCESS = "_job.json", "_SUCCESS"
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive rows of one input, which are written together.
+    """Consecutive rows of one input, written to one file.
 
     Attributes:
         number: from 0.
@@ -47,17 +47,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole job.
+    """The plan of a job.
 
     Attributes:
         inputs: path, rows and fingerprint of each.
         parts: in order.
-        model: that answers.
-        compared: that is asked the same; None for none.
+        model: the pinned version.
+        compared: the version to compare with, or None.
         labels: class labels by class id.
-        form: what images become.
-        named: whether rows have files.
-        part_rows: most rows in a part.
+        form: how images are prepared.
+        named: whether rows have file names.
+        part_rows: maximum rows per part.
         truth: fingerprint of the file with true labels; "" for none.
     """
 
@@ -91,7 +91,7 @@ class Plan:
 
 
 def cut(inputs: list[Input], part_rows: int) -> tuple[Part, ...]:
-    """The parts of all inputs; a part is of one input."""
+    """Divide all inputs into parts; a part never spans two inputs."""
     parts: list[Part] = []
     first_row = 0
     for index, item in enumerate(inputs):
@@ -103,7 +103,7 @@ def cut(inputs: list[Input], part_rows: int) -> tuple[Part, ...]:
 
 
 def begun(folder: Folder) -> dict[str, Any] | None:
-    """The plan that an output was begun with; None for a new one.
+    """The plan in an output folder; None for a new folder.
 
     Raises:
         ScoringError: the folder holds something else.
@@ -113,7 +113,9 @@ def begun(folder: Folder) -> dict[str, Any] | None:
     if written is None:
         if names:
             shown = ", ".join(sorted(names)[:3])
-            raise ScoringError(f"{folder.path}: not empty and no scoring job's ({shown}); name a folder that is new")
+            raise ScoringError(
+                f"{folder.path}: not empty, and not the output of a scoring job ({shown}); name a new folder"
+            )
         return None
     try:
         plan = json.loads(written)
@@ -126,10 +128,10 @@ def begun(folder: Folder) -> dict[str, Any] | None:
 
 
 def check_same(folder: Folder, old: dict[str, Any], plan: Plan) -> None:
-    """Refuse to go on with another job.
+    """Refuse to continue another job.
 
     Raises:
-        ScoringError: with what has changed and what to do.
+        ScoringError: says what changed and what to do.
     """
     new = json.loads(json.dumps(plan.to_json()))
     if old == new:
@@ -152,6 +154,6 @@ def check_same(folder: Folder, old: dict[str, Any], plan: Plan) -> None:
 
 def _refuse(folder: Folder, what: str) -> None:
     raise ScoringError(
-        f"{folder.path}: holds a job that is not this one: {what}. Go on with what it began with, name another folder, "
+        f"{folder.path}: holds another job: {what}. Use what that job began with, name another folder, "
         "or give --overwrite to score everything anew"
     )
