@@ -12,8 +12,11 @@ import numpy as np
 
 from bench.serving import machine, published_model
 from mlpserve.v1.classifier_pb2 import PredictRequest
+from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.loop import BatchingLoop
+from mlpserve_server.batching.recording import Recorder
 from mlpserve_server.calls import Answer, Call
+from mlpserve_server.catalog import Catalog, prepare
 from mlpserve_server.models.loading import load
 from mlpserve_server.observe.metrics import Metrics
 from mlpserve_server.observe.request_log import RequestLog
@@ -35,7 +38,7 @@ class EndlessTransport:
 
     def receive(self, timeout: float) -> list[Call]:
         now = time.monotonic()
-        return [Call(PAYLOAD, now, None, index, 0, None) for index in range(self._calls)]
+        return [Call(PAYLOAD, now, None, 0) for _ in range(self._calls)]
 
     def send(self, answers: list[Answer]) -> None:
         pass
@@ -53,18 +56,12 @@ def main() -> None:
     print("| calls in a batch | loop, µs a call | Run, µs a call | rest, µs a call |")
     print("|--:|--:|--:|--:|")
     for calls in (1, 16, 256):
-        log = RequestLog(lambda _: {}, 1.0)
-        loop = BatchingLoop(
-            EndlessTransport(calls),
-            Metrics(),
-            max_batch=256,
-            max_request=4096,
-            max_queue=16384,
-            keep=0,
-            request_log=log,
-            tracing=None,
-        )
-        loop.serve(model)
+        catalog = Catalog("mnist", keep=0)
+        catalog.serve(prepare(model, max_request=4096))
+        metrics = Metrics(catalog.describe)
+        admission = Admission(catalog, metrics, max_batch=256, max_queue=16384)
+        recorder = Recorder(metrics, RequestLog(slow=1.0), tracing=None)
+        loop = BatchingLoop(EndlessTransport(calls), catalog, admission, recorder)
         images = np.zeros((calls, 784), np.uint8)
         whole = fastest(loop._run_once, calls)
         run = fastest(partial(model.predict, images), calls)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -118,6 +119,19 @@ def scrape(address: str) -> dict[str, float]:
     return {
         name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
     }
+
+
+def scrape_when(address: str, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+    """The samples once something holds: a server counts calls after it has answered them."""
+    samples: dict[str, float] = {}
+
+    def look() -> bool:
+        samples.clear()
+        samples.update(scrape(address))
+        return holds(samples)
+
+    wait_until(look, lambda: f"other metrics than {samples}")
+    return samples
 
 
 def take_descriptors(pid: int) -> tuple[int, int]:

@@ -56,7 +56,7 @@ def why_no_gpu(device: str) -> str:
     torch = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     if subprocess.run([sys.executable, "-c", torch], capture_output=True, check=False).returncode == 0:
         return ""
-    server = f"from mlpserve_server import cuda_libraries; cuda_libraries.load({index})"
+    server = f"from mlpserve_server.models import cuda_libraries; cuda_libraries.load({index})"
     result = subprocess.run([sys.executable, "-c", server], capture_output=True, text=True, check=False)
     if result.returncode == 0:
         return ""

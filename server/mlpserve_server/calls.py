@@ -5,7 +5,7 @@ transport.receive() ──▶ [Call] ──▶ … ──▶ transport.send([(Ca
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from mlpserve_server.errors import CallError
 
@@ -16,34 +16,33 @@ METHODS = (PREDICT, MODEL_INFER)
 
 
 class Call:
-    """One call that waits for its answer.
+    """One call that waits for its answer; each transport makes its own kind, which holds what it needs to answer.
 
-    Attributes:
-        method: which of METHODS it is, by its place there.
+    Args:
         payload: the request message's bytes.
         arrived: time.monotonic() of its arrival.
+        time_left: seconds until its deadline; None without one.
+        method: which of METHODS it is, by its place there.
+
+    Attributes:
         deadline: time.monotonic() after which nobody waits for the answer; inf without one.
         alive: False once the caller has cancelled; set by the transport at any time.
-        images: how many images the loop has counted it as.
-        served: what answers it, from its admission on; the loop's own.
-        handle: the transport's own.
-        context: the transport's own, for `metadata`.
+        images: how many images the queue has counted it as.
     """
 
-    __slots__ = ("alive", "arrived", "context", "deadline", "handle", "images", "method", "payload", "served")
+    __slots__ = ("alive", "arrived", "deadline", "images", "method", "payload")
 
-    def __init__(
-        self, payload: bytes, arrived: float, time_left: float | None, handle: Any, method: int, context: Any
-    ) -> None:
+    def __init__(self, payload: bytes, arrived: float, time_left: float | None, method: int) -> None:
         self.payload = payload
         self.arrived = arrived
         self.deadline = math.inf if time_left is None else arrived + time_left
         self.alive = True
         self.images = 0
-        self.served: Any = None
-        self.handle = handle
         self.method = method
-        self.context = context
+
+    def metadata(self) -> Mapping[str, str]:
+        """What the caller sent beside the message; keys in lower case."""
+        return {}
 
 
 Answer = tuple[Call, bytes | CallError]
@@ -65,10 +64,7 @@ class Transport(Protocol):
         """Every call that has arrived since the last time; waits up to `timeout` seconds for the first one."""
 
     def send(self, answers: list[Answer]) -> None:
-        """Answer calls; those that nobody waits for any longer are ignored."""
-
-    def metadata(self, call: Call) -> Mapping[str, str]:
-        """What the caller sent beside the message; keys in lower case."""
+        """Answer calls that `receive` gave; those that nobody waits for any longer are ignored."""
 
     def listened(self) -> float:
         """time.monotonic() of when connections were last seen to be taken; from any thread, looks at nothing."""

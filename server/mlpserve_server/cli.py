@@ -43,7 +43,7 @@ def main() -> None:
         from mlpserve_server.host.cpus import default_workers
         from mlpserve_server.host.tuning import settle, share_one_heap
         from mlpserve_server.server import Server
-        from mlpserve_server.store.waiting import longest
+        from mlpserve_server.workers.supervisor import Supervisor
     except ModuleNotFoundError as error:
         _exit(
             WRONG_USAGE, f"{error.name} is not installed; the server needs: pip install 'mlpserve[server,cpu]' (or gpu)"
@@ -52,46 +52,32 @@ def main() -> None:
     share_one_heap()
     if not config.workers:
         config = dataclasses.replace(config, workers=default_workers(config.device))
+    failures: list[str] = []
+
+    def give_up(reason: str) -> None:
+        failures.append(f"{reason}; the workers' log is above")
+        stop.set()
+
+    server: Server | Supervisor = Server(config, on_stuck=_end_stuck)
     if config.workers > 1:
-        _supervise(config, stop)
-    server = Server(config, on_stuck=_end_stuck)
+        server = Supervisor(config, on_failure=give_up)
+        stop_or_end_on_signals(stop, on_second=server.kill)
     try:
-        model = stop.attempt(server.start)
+        started = stop.attempt(server.start)
     except StartupError as error:
         server.stop()
         _exit(COULD_NOT_START, f"{error} (see {error.page})")
-    if model is None:
-        waiting = longest()
+    if started is None:
+        waiting = server.waiting()
         server.stop()
         _exit(COULD_NOT_START, "; ".join(filter(None, ("stopped before it was ready", waiting))))
     settle()
-    print(f"Serving {model.ref.name} version {model.ref.version} on {server.address}", flush=True)
+    print(f"Serving {started.model} version {started.version} on {started.address}", flush=True)
     stop.wait()
     logging.info("draining: finishing accepted requests")
-    _end_drained(server.stop(), config)
-
-
-def _supervise(config: ServerConfig, stop: Stop) -> NoReturn:
-    """Serve with several processes until told to stop."""
-    from mlpserve_server.errors import StartupError
-    from mlpserve_server.workers.supervisor import Supervisor
-
-    supervisor = Supervisor(config, on_failure=stop.set)
-    stop_or_end_on_signals(stop, on_second=supervisor.kill)
-    try:
-        facts = stop.attempt(supervisor.start)
-    except StartupError as error:
-        supervisor.stop()
-        _exit(COULD_NOT_START, f"{error} (see {error.page})")
-    if facts is None:
-        supervisor.stop()
-        _exit(COULD_NOT_START, "stopped before it was ready; what the workers were waiting for is above")
-    print(f"Serving {facts['model']} version {facts['version']} on {facts['address']}", flush=True)
-    stop.wait()
-    logging.info("draining %d workers: finishing accepted requests", config.workers)
-    finished = supervisor.stop()
-    if supervisor.failure:
-        _exit(BROKEN, f"{supervisor.failure}; the workers' log is above")
+    finished = server.stop()
+    if failures:
+        _exit(BROKEN, failures[0])
     _end_drained(finished, config)
 
 

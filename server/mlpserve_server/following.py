@@ -8,11 +8,11 @@ reached, which goes on.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
 
+from mlpserve_server.catalog import Catalog, Served
 from mlpserve_server.errors import ArtifactError, DeviceError, StartupError, VersionMissing
 from mlpserve_server.host.tuning import yield_to_others
-from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.loader import Loader
 from mlpserve_server.observe.metrics import Metrics
 from mlpserve_server.store import promotion
 from mlpserve_server.store.folder import Store, Version
@@ -31,51 +31,28 @@ class Follower:
         store: to look at.
         model: name.
         poll: seconds between two looks.
-        current: the model that serves.
-        load: loads and proves a version.
-        hand_over: lets a model serve from now on.
-        keep: lets a model answer calls that name it; False when there is no room for another one.
-        kept: how many such models there may be.
-        set_pending: told of the versions that are about to be loaded to be kept, and of none when that is over.
+        catalog: knows what serves and what was refused, and is told of what changes.
+        loader: loads and proves versions.
         metrics: counts what was tried.
-
-    Attributes:
-        refused: version numbers that failed here, each with why.
     """
 
     def __init__(
-        self,
-        store: Store,
-        model: str,
-        poll: float,
-        *,
-        current: Callable[[], LoadedModel | None],
-        load: Callable[[Version], LoadedModel],
-        hand_over: Callable[[LoadedModel], None],
-        keep: Callable[[LoadedModel], bool],
-        kept: int,
-        set_pending: Callable[[frozenset[int]], None],
-        metrics: Metrics,
-        refused: Mapping[int, str],
+        self, store: Store, model: str, poll: float, catalog: Catalog, loader: Loader, metrics: Metrics
     ) -> None:
         self._store = store
         self._model = model
         self._poll = poll
-        self._current = current
-        self._load = load
-        self._hand_over = hand_over
-        self._keep = keep
-        self._kept = kept
-        self._set_pending = set_pending
+        self._catalog = catalog
+        self._loader = loader
         self._metrics = metrics
-        self.refused = dict(refused)
-        self._retries: dict[int, tuple[float, float]] = {n: (time.monotonic() + poll, 2 * poll) for n in refused}
+        again = time.monotonic() + poll
+        self._retries = dict.fromkeys(catalog.versions(model).refused, (again, 2 * poll))  # when, and the next pause
         self._complaint = ""
         self._stop = threading.Event()
         self._acting = threading.Lock()  # held while what was loaded changes the server
         self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
         self._earlier = self._list_earlier()
-        set_pending(frozenset(self._earlier))
+        catalog.expect(model, frozenset(self._earlier))
 
     def start(self) -> None:
         """Start the thread."""
@@ -105,35 +82,38 @@ class Follower:
             except Exception:
                 log.exception("following the store hit a bug and continues")
 
+    def _current(self) -> Served | None:
+        return self._catalog.versions(self._model).serving
+
     def _list_earlier(self) -> list[int]:
         """The versions before the one that serves, latest first; none if none are to be kept."""
         current = self._current()
-        if current is None or not self._kept:
+        if current is None or not self._catalog.room(self._model):
             return []
         try:
             with waiting_for(f"the versions of {self._model}"):
                 numbers = self._store.versions(self._model)
         except StartupError:
             return []  # `_look` says so
-        return sorted((number for number in numbers if number < current.ref.version), reverse=True)
+        return sorted((number for number in numbers if number < current.version), reverse=True)
 
     def _keep_earlier(self) -> None:
         """Load the versions before the one that serves, so that a job which names one outlives a restart."""
-        room = self._kept
         for number in self._earlier:
-            if not room or self._stop.is_set():
+            if not self._catalog.room(self._model) or self._stop.is_set():
                 break
             try:
-                model = self._load(self._open(number))
+                served = self._loader.load(self._open(number))
                 with self._acting:
-                    room -= not self._stop.is_set() and self._keep(model)
+                    if not self._stop.is_set():
+                        self._catalog.keep(served)
             except StartupError as error:
                 log.warning("version %d is not kept: %s", number, error)
             except Exception:
                 log.exception("keeping version %d hit a bug; the server keeps serving", number)
         with self._acting:
             if not self._stop.is_set():
-                self._set_pending(frozenset())
+                self._catalog.expect(self._model, frozenset())
 
     def _open(self, number: int) -> Version:
         with waiting_for(f"the manifest of version {number}"):
@@ -153,9 +133,9 @@ class Follower:
             self._forget(numbers)
         for number in numbers:
             current = self._current()
-            if current is None or number == current.ref.version or self._stop.is_set():
+            if current is None or number == current.version or self._stop.is_set():
                 return
-            if not promoted and number < current.ref.version:
+            if not promoted and number < current.version:
                 return  # a version that was deleted goes on serving; going back is for `rollback`
             if self._take(number, promoted, current):
                 return
@@ -165,9 +145,9 @@ class Follower:
         if self._retries:
             there = set(published)
             self._retries = {number: retry for number, retry in self._retries.items() if number in there}
-            self.refused = {number: reason for number, reason in self.refused.items() if number in there}
+            self._catalog.forget_refused(self._model, there)
 
-    def _take(self, number: int, promoted: bool, current: LoadedModel) -> bool:
+    def _take(self, number: int, promoted: bool, current: Served) -> bool:
         """Try a version, unless it failed not long ago.
 
         Returns:
@@ -183,8 +163,8 @@ class Follower:
         try:
             version = self._open(number)
             if not promoted:
-                _check_same_interface(version, current.version)
-            model = self._load(version)
+                _check_same_interface(version, current.model.version)
+            served = self._loader.load(version)
         except (ArtifactError, VersionMissing, DeviceError) as error:
             self._refuse(number, str(error), current)
             return isinstance(error, DeviceError)
@@ -194,18 +174,18 @@ class Follower:
         with self._acting:
             if self._stop.is_set():
                 return True
-            self._hand_over(model)
-        self.refused.pop(number, None)
+            self._catalog.serve(served)
         self._retries.pop(number, None)
         self._metrics.reloads["served"] += 1
-        log.info("version %d took over from version %d (%s)", number, current.ref.version, model.precision_name)
+        precision = served.model.precision_name
+        log.info("version %d took over from version %d (%s)", number, current.version, precision)
         return True
 
-    def _refuse(self, number: int, reason: str, current: LoadedModel) -> None:
-        if self.refused.get(number) != reason:
-            log.error("version %d is refused, version %d keeps serving: %s", number, current.ref.version, reason)
+    def _refuse(self, number: int, reason: str, current: Served) -> None:
+        if self._catalog.versions(self._model).refused.get(number) != reason:
+            log.error("version %d is refused, version %d keeps serving: %s", number, current.version, reason)
             self._metrics.reloads["refused"] += 1
-        self.refused[number] = reason
+        self._catalog.refuse(self._model, number, reason)
 
 
 def _check_same_interface(new: Version, old: Version) -> None:

@@ -3,30 +3,33 @@
 A store may hang for ever, so whoever reads it is a thread that nobody waits for without a bound.
 """
 
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
 
-from grpc import StatusCode
-
+from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve.v1.classifier_pb2 import ServingInfo
+from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.loop import PROBE_SECONDS, BatchingLoop
+from mlpserve_server.batching.recording import Recorder
+from mlpserve_server.catalog import Catalog
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.control.liveness import Liveness
 from mlpserve_server.control.services import ControlServices
-from mlpserve_server.errors import ArtifactError, StartupError, VersionMissing
+from mlpserve_server.errors import StartupError
 from mlpserve_server.following import Follower
 from mlpserve_server.host.bounded import within
-from mlpserve_server.host.cpus import cpu_count
-from mlpserve_server.models import loading
+from mlpserve_server.loader import Candidates, Loader
 from mlpserve_server.models.model import LoadedModel
-from mlpserve_server.observe.gpu import GpuWatch
-from mlpserve_server.observe.metrics import Metrics, MetricsEndpoint
+from mlpserve_server.observe.metrics import Metrics
+from mlpserve_server.observe.prometheus import MetricsEndpoint, families
 from mlpserve_server.observe.request_log import RequestLog
 from mlpserve_server.observe.tracing import Tracing
-from mlpserve_server.store import promotion
+from mlpserve_server.started import Started
 from mlpserve_server.store.folder import Store, Version
 from mlpserve_server.store.object_storage import open_store
 from mlpserve_server.store.waiting import longest, waiting_for
@@ -37,9 +40,15 @@ log = logging.getLogger(__name__)
 STEP_SECONDS = 5.0  # for each step of a stop that takes a moment where nothing hangs
 JOIN_SECONDS = 1.0  # for a version that is being loaded; nobody is served meanwhile, and nothing will come of it
 LEAST_STALE = 1.5 * PROBE_SECONDS  # a model that proves itself in time must not look stale between two proofs
-PROOF_PAUSE = 0.0005  # seconds between two steps of a proof beside the model that serves
 MESSAGE_OVERHEAD = 4096  # bytes of a request beside its images
 LARGEST_MESSAGE = 2**31 - 1  # bytes, of gRPC and protobuf
+
+
+class Sizes(NamedTuple):
+    """The largest request, in images and in bytes."""
+
+    images: int
+    message: int
 
 
 class Server:
@@ -52,6 +61,11 @@ class Server:
         share_port: let other processes listen on the same port.
         on_stuck: called from another thread, with why, when for `stall_timeout` no batch has run or no connection was
             taken, and the process is of no use.
+
+    Attributes:
+        catalog: knows which model answers.
+        metrics: the server's counters.
+        address: HOST:PORT once it listens.
     """
 
     def __init__(
@@ -60,17 +74,18 @@ class Server:
         self.config = config
         self._share_port = share_port
         self._on_stuck = on_stuck
-        self.metrics = Metrics()
+        self.catalog = Catalog(config.model, config.keep_versions)
+        self.metrics = Metrics(self.catalog.describe)
         self.address = ""
         self._serving = threading.Lock()  # held while calls begin to be answered, or are kept from it for good
         self._stopped = False
-        self._store: Store
+        self._finished = True
+        self._opened = ExitStack()  # what a stop closes, the latest first
+        self._opened.callback(self.catalog.clear)
         self._transport: Transport | None = None
         self._loop: BatchingLoop | None = None
         self._follower: Follower | None = None
         self._liveness: Liveness | None = None
-        self._endpoint: MetricsEndpoint | None = None
-        self._tracing: Tracing | None = None
 
     def __enter__(self) -> "Server":
         try:
@@ -86,182 +101,103 @@ class Server:
     @property
     def model(self) -> LoadedModel | None:
         """The model that answers now; None while none is proven."""
-        return self._loop.model if self._loop else None
+        serving = self.catalog.versions().serving
+        return serving.model if serving else None
 
-    def _find(self, version: int = 0) -> LoadedModel | None:
-        """What answers calls that name a version, see `BatchingLoop.find`."""
-        return self._loop.find(version) if self._loop else None
-
-    def start(self) -> LoadedModel:
+    def start(self) -> Started:
         """Listen with health NOT_SERVING, prove the model, then serve it.
 
         Raises:
             StartupError: the store, the artifact, the device or an address is not usable.
         """
-        model = self.prepare()
+        started = self.prepare()
         self.serve()
-        return model
+        return started
 
-    def prepare(self) -> LoadedModel:
+    def waiting(self) -> str:
+        """What a start that is under way waits for, in a sentence; empty if for nothing that can hang."""
+        return longest()
+
+    def prepare(self) -> Started:
         """Listen with health NOT_SERVING and prove the model; with a shared port, the other way round.
 
         Raises:
             StartupError: the store, the artifact, the device or an address is not usable.
         """
         config = self.config
-        refused: dict[int, StartupError] = {}
         with waiting_for(f"the store {config.store} itself"):
-            self._store = open_store(config.store)
-        candidates = self._candidates(refused)
-        first = next(candidates)
-        candidates = itertools.chain([first], candidates)
-        image = first.manifest.image
-        pixels = image.rows * image.cols
-        self._max_request = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
-        self._max_message = self._max_request * pixels + MESSAGE_OVERHEAD
-        if config.metrics_listen:
-            self._endpoint = MetricsEndpoint(self.metrics.collect, config.metrics_listen)
-        services = ControlServices(
-            self._store, config.model, self._find, self._serving_info, self._refused, config.max_batch
-        )
-        self._transport = open_transport(
-            config, services, self._max_message, on_dropped=self._count_dropped, share_port=self._share_port
-        )
-        if config.trace:
-            self._tracing = Tracing(config.trace, self._transport.metadata, {"mlpserve.model": config.model})
-        self._loop = BatchingLoop(
-            self._transport,
-            self.metrics,
-            max_batch=config.max_batch,
-            max_request=self._max_request,
-            max_queue=config.max_queue,
-            keep=config.keep_versions,
-            request_log=RequestLog(self._transport.metadata, config.slow_request),
-            tracing=self._tracing,
-        )
+            store = open_store(config.store)
+        candidates = Candidates(store, config)
+        first = candidates.next()
+        sizes = _sizes(config, first.manifest)
+        loader = Loader(config, self.catalog, sizes.images)
+        self._open(store, sizes)
         # Beside other workers the port leads to this one as soon as it listens, so it must be able to answer by then.
         if self._share_port:
-            self._serve_first(self._load_first(candidates, refused))
-        self.address = self._transport.start()
-        self._loop.start()
-        if not self._share_port:
-            self._serve_first(self._load_first(candidates, refused))
-        model = self.model
-        assert model is not None
+            model = self._serve_first(first, candidates, loader)
+            self._listen()
+        else:
+            self._listen()
+            model = self._serve_first(first, candidates, loader)
         if config.poll and not config.version:
-            self._follower = Follower(
-                self._store,
-                config.model,
-                config.poll,
-                current=lambda: self.model,
-                load=self._load,
-                hand_over=self._hand_over,
-                keep=self._loop.keep,
-                kept=config.keep_versions,
-                set_pending=self._set_pending,
-                metrics=self.metrics,
-                refused={number: str(error) for number, error in refused.items()},
-            )
-        return model
+            self._follower = Follower(store, config.model, config.poll, self.catalog, loader, self.metrics)
+            self._opened.callback(self._follower.stop)
+        return Started(model.ref.name, model.ref.version, model.precision_name, self.address)
 
-    def _serve_first(self, model: LoadedModel) -> None:
-        """Let the first model answer, unless nobody is to be answered any longer."""
+    def _open(self, store: Store, sizes: Sizes) -> None:
+        """Make everything but the model, without an open port of the calls."""
+        config = self.config
+        self._opened.callback(self._leave_follower)
+        tracing = None
+        if config.trace:
+            tracing = Tracing(config.trace, {"mlpserve.model": config.model})
+            self._closing("sending the last spans", tracing.close)
+        if config.metrics_listen:
+            endpoint = MetricsEndpoint(partial(families, self.metrics), config.metrics_listen)
+            self._closing("closing the metrics' port", endpoint.close)
+        info = partial(self._serving_info, sizes)
+        self._transport = open_transport(
+            config,
+            ControlServices(store, self.catalog, info, config.max_batch),
+            sizes.message,
+            on_dropped=self.metrics.turned_away,
+            share_port=self._share_port,
+        )
+        admission = Admission(self.catalog, self.metrics, max_batch=config.max_batch, max_queue=config.max_queue)
+        recorder = Recorder(self.metrics, RequestLog(config.slow_request), tracing)
+        self._loop = BatchingLoop(self._transport, self.catalog, admission, recorder)
+
+    def _closing(self, what: str, close: Callable[[], object]) -> None:
+        """Let a stop close something, which may hang."""
+        self._opened.callback(within, STEP_SECONDS, what, close)
+
+    def _listen(self) -> None:
+        """Open the port, and answer what comes there."""
+        assert self._transport is not None and self._loop is not None
+        self._check_not_stopped()
+        self.address = self._transport.start()
+        self._closing("closing the port", self._transport.stop)
+        self._opened.callback(self._drain, self._loop)
+        self._loop.start()
+
+    def _serve_first(self, first: Version, candidates: Candidates, loader: Loader) -> LoadedModel:
+        """Let the first version that proves itself answer, unless nobody is to be answered any longer.
+
+        Raises:
+            StartupError: none does, or the server was stopped meanwhile.
+        """
+        served = candidates.load(first, loader)
+        candidates.tell(self.catalog, served)
         with self._serving:
-            if self._stopped:
-                raise StartupError("stopped before it was ready")
-            self._hand_over(model)
+            self._check_not_stopped()
+            self.catalog.serve(served)
+            if self.address and self._loop is not None:
+                self._loop.widen()
+        return served.model
 
-    def _candidates(self, refused: dict[int, StartupError]) -> Iterator[Version]:
-        """The versions that may be served, best first, each opened when it is asked for.
-
-        Args:
-            refused: gets those that cannot be opened, with why.
-
-        Raises:
-            StartupError: there are no more; it is what was wrong with the first one.
-        """
-        numbers = [self.config.version]
-        if not self.config.version:
-            with waiting_for(f"which version of {self.config.model} to serve"):
-                numbers, _ = promotion.candidates(self._store, self.config.model)
-        for number in numbers:
-            try:
-                with waiting_for(f"the manifest of version {number}"):
-                    version = self._store.open(self.config.model, number)
-            except (ArtifactError, VersionMissing) as error:
-                refused[number] = error
-            else:
-                yield version
-        raise next(iter(refused.values()))
-
-    def _load_first(self, candidates: Iterator[Version], refused: dict[int, StartupError]) -> LoadedModel:
-        """The first version that proves itself; those before it are added to `refused`.
-
-        Raises:
-            StartupError: none does; it is what was wrong with the first one.
-        """
-        for version in candidates:
-            try:
-                model = self._load(version)
-            except ArtifactError as error:
-                refused[version.manifest.version] = error
-                continue
-            for number, reason in refused.items():
-                log.error("version %d is refused, version %d is served instead: %s", number, model.ref.version, reason)
-            return model
-        raise AssertionError("the candidates end with an error")
-
-    def _load(self, version: Version) -> LoadedModel:
-        """Load a version and prove it."""
-        config, started = self.config, time.monotonic()
-        threads = config.threads or max(1, cpu_count() - 1)
-        device, precision, pause = config.device, config.precision, 0.0
-        if self.model is not None:
-            pause = PROOF_PAUSE
-            device = self.model.device  # a GPU that has become too full does not turn this server into one on the CPU
-            if precision == "auto":
-                precision = self.model.precision_name  # measuring beside the model that serves would measure both
-        model = loading.load(
-            version,
-            device=device,
-            precision=precision,
-            max_batch=config.max_batch,
-            threads=threads,
-            public_key=config.require_signature,
-            pause=pause,
-        )
-        log.info(
-            "%s version %d proven in %.2f s: %s, %s, %d threads",
-            *(model.ref.name, model.ref.version, time.monotonic() - started),
-            *(model.provider, model.precision_name, threads),
-        )
-        return model
-
-    def _hand_over(self, model: LoadedModel) -> None:
-        """Let a proven model answer from now on."""
-        assert self._loop is not None
-        self._loop.serve(model)
-        self.metrics.model = {
-            "model": model.ref.name,
-            "version": str(model.ref.version),
-            "digest": model.ref.digest,
-            "provider": model.provider,
-            "precision": model.precision_name,
-        }
-        if model.pci_bus_id:
-            self.metrics.gpu = GpuWatch(model.pci_bus_id).sample
-
-    def _set_pending(self, versions: frozenset[int]) -> None:
-        assert self._loop is not None
-        self._loop.pending = versions
-
-    def _count_dropped(self, reason: str) -> None:
-        self.metrics.dropped[reason] += 1
-        if reason == "unauthenticated":
-            self.metrics.handled[-1][StatusCode.UNAUTHENTICATED.name] += 1
-
-    def _refused(self) -> dict[int, str]:
-        return self._follower.refused if self._follower else {}
+    def _check_not_stopped(self) -> None:
+        if self._stopped:
+            raise StartupError("stopped before it was ready")
 
     def serve(self) -> None:
         """Turn health to SERVING and follow the store; the model has been prepared."""
@@ -270,17 +206,18 @@ class Server:
                 return
             self._set_ready(True)
             loop = self._loop
-        self._liveness = Liveness(
-            {
-                "the model has not proven itself": lambda: loop.proved,
-                "the server takes no connections": self._transport.listened,
-            },
-            stale=max(self.config.stall_timeout / 4, LEAST_STALE),
-            stuck=self.config.stall_timeout,
-            set_ready=self._set_ready,
-            on_stuck=self._on_stuck,
-        )
-        self._liveness.start()
+            self._liveness = Liveness(
+                {
+                    "the model has not proven itself": lambda: loop.proved,
+                    "the server takes no connections": self._transport.listened,
+                },
+                stale=max(self.config.stall_timeout / 4, LEAST_STALE),
+                stuck=self.config.stall_timeout,
+                set_ready=self._set_ready,
+                on_stuck=self._on_stuck,
+            )
+            self._liveness.start()
+            self._opened.callback(self._liveness.stop)
         if self._follower is not None:
             self._follower.start()
 
@@ -301,36 +238,33 @@ class Server:
         self._stopped = True
         if self._serving.acquire(timeout=STEP_SECONDS):
             self._serving.release()
-        transport, loop, follower = self._transport, self._loop, self._follower
-        finished = True
-        if self._liveness is not None:
-            self._liveness.stop()
-        if follower is not None:
-            follower.stop()
-        if transport is not None and self.address:
-            within(STEP_SECONDS, "telling callers of the end", lambda: self._set_ready(False))
-            if loop is not None:
-                if loop.model is not None:
-                    time.sleep(self.config.drain_delay)
-                finished = loop.drain(self.config.drain_timeout)
-            within(STEP_SECONDS, "closing the port", transport.stop)
-        if self._endpoint is not None:
-            within(STEP_SECONDS, "closing the metrics' port", self._endpoint.close)
-        if self._tracing is not None:
-            within(STEP_SECONDS, "sending the last spans", self._tracing.close)
-        if follower is not None and not follower.join(JOIN_SECONDS):
-            log.error(
-                "shutdown does not wait for the version that was loading; %s", longest() or "it was being verified"
-            )
-        self._transport = self._loop = self._endpoint = self._liveness = self._follower = self._tracing = None
-        return finished
+        self._opened.close()
+        return self._finished
 
-    def _serving_info(self, model: LoadedModel) -> ServingInfo:
+    def _drain(self, loop: BatchingLoop) -> None:
+        within(STEP_SECONDS, "telling callers of the end", partial(self._set_ready, False))
+        if self.model is not None:
+            time.sleep(self.config.drain_delay)
+        self._finished = loop.drain(self.config.drain_timeout)
+
+    def _leave_follower(self) -> None:
+        if self._follower is not None and not self._follower.join(JOIN_SECONDS):
+            reason = longest() or "it was being verified"
+            log.error("shutdown does not wait for the version that was loading; %s", reason)
+
+    def _serving_info(self, sizes: Sizes, model: LoadedModel) -> ServingInfo:
         return ServingInfo(
             provider=model.provider,
             precision=model.precision,
             max_batch_images=self.config.max_batch,
-            max_request_images=self._max_request,
-            max_message_bytes=self._max_message,
+            max_request_images=sizes.images,
+            max_message_bytes=sizes.message,
             transport=self._transport.name if self._transport else "",
         )
+
+
+def _sizes(config: ServerConfig, manifest: Manifest) -> Sizes:
+    """The largest request of a server whose first version has this manifest."""
+    pixels = manifest.image.rows * manifest.image.cols
+    images = min(config.max_request, (LARGEST_MESSAGE - MESSAGE_OVERHEAD) // pixels)
+    return Sizes(images, images * pixels + MESSAGE_OVERHEAD)

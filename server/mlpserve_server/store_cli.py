@@ -16,7 +16,7 @@ from mlpserve_server.names import version_number
 from mlpserve_server.store import promotion
 from mlpserve_server.store.folder import Store
 from mlpserve_server.store.object_storage import RemoteStore, open_store
-from mlpserve_server.store.outlines import Outlines
+from mlpserve_server.store.summaries import Summaries
 
 LISTED = 100  # versions
 AT_ONCE = 100  # versions read before they are printed
@@ -112,16 +112,16 @@ def _listing(store: Store, model: str, limit: int) -> Iterator[str]:
     (followed, *_), promoted = promotion.candidates(store, model)
     numbers = store.versions(model)
     shown = numbers[:limit] if limit else numbers
-    outlines = Outlines(store, model)
+    summaries = Summaries(store, model)
     for start in range(0, len(shown), AT_ONCE):
         part = shown[start : start + AT_ONCE]
-        for number, outline in zip(part, outlines.of(part), strict=True):
-            if isinstance(outline, StartupError):
-                yield f"{number:>6}  unreadable: {outline}"
+        for number, summary in zip(part, summaries.of(part), strict=True):
+            if isinstance(summary, StartupError):
+                yield f"{number:>6}  unreadable: {summary}"
                 continue
-            created = outline.created[:16].replace("T", " ")
+            created = summary.created[:16].replace("T", " ")
             mark = ("  ◀ promoted" if promoted else "  ◀ newest") if number == followed else ""
-            yield f"{number:>6}  {created:<16}  {outline.test_accuracy:.2%}  {outline.digest[:12]}{mark}"
+            yield f"{number:>6}  {created:<16}  {summary.test_accuracy:.2%}  {summary.digest[:12]}{mark}"
     if followed not in shown:
         yield f"{followed:>6}  ◀ promoted" + ("" if followed in numbers else ", but missing")
     if len(shown) < len(numbers):

@@ -18,7 +18,7 @@ from support.processes import ServerProcess, free_port
 from tests.support.callers import Callers
 
 from mlpserve_client import Client
-from mlpserve_server.observe.metrics import GPU_GAUGES
+from mlpserve_server.observe.prometheus import GPU_GAUGES
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 NAME = re.compile(r"\b(?:mlpserve|grpc_server)_[a-z0-9_]+")

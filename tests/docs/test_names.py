@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 from support.processes import run
 from tests.support.claims import commands
 from tests.support.documents import PAGES, ROOT, blocks
 
 from mlpserve_client.cli import parser as client_parser
 from mlpserve_server.cli import parser as server_parser
-from mlpserve_server.observe.metrics import GPU_GAUGES, Metrics
+from mlpserve_server.observe.metrics import Description, Metrics
+from mlpserve_server.observe.prometheus import GPU_GAUGES, families
 from mlpserve_server.store_cli import parser as store_parser
 from mlpserve_trainer.cli import parser as trainer_parser
 
@@ -66,16 +66,13 @@ FOREIGN_FLAGS = {
 @cache
 def exported() -> set[str]:
     """Every name that the server exports, from a registry of several workers on a GPU."""
-    metrics = Metrics()
-    metrics.workers = {"configured": 2, "ready": 2}
-    metrics.model = dict.fromkeys(("model", "version", "digest", "provider", "precision"), "x")
     counts = {"classes": [1], "confidence": [1], "ink": 0.1}
-    metrics.drift = lambda: {"images": 1, **counts, "reference": counts}
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    families = {family.name: family.type for family in registry.collect()}
+    labels = dict.fromkeys(("model", "version", "digest", "provider", "precision"), "x")
+    metrics = Metrics(lambda: Description(labels, {"images": 1, **counts, "reference": counts}))
+    metrics.workers = {"configured": 2, "ready": 2}
+    kinds = {family.name: family.type for family in families(metrics)}
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count", "")}
-    names = {name + suffix for name, kind in families.items() for suffix in suffixes.get(kind, ("",))}
+    names = {name + suffix for name, kind in kinds.items() for suffix in suffixes.get(kind, ("",))}
     return names | {name for name, _, _ in GPU_GAUGES}
 
 

@@ -20,7 +20,8 @@ from tests.support.mutate import mutated
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
-from mlpserve_server.codecs.predict import Decoder, Request
+from mlpserve_server.codecs.base import Request
+from mlpserve_server.codecs.predict import PredictCodec
 from mlpserve_server.errors import ArtifactError, CallError
 from mlpserve_server.models import graph_check
 from mlpserve_server.models.loading import load
@@ -36,7 +37,7 @@ def test_decoders(store: Path, figures: dict[str, Any]) -> None:
     random_ = random.Random(7)
     version = Store(store).open("mnist")
     model = load(version, device="cpu", precision="fp32", max_batch=4, threads=1)
-    decoder = Decoder(model, 16)
+    codec = PredictCodec(model, 16)
     images = pixels(mnist_images()[:2])
     samples = [
         pb.PredictRequest(images=images[:784]).SerializeToString(),
@@ -48,13 +49,13 @@ def test_decoders(store: Path, figures: dict[str, Any]) -> None:
     for index in range(REQUESTS):
         payload = mutated(random_, samples[index % 4]) if index % 8 else random_.randbytes(random_.randrange(900))
         try:
-            request = decoder.decode(payload)
+            request = codec.decode(payload)
         except CallError:
             outcomes["refused"] += 1
             continue
         assert isinstance(request, Request)
         assert len(request.images) == request.size * 784
-        assert 1 <= request.top_k <= 10
+        assert 1 <= request.form.top_k <= 10
         outcomes["decoded"] += 1
     graph = onnx.load(version.folder / "model.onnx")
     for tensor in graph.graph.initializer:

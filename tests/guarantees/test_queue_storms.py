@@ -16,7 +16,7 @@ from support.grpc_calls import PREDICT, channel, pixels, stub
 from support.h2load import MISSING, Load
 from support.h2load import run as h2load
 from support.mnist import mnist_images
-from support.processes import ServerProcess, free_port, resident_mb, scrape
+from support.processes import ServerProcess, free_port, resident_mb, scrape, scrape_when
 
 from mlpserve.v1 import classifier_pb2 as pb
 
@@ -39,7 +39,7 @@ def test_deadline_storm(transport: str, slow_store: Path, tmp_path: Path, figure
         alive = sum(call.exception() is None for call in calls[1::2])
         expired = sum(call.exception() is not None for call in calls[0::2])
         assert all(call.exception() is None for call in blockers)
-        samples = scrape(metrics)
+        samples = scrape_when(metrics, lambda now: now["mlpserve_images_total"] - before >= alive + 2 * 4096)
     executed = samples["mlpserve_images_total"] - before - 2 * 4096
     figures |= {"alive": alive, "expired": expired, "executed": executed}
     figures["wrongly executed"] = executed - alive

@@ -15,16 +15,19 @@ from hypothesis import strategies as st
 from support.grpc_calls import pixels, stub
 from support.host_memory import HostMemory
 from support.mnist import mnist_images
+from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve_server.config import ServerConfig, split_device
 from mlpserve_server.errors import ConfigError, DeviceError
+from mlpserve_server.loader import Loader
 from mlpserve_server.models import cuda, cuda_libraries, loading
-from mlpserve_server.models.model import CPU, CUDA, LoadedModel
+from mlpserve_server.models.model import CPU, CUDA, LoadedModel, Proof
 from mlpserve_server.models.runners import BoundRunner, DeviceRunner, batch_sizes
 from mlpserve_server.observe.gpu import GpuWatch
-from mlpserve_server.observe.metrics import Metrics
+from mlpserve_server.observe.metrics import Description, Metrics
+from mlpserve_server.observe.prometheus import families
 from mlpserve_server.server import Server
 from mlpserve_server.store.folder import Store, Version
 
@@ -109,9 +112,10 @@ def test_two_threads_serve(transport: str, store: Path, monkeypatch: pytest.Monk
     """The loop as it is on a GPU, on both transports: right answers, to the end of a drain."""
 
     def on_device(
-        version: Version, precision: Precision, session: ort.InferenceSession, index: int, max_batch: int
+        version: Version, precision: Precision, session: ort.InferenceSession, index: int, max_batch: int, proof: Proof
     ) -> LoadedModel:
-        return LoadedModel(version, precision, CPU, max_batch, DeviceRunner(session, max_batch, 784, 10, HostMemory()))
+        runner = DeviceRunner(session, max_batch, 784, 10, HostMemory())
+        return LoadedModel(version, precision, CPU, max_batch, runner, proof)
 
     monkeypatch.setattr(loading, "_model", on_device)
     config = ServerConfig(
@@ -132,6 +136,8 @@ def test_two_threads_serve(transport: str, store: Path, monkeypatch: pytest.Monk
 
             with ThreadPoolExecutor(16) as pool:
                 outcomes = list(pool.map(call, [number % 190 for number in range(3000)]))
+        # They are counted after they have been answered.
+        wait_until(lambda: server.metrics.requests["OK"] >= 3001, lambda: f"3001 answers: {server.metrics.requests}")
         assert server.metrics.requests["OK"] == 3001
         assert server.metrics.images == 200 + sum(number % 190 % 7 + 1 for number in range(3000))
         assert server.stop()
@@ -148,7 +154,7 @@ def test_a_reload_stays_on_its_device(store: Path, monkeypatch: pytest.MonkeyPat
             return server.model
 
         monkeypatch.setattr(loading, "load", load)
-        server._load(Store(store).open("mnist"))
+        Loader(server.config, server.catalog, 16).load(Store(store).open("mnist"))
         assert server.model is not None
         assert asked == [server.model.device]
 
@@ -231,11 +237,11 @@ def test_gpu_metrics_without_a_driver(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_gpu_metrics_are_exported_and_survive_the_sum_over_workers() -> None:
     worker, total = Metrics(), Metrics()
-    assert "gpu" not in " ".join(family.name for family in worker.collect())
+    assert "gpu" not in " ".join(family.name for family in families(worker))
     sample: dict[str, str | int | float] = {"gpu": "0:1", "memory_used": 5, "memory_total": 9, "utilisation": 0.5}
-    worker.gpu = lambda: sample
+    worker.describe = lambda: Description(gpu=sample)
     total.add(worker.snapshot())
-    exported = {family.name: family.samples[0] for family in total.collect() if "gpu" in family.name}
+    exported = {family.name: family.samples[0] for family in families(total) if "gpu" in family.name}
     assert {name: s.value for name, s in exported.items()} == {
         "mlpserve_gpu_memory_used_bytes": 5,
         "mlpserve_gpu_memory_bytes": 9,

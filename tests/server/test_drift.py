@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.grpc_calls import channel, pixels, stub
 from support.mnist import mnist_images
-from support.processes import ServerProcess, free_port, scrape
+from support.processes import ServerProcess, free_port, scrape, scrape_when
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
@@ -93,7 +93,8 @@ def test_a_server_exports_them(transport: str, store: Path, tmp_path: Path) -> N
         request.inputs.add(name="images", datatype="UINT8", shape=[1, 784])
         with channel(process.address) as opened:
             opened.unary_unary("/inference.GRPCInferenceService/ModelInfer")(request.SerializeToString(), timeout=10)
-        samples = scrape(address)
+        seen = "grpc_server_handling_seconds_count"
+        samples = scrape_when(address, lambda now: sum(now[name] for name in now if name.startswith(seen)) >= 251)
         counts = np.bincount([class_id for answer in answers for class_id in answer.class_ids], minlength=10)
         exported = [samples[f'mlpserve_predictions_total{{class_id="{index}"}}'] for index in range(10)]
         assert sum(exported) == 2001

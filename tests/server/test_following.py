@@ -290,11 +290,11 @@ def test_versions_in_flight_at_once_get_their_own_answers(
 @pytest.mark.parametrize(
     ("model", "version"), [("", 0), ("", 1), ("", 300), ("mnist", 0), ("mnist", 7), ("m" * 127, 2**20), ("", 2**28)]
 )
-def test_the_version_is_found_in_a_request_s_first_bytes(model: str, version: int) -> None:
+def test_the_model_and_version_are_found_in_a_request_s_first_bytes(model: str, version: int) -> None:
     from mlpserve.v1.open_inference_pb2 import ModelInferRequest
-    from mlpserve_server.codecs.predict import named_version
+    from mlpserve_server.codecs.naming import named_model
 
     request = pb.PredictRequest(model=model, version=version, images=b"\x10\x05" * 400)
-    assert named_version(request.SerializeToString()) == version
+    assert named_model(request.SerializeToString()) == (model, version)
     infer = ModelInferRequest(model_name=model, model_version=str(version) if version else "", id="5")
-    assert named_version(infer.SerializeToString()) == version
+    assert named_model(infer.SerializeToString()) == (model, version)

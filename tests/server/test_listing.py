@@ -21,6 +21,7 @@ from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client
+from mlpserve_server.catalog import Catalog, prepare
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.control import listing
 from mlpserve_server.control.services import ControlServices
@@ -28,7 +29,7 @@ from mlpserve_server.errors import ArtifactError
 from mlpserve_server.models import loading
 from mlpserve_server.store import manifest
 from mlpserve_server.store.folder import Store
-from mlpserve_server.store.outlines import Outlines
+from mlpserve_server.store.summaries import Summaries
 from mlpserve_server.transports import open_transport
 
 COUNT = 1300  # versions: more than two of the largest pages hold would be slow to make
@@ -156,7 +157,9 @@ def stuck(store: Path, transport: str) -> Iterator[tuple[_Stuck, str]]:
     """A store that hangs, and the address of a real server of the control methods over it."""
     model = loading.load(Store(store).open("mnist"), device="cpu", precision="fp32", max_batch=4, threads=1)
     hanging = _Stuck(store)
-    services = ControlServices(hanging, "mnist", lambda _: model, lambda _: pb.ServingInfo(), dict, 4)
+    catalog = Catalog("mnist", keep=0)
+    catalog.serve(prepare(model, 16))
+    services = ControlServices(hanging, catalog, lambda _: pb.ServingInfo(), 4)
     config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport)
     served = open_transport(config, services, max_message=1 << 20, on_dropped=lambda reason: None)
     try:
@@ -239,24 +242,24 @@ def test_a_listing_says_what_opening_would_say(store: Path, tmp_path: Path) -> N
             found, name = manifest.parse(document, "mnist", 1)
         except ArtifactError:
             with suppress(ArtifactError):  # which is all that it may raise
-                manifest.outline(document, "mnist", 1)
+                manifest.summarise(document, "mnist", 1)
             continue
         opened += 1
-        outline = manifest.outline(document, "mnist", 1)
-        assert outline.digest == name
+        summary = manifest.summarise(document, "mnist", 1)
+        assert summary.digest == name
         if found.evaluations and 0 <= found.evaluations[0].test_accuracy <= 1:
-            assert outline.test_accuracy == pytest.approx(found.evaluations[0].test_accuracy)
+            assert summary.test_accuracy == pytest.approx(found.evaluations[0].test_accuracy)
     assert 0 < opened < len(samples)
 
 
-def test_an_outline_is_read_once(store: Path) -> None:
+def test_a_summary_is_read_once(store: Path) -> None:
     own = Store(store)
-    outlines = Outlines(own, "mnist")
-    (first,) = outlines.of([1])
+    summaries = Summaries(own, "mnist")
+    (first,) = summaries.of([1])
     reads = []
     own.documents = lambda model, numbers: reads.extend(numbers) or []  # type: ignore[method-assign,func-returns-value,assignment]
-    assert outlines.of([1]) == [first]
-    outlines.forget_all_but([2])
+    assert summaries.of([1]) == [first]
+    summaries.forget_all_but([2])
     with pytest.raises(ValueError, match="zip"):
-        outlines.of([1])
+        summaries.of([1])
     assert reads == [1]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from support.mnist import mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse, Timing
-from mlpserve_server.codecs.predict import Decoder, Encoder, Request, assemble
+from mlpserve_server.codecs.base import Request, assemble
+from mlpserve_server.codecs.predict import Form, PredictCodec
 from mlpserve_server.errors import CallError
 from mlpserve_server.models import loading
 from mlpserve_server.models.loading import load
@@ -68,12 +69,12 @@ def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[i
         message = PredictRequest(images=part, top_k=top_k, probabilities=probabilities, timing=timing)
         messages.append(message.SerializeToString())
         start += count
-    decoder = Decoder(model, 100)
-    decoded = [decoder.decode(message) for message in messages]
+    codec = PredictCodec(model, 100)
+    decoded = [codec.decode(message) for message in messages]
     assembled = assemble(decoded, model.pixels)
     assert np.array_equal(assembled, images)
     predictions = model.predict(assembled)
-    replies = Encoder(model).encode(decoded, predictions, lambda number: Timing(batch_images=100 + number))
+    replies = codec.encode(decoded, predictions, lambda number: Timing(batch_images=100 + number))
     start = 0
     for number, ((count, top_k, probabilities, timing), reply) in enumerate(zip(requests, replies, strict=True)):
         answer = PredictResponse.FromString(reply)
@@ -96,17 +97,17 @@ def test_short_and_long_way_of_decoding_agree(store: Path, tail: bytes, images: 
     plain = PredictRequest(images=bytes(range(256)) * 3 * images + bytes(16 * images)).SerializeToString()
     payload = plain[: len(plain) - cut] + tail
     short, long = (
-        _outcome(decode, payload) for decode in (Decoder(model, 2).decode, Decoder(model, 2)._decode_message)
+        _outcome(decode, payload) for decode in (PredictCodec(model, 2).decode, PredictCodec(model, 2)._decode_message)
     )
     assert short == long
 
 
-def _outcome(decode: Callable[[bytes], Request], payload: bytes) -> object:
+def _outcome(decode: Callable[[bytes], Request[Form]], payload: bytes) -> object:
     try:
         request = decode(payload)
     except CallError as error:
         return type(error), str(error)
-    return bytes(request.images), request.size, request.top_k, request.probabilities, request.timing
+    return bytes(request.images), request.size, request.form
 
 
 _models: dict[Path, LoadedModel] = {}

@@ -15,8 +15,11 @@ from support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server.codecs.model_infer import CONTENTS, TYPES, InferDecoder
-from mlpserve_server.codecs.predict import Encoder
+from mlpserve_server.batching.batch import decode
+from mlpserve_server.batching.failures import Failure
+from mlpserve_server.calls import METHODS, MODEL_INFER, PREDICT, Call
+from mlpserve_server.catalog import prepare
+from mlpserve_server.codecs.model_infer import CONTENTS, TYPES, ModelInferCodec
 from mlpserve_server.errors import CallError
 from mlpserve_server.models.loading import load
 from mlpserve_server.models.model import LoadedModel
@@ -127,19 +130,19 @@ def test_known_headers_change_nothing(model: LoadedModel, data: st.DataObject) -
         st.sampled_from(["", "1", "2"]),
         st.sampled_from(["", "id"]),
     )
-    seasoned = InferDecoder(model, 16)
+    seasoned = ModelInferCodec(model, 16)
     for count, outputs, version, name in data.draw(st.lists(kinds, min_size=1, max_size=8)):
         payload = bytearray(_infer(IMAGES[:count], *outputs, model_version=version, id=name).SerializeToString())
         if data.draw(st.booleans()):
             payload[data.draw(st.integers(0, min(60, len(payload) - 1)))] ^= data.draw(st.integers(1, 255))
         said = []
-        for decoder in (seasoned, InferDecoder(model, 16)):
+        for codec in (seasoned, ModelInferCodec(model, 16)):
             try:
-                request = decoder.decode(bytes(payload))
+                request = codec.decode(bytes(payload))
             except CallError as error:
                 said.append((type(error), str(error)))
             else:
-                said.append((bytes(request.images), request.size, request.reply))  # type: ignore[arg-type]
+                said.append((bytes(request.images), request.size, request.form))  # type: ignore[arg-type]
         assert said[0] == said[1]
 
 
@@ -150,44 +153,49 @@ def _no_timing(number: int) -> pb.Timing:
 @pytest.mark.parametrize("outputs", [(), ("scores",), ("probabilities", "class_ids")])
 @pytest.mark.parametrize("raw", [True, False])
 def test_a_batch_of_singles_is_encoded_as_one_by_one(model: LoadedModel, outputs: tuple[str, ...], raw: bool) -> None:
-    decoder = InferDecoder(model, 16)
-    requests = [decoder.decode(_infer(IMAGES[i : i + 1], *outputs, raw=raw).SerializeToString()) for i in range(5)]
+    codec = ModelInferCodec(model, 16)
+    requests = [codec.decode(_infer(IMAGES[i : i + 1], *outputs, raw=raw).SerializeToString()) for i in range(5)]
     predictions = model.predict(np.ascontiguousarray(IMAGES).reshape(5, 784)).copy()
-    together = Encoder(model).encode(requests, predictions, _no_timing)
-    assert together == [request.reply.encode(predictions, i, i + 1) for i, request in enumerate(requests)]  # type: ignore[union-attr]
-    # The second of a form is known by its header, so those that follow share their reply.
+    one_by_one = [codec.encode([requests[i]], predictions.rows(i, i + 1), _no_timing)[0] for i in range(5)]
+    assert codec.encode(requests, predictions, _no_timing) == one_by_one
+    # The second of a form is known by its header, so those that follow share their form.
     if raw:
-        assert requests[1].reply is requests[2].reply
-        assert Encoder(model).encode(requests[1:], predictions.first(4), _no_timing) == [
-            requests[1].reply.encode(predictions, i, i + 1)  # type: ignore[union-attr]
-            for i in range(4)
-        ]
+        assert requests[1].form is requests[2].form
+        assert codec.encode(requests[1:], predictions.rows(1, 5), _no_timing) == one_by_one[1:]
 
 
 def test_headers_that_are_kept_are_bounded(model: LoadedModel) -> None:
-    decoder = InferDecoder(model, 16)
+    codec = ModelInferCodec(model, 16)
     for number in range(2000):
         request = _infer(IMAGES[:1])
         request.parameters["x"].string_param = "y" * number
-        decoder.decode(request.SerializeToString())
-    kept = [header for entries in decoder._known.values() for header, _, _ in entries]
+        codec.decode(request.SerializeToString())
+    kept = [header for entries in codec._known.values() for header, _, _ in entries]
     assert len(kept) == 256
     assert max(map(len, kept)) <= 1024
 
 
 def test_both_protocols_share_a_batch(model: LoadedModel) -> None:
-    decoder = InferDecoder(model, 16)
-    from mlpserve_server.codecs.predict import Decoder, assemble
-
-    requests = [
-        decoder.decode(_infer(IMAGES[:2]).SerializeToString()),
-        Decoder(model, 16).decode(pb.PredictRequest(images=pixels(IMAGES[2:3])).SerializeToString()),
-        decoder.decode(_infer(IMAGES[3:5], "class_ids").SerializeToString()),
+    calls = [
+        Call(message.SerializeToString(), 0.0, None, METHODS.index(method))
+        for message, method in (
+            (_infer(IMAGES[:2]), MODEL_INFER),
+            (pb.PredictRequest(images=pixels(IMAGES[2:3]), timing=True), PREDICT),
+            (pb.PredictRequest(images=bytes(100)), PREDICT),
+            (_infer(IMAGES[3:5], "class_ids"), MODEL_INFER),
+        )
     ]
-    replies = Encoder(model).encode(requests, model.predict(assemble(requests, 784)), _no_timing)
+    failures: list[Failure] = []
+    batch = decode(prepare(model, 16), calls, failures)
+    assert batch is not None
+    assert [failure.call for failure in failures] == [calls[2]]
+    answers = batch.encode(model.predict(batch.images))
+    assert [call for call, _ in answers] == batch.calls == [calls[0], calls[1], calls[3]]
+    replies = [reply for _, reply in answers if isinstance(reply, bytes)]
     expected = [model.predict(image.reshape(1, 784)).class_ids[0] for image in IMAGES]
     first, third = (oip.ModelInferResponse.FromString(replies[index]) for index in (0, 2))
     second = pb.PredictResponse.FromString(replies[1])
+    assert second.timing.batch_images == 5
     found = [*_columns(first)["class_ids"], *second.class_ids, *_columns(third)["class_ids"]]
     assert found == expected
 

@@ -16,7 +16,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_calls import call_until_refused, channel, details, pixels, stub
 from support.mnist import mnist_images
-from support.processes import ServerProcess, children, free_port, scrape
+from support.processes import ServerProcess, children, free_port, scrape, scrape_when
 from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -93,8 +93,9 @@ def test_overload_fails_fast_with_retry_info_and_recovers(
     assert codes.count(None) >= 1, "the queue holds at least one"
     assert codes.count("overloaded") >= 1, "and not all of them"
     assert len(caller.Predict(ONE, timeout=60).class_ids) == 1
-    samples = scrape(metrics)
-    assert samples['mlpserve_dropped_total{reason="overload"}'] == codes.count("overloaded")
+    refused = 'mlpserve_dropped_total{reason="overload"}'
+    samples = scrape_when(metrics, lambda now: now.get(refused, 0) >= codes.count("overloaded"))
+    assert samples[refused] == codes.count("overloaded")
     assert samples["mlpserve_queue_images"] == 0
 
 
@@ -107,7 +108,7 @@ def test_deadline_in_the_queue_costs_no_run(busy: Busy) -> None:
         assert call.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert len(blocker.result().class_ids) == 4096
     caller.Predict(ONE, timeout=60)
-    samples = scrape(metrics)
+    samples = scrape_when(metrics, lambda now: now["mlpserve_images_total"] - before >= 4096 + 1)
     assert samples["mlpserve_images_total"] - before == 4096 + 1, "only the live were run"
     # A call may be dropped as expired by the loop, or ended by the transport first; some may never have been sent.
     assert 1 <= _dropped(samples, "expired") + _dropped(samples, "cancelled") <= 20
@@ -127,7 +128,7 @@ def test_a_cancelled_caller_harms_nobody(busy: Busy) -> None:
     assert len({answer.SerializeToString() for answer in answers}) == 1
     assert len(blocker.result().class_ids) == 4096
     caller.Predict(ONE, timeout=60)
-    samples = scrape(metrics)
+    samples = scrape_when(metrics, lambda now: now["mlpserve_images_total"] - before >= 4096 + 10 + 1)
     assert samples["mlpserve_images_total"] - before == 4096 + 10 + 1, "only those that stayed were run"
     assert 1 <= _dropped(samples, "cancelled") <= 10
 
@@ -203,7 +204,8 @@ def test_a_call_that_cannot_be_in_time_is_refused_at_once(busy_with_room: Busy) 
     assert all("the queue takes about" in call.details() for call in hopeless)
     assert all(isinstance(details(call)[0], RetryInfo) for call in hopeless)
     assert all(call.exception() is None for call in [blocker, *waiting, *in_time])
-    assert _dropped(scrape(metrics), "hopeless") == 10
+    samples = scrape_when(metrics, lambda now: _dropped(now, "hopeless") >= 10)
+    assert _dropped(samples, "hopeless") == 10
 
 
 def test_drain_delay_goes_on_accepting_while_health_says_no(transport: str, store: Path, tmp_path: Path) -> None:

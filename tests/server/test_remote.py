@@ -26,7 +26,7 @@ from mlpserve.v1.artifact_pb2 import Manifest
 from mlpserve_server.errors import ConfigError
 from mlpserve_server.store.folder import Store
 from mlpserve_server.store.object_storage import RemoteStore, open_store
-from mlpserve_server.store.outlines import Outlines
+from mlpserve_server.store.summaries import Summaries
 
 BUCKET = "models"
 URL = f"s3://{BUCKET}/published"
@@ -210,11 +210,11 @@ def test_how_often_the_storage_is_asked(versions: Path, tmp_path: Path) -> None:
     assert store.open("mnist", 17).manifest.version == 17
     assert len(asked) == 2, asked
     asked.clear()
-    outlines = Outlines(store, "mnist")
-    found = outlines.of(numbers)
+    summaries = Summaries(store, "mnist")
+    found = summaries.of(numbers)
     assert len(asked) == 2 * len(numbers)
     asked.clear()
-    assert outlines.of(numbers) == found
+    assert summaries.of(numbers) == found
     assert asked == []
 
 

@@ -26,8 +26,9 @@ from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client, InvalidInputError, Tls, UnauthenticatedError, UnavailableError
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.transports import security
-from mlpserve_server.transports.security import check_plaintext
+from mlpserve_server.transports import watched_files
+from mlpserve_server.transports.tls import check_plaintext
+from mlpserve_server.transports.tokens import Tokens
 
 IMAGE = pb.PredictRequest(images=bytes(784))
 RENEWAL_SECONDS = 15
@@ -213,8 +214,8 @@ def test_tokens_let_in_and_are_revoked_without_a_restart(
 
 def test_no_call_waits_for_a_token_file_that_cannot_be_read(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A FIFO that nobody writes to, in place of a file on a network mount that has died."""
-    monkeypatch.setattr(security, "LOOK_SECONDS", 0.0)
-    known = security.Tokens(str(tokens))
+    monkeypatch.setattr(watched_files, "LOOK_SECONDS", 0.0)
+    known = Tokens(str(tokens))
     tokens.unlink()
     os.mkfifo(tokens)
     accepted = queue.SimpleQueue[bool]()

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from support.grpc_calls import call_until_refused, stub
-from support.processes import ServerProcess, run, scrape
+from support.processes import ServerProcess, run, scrape, scrape_when
 from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -23,6 +23,7 @@ from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ListenError
 from mlpserve_server.host.cpus import cpu_count, default_workers
 from mlpserve_server.host.shared_port import reserve
+from mlpserve_server.started import Started
 from mlpserve_server.workers.supervisor import Supervisor
 
 ONE = pb.PredictRequest(images=bytes(784))
@@ -59,7 +60,7 @@ def test_both_answer_and_are_counted_together(store: Path, transport: str, tmp_p
     with ServerProcess(tmp_path, store, *flags) as process:
         assert len(_workers(process)) == 2
         _call_over_many_connections(process.address)
-        samples = scrape(metrics)
+        samples = scrape_when(metrics, lambda now: now["mlpserve_queue_seconds_count"] >= 30)
         assert samples['mlpserve_requests_total{code="OK"}'] == 30
         assert samples["mlpserve_images_total"] == 30
         assert samples["mlpserve_queue_seconds_count"] == 30
@@ -177,8 +178,8 @@ def test_a_process_that_cannot_be_started_is_tried_again(store: Path, tmp_path: 
 
 
 def test_a_worker_that_ends_between_ready_and_serving_is_a_death(store: Path, caplog: pytest.LogCaptureFixture) -> None:
-    supervisor = Supervisor(ServerConfig(store=store, workers=1), lambda: None)
-    worker: Any = SimpleNamespace(served=False, failure="", facts={"model": "mnist"})
+    supervisor = Supervisor(ServerConfig(store=store, workers=1), lambda _: None)
+    worker: Any = SimpleNamespace(served=False, failure="", started=Started("mnist", 1, "fp32", ""))
     supervisor._ended(0, supervisor._places[0], worker, -9)
     assert "tried again until it can: it ended with code -9" in caplog.text
     assert len(supervisor._deaths) == 1

@@ -1,4 +1,4 @@
 """Which calls wait, which run together, and the loop that answers them.
 
-May import codecs, observe, models and what is below.
+May import the catalog, codecs, observe, models, calls, host and what is below.
 """

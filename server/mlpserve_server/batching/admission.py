@@ -6,45 +6,46 @@ time their batch forms cost no Run.
 
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
 
-from grpc import StatusCode
-
-from mlpserve_server.batching.served import Served
-from mlpserve_server.calls import Answer, Call
-from mlpserve_server.codecs.predict import IMAGES_TAG, named_version
-from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded
+from mlpserve_server.batching.failures import Failure
+from mlpserve_server.calls import Call
+from mlpserve_server.catalog import Catalog, Served
+from mlpserve_server.codecs.naming import named_model
+from mlpserve_server.codecs.predict import IMAGES_TAG
+from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, UnknownModel
 from mlpserve_server.observe.metrics import Metrics
-from mlpserve_server.observe.request_log import RequestLog
 
-REFUSALS: dict[str, CallError] = {
-    "draining": Draining("the server is shutting down; call another one, or this one again later"),
-    "not_ready": NotReady("the model is still being loaded; try again in a moment"),
-}
+DRAINING = Draining("the server is shutting down; call another one, or this one again later")
+NOT_READY = NotReady("the model is still being loaded; try again in a moment")
 
 
 class Admission:
     """The queue, and who is let into it. For one thread at a time, except `observe`.
 
     Args:
-        metrics: told of every call, and of what waits.
-        request_log: told of calls that are refused.
+        catalog: knows which model answers a call.
+        metrics: told of every call that arrives, and of what waits.
         max_batch: most images in a batch, unless one request alone is larger.
         max_queue: most images waiting.
     """
 
-    def __init__(self, metrics: Metrics, request_log: RequestLog, *, max_batch: int, max_queue: int) -> None:
+    def __init__(self, catalog: Catalog, metrics: Metrics, *, max_batch: int, max_queue: int) -> None:
+        self._catalog = catalog
         self._metrics = metrics
-        self._request_log = request_log
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._queue: deque[Call] = deque()
+        self._queue: deque[tuple[Call, Served]] = deque()
         self._images = 0
         self._images_per_second = 0.0  # of recent large batches, to estimate how long the queue takes
+        self._closed = False
 
     def __bool__(self) -> bool:
         """Whether a call waits."""
         return bool(self._queue)
+
+    def close(self) -> None:
+        """Let no call in from now on."""
+        self._closed = True
 
     def observe(self, images: int, seconds: float) -> None:
         """Learn from a batch how fast the queue empties."""
@@ -52,86 +53,76 @@ class Admission:
             rate = images / max(seconds, 1e-6)
             self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
 
-    def refuse_all(self, calls: list[Call], reason: str, answers: list[Answer]) -> None:
-        """Answer calls that arrive while none is let in, for one of REFUSALS."""
-        for call in calls:
-            self._metrics.started[call.method] += 1
-            self.refuse(call, reason, REFUSALS[reason], answers)
-
-    def admit(
-        self,
-        calls: list[Call],
-        served: Served,
-        kept: Mapping[int, Served],
-        pending: Collection[int],
-        answers: list[Answer],
-    ) -> None:
-        """Queue calls, or answer them with why not.
+    def admit(self, calls: list[Call], failures: list[Failure]) -> None:
+        """Queue calls, each with what answers it: the model that serves now, so a new one takes over between batches.
 
         Args:
             calls: as they arrived.
-            served: answers calls that name no version.
-            kept: by version, answer calls that name it.
-            pending: versions that are about to be kept.
-            answers: refusals are added to it.
+            failures: gets those that are not let in.
         """
-        waiting, now = self._images, time.monotonic()
         for call in calls:
             self._metrics.started[call.method] += 1
+        versions = self._catalog.versions()
+        serving = versions.serving
+        if self._closed or serving is None:
+            error, dropped = (DRAINING, "draining") if self._closed else (NOT_READY, "not_ready")
+            failures.extend(Failure(call, error, dropped) for call in calls)
+            return
+        alone = not (versions.kept or versions.pending)
+        waiting, now = self._images, time.monotonic()
+        for call in calls:
+            served = serving
             # Good enough before the message is parsed: everything but the images is shorter than one image.
-            call.served = served
-            if (kept or pending) and not call.payload.startswith(IMAGES_TAG):
-                version = named_version(call.payload)
-                call.served = kept.get(version, served)
-                if version in pending and version not in kept:
-                    not_yet = NotReady(f"version {version} is still being loaded; try again in a moment")
-                    self.refuse(call, "not_ready", not_yet, answers)
+            if not (alone or call.payload.startswith(IMAGES_TAG)):
+                try:
+                    served = self._catalog.find(*named_model(call.payload))
+                except NotReady as error:
+                    failures.append(Failure(call, error, "not_ready"))
                     continue
-            call.images = len(call.payload) // call.served.model.pixels or 1
-            if waiting + call.images > self._max_queue:
-                self.refuse(call, "overload", self._overloaded(waiting), answers)
-            elif waiting > 2 * self._max_batch and call.deadline < now + self._wait(waiting):
-                self.refuse(call, "hopeless", self._hopeless(call.deadline - now, waiting), answers)
+                except UnknownModel:
+                    pass  # the codec reads all of the message, and says so if that is what it says
+            call.images = len(call.payload) // served.model.pixels or 1
+            if (refused := self._full(call, waiting, now)) is not None:
+                failures.append(refused)
             else:
                 waiting += call.images
-                self._queue.append(call)
+                self._queue.append((call, served))
         self._set_images(waiting)
 
-    def take(self, answers: list[Answer]) -> list[Call]:
-        """The next batch: at least one call if any is alive, then as many as fit. The dead are dropped."""
+    def take(self, failures: list[Failure]) -> tuple[Served, list[Call]] | None:
+        """The next batch: at least one call if any is alive, then as many as fit and have the same model.
+
+        Args:
+            failures: gets the dead.
+        """
         queue = self._queue
         batch: list[Call] = []
+        answering: Served | None = None
         images, waiting = 0, self._images
         now = time.monotonic()
         while queue:
-            call = queue[0]
+            call, served = queue[0]
             if call.alive and call.deadline > now:
-                if batch and (images + call.images > self._max_batch or call.served is not batch[0].served):
+                if answering is None:
+                    answering = served
+                elif images + call.images > self._max_batch or served is not answering:
                     break
-                batch.append(queue.popleft())
+                batch.append(call)
                 images += call.images
             else:
-                self._drop(queue.popleft(), now, answers)
+                failures.append(_dead(call, now))
+            queue.popleft()
             waiting -= call.images
         self._set_images(waiting)
-        return batch
+        return None if answering is None else (answering, batch)
 
-    def refuse(self, call: Call, reason: str, error: CallError, answers: list[Answer]) -> None:
-        """Answer a call that will not be run."""
-        self._metrics.dropped[reason] += 1
-        self._metrics.handled[call.method][error.code.name] += 1
-        self._request_log.failed(call, error)
-        answers.append((call, error))
-
-    def _drop(self, call: Call, now: float, answers: list[Answer]) -> None:
-        """Count a dead call, and answer it unless the transport has ended it already."""
-        reason = "expired" if call.deadline <= now else "cancelled"
-        if call.alive:
-            expired = Expired("the deadline passed while the call waited in the queue")
-            self.refuse(call, reason, expired, answers)
-        else:
-            self._metrics.dropped[reason] += 1
-            self._metrics.handled[call.method][StatusCode.CANCELLED.name] += 1
+    def _full(self, call: Call, waiting: int, now: float) -> Failure | None:
+        """Why a call cannot wait behind so many images; None if it can."""
+        if waiting + call.images > self._max_queue:
+            return Failure(call, self._overloaded(waiting), "overload")
+        if waiting > 2 * self._max_batch and call.deadline < now + self._wait(waiting):
+            return Failure(call, self._hopeless(call.deadline - now, waiting), "hopeless")
+        return None
 
     def _wait(self, images: int) -> float:
         """Seconds until so many images have run, by what recent large batches took; 0 while that is unknown."""
@@ -149,3 +140,12 @@ class Admission:
     def _set_images(self, images: int) -> None:
         self._images = images
         self._metrics.queued_images = images
+
+
+def _dead(call: Call, now: float) -> Failure:
+    """Why a call is not run: nobody waits for it any longer."""
+    dropped = "expired" if call.deadline <= now else "cancelled"
+    error: CallError | None = None
+    if call.alive:
+        error = Expired("the deadline passed while the call waited in the queue")
+    return Failure(call, error, dropped)

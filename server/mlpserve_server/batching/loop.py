@@ -10,20 +10,16 @@ waits for the device or answers; on CPUs a second one would only take the cores 
 import logging
 import threading
 import time
-from typing import NamedTuple
 
-from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.batching.admission import Admission
-from mlpserve_server.batching.served import Served, prepare
-from mlpserve_server.calls import Answer, Call, Transport
-from mlpserve_server.codecs.predict import Request, assemble
-from mlpserve_server.errors import CallError, RunFailed
+from mlpserve_server.batching.batch import Batch, decode
+from mlpserve_server.batching.failures import Failure
+from mlpserve_server.batching.recording import Recorder
+from mlpserve_server.calls import Answer, Transport
+from mlpserve_server.catalog import Catalog
+from mlpserve_server.errors import RunFailed
 from mlpserve_server.host.tuning import give_back_memory
-from mlpserve_server.models.model import LoadedModel
-from mlpserve_server.models.runners import Images, Predictions
-from mlpserve_server.observe.metrics import Metrics
-from mlpserve_server.observe.request_log import RequestLog
-from mlpserve_server.observe.tracing import Tracing
+from mlpserve_server.models.runners import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -32,129 +28,46 @@ PROBE_SECONDS = 2.0  # between two proofs of the model that serves
 QUIET_SECONDS, TRIM_SECONDS = 1.0, 10.0  # without a batch before memory is given back, and between two times
 
 
-class Batch(NamedTuple):
-    """Decoded calls that run together.
-
-    Attributes:
-        started: time.monotonic() when their decoding began.
-        served: what answers them.
-        calls: one for each request.
-        requests: decoded.
-        images: uint8 [N, D], of all requests in order.
-    """
-
-    started: float
-    served: Served
-    calls: list[Call]
-    requests: list[Request]
-    images: Images
-
-
 class BatchingLoop:
     """Receives from a transport, answers to it.
 
-    A call is answered by the model that served when it was admitted, so a new model takes over between two batches. The
-    models before it answer calls that name their version, so that a job which has begun with one can end with it.
-
     Args:
         transport: started already.
-        metrics: counters to add to.
-        max_batch: most images in a batch, unless one request alone is larger.
-        max_request: most images in one request.
-        max_queue: most images waiting.
-        keep: how many replaced models go on answering calls that name them.
-        request_log: told of requests that failed, and of every batch.
-        tracing: told of every batch, or None.
+        catalog: knows what serves.
+        admission: queues what is received.
+        recorder: told of what has been answered.
 
     Attributes:
-        proved: time.monotonic() when the model last gave its golden answers in this loop.
-        pending: versions that are about to be kept; calls that name them are asked to come back.
+        proved: time.monotonic() when the model last gave its golden answers in this loop, or none was there to do so.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        metrics: Metrics,
-        *,
-        max_batch: int,
-        max_request: int,
-        max_queue: int,
-        keep: int,
-        request_log: RequestLog,
-        tracing: Tracing | None,
-    ) -> None:
+    def __init__(self, transport: Transport, catalog: Catalog, admission: Admission, recorder: Recorder) -> None:
         self._transport = transport
-        self._metrics = metrics
-        self._max_request = max_request
-        self._request_log = request_log
-        self._tracing = tracing
-        self._admission = Admission(metrics, request_log, max_batch=max_batch, max_queue=max_queue)
-        self._served: Served | None = None
-        self._keep = keep
-        self._kept: dict[int, Served] = {}  # by version, latest first; replaced as a whole
+        self._catalog = catalog
+        self._admission = admission
+        self._recorder = recorder
         self._next_probe = 0.0
         self._last_batch = self._last_trim = 0.0
-        self.proved = 0.0
-        self.pending: frozenset[int] = frozenset()
+        self.proved = time.monotonic()
         self._draining = threading.Event()
-        self._refusing = False
         self._turn = threading.Lock()  # who holds it receives, and owns what waits
-        self._recording = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start; the transport has been started."""
         self._start_thread()
-        if self._served and self._served.model.concurrent:
+        self.widen()
+
+    def widen(self) -> None:
+        """Use a second thread if the model that serves can be run by two; those after it run on the same device."""
+        serving = self._catalog.versions().serving
+        if serving is not None and serving.model.concurrent and len(self._threads) == 1:
             self._start_thread()
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._loop, name=f"batching-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
         thread.start()
-
-    @property
-    def model(self) -> LoadedModel | None:
-        """What answers calls that arrive now; None while none is proven."""
-        served = self._served
-        return served.model if served else None
-
-    def find(self, version: int) -> LoadedModel | None:
-        """What answers calls that name a version now; for 0 and unknown versions what answers the others.
-
-        None while the version, or any, is still being loaded.
-        """
-        kept = self._kept.get(version)
-        if kept is None and version in self.pending:
-            return None
-        return kept.model if kept else self.model
-
-    def serve(self, model: LoadedModel) -> None:
-        """Let a model that has proven itself answer from the next batch on; called from any thread."""
-        served = prepare(model, self._max_request)  # before the model takes over, so that no request waits for it
-        replaced, number = self._served, model.ref.version
-        # In this order, so that a call which names a version finds it at every moment.
-        if replaced is not None:
-            self._kept = {replaced.model.ref.version: replaced} | self._kept
-        self._served = served
-        self._kept = {v: self._kept[v] for v in [v for v in self._kept if v != number][: self._keep]}
-        self._metrics.drift = served.drift.snapshot if served.drift else dict
-        self.proved = time.monotonic()
-        if model.concurrent and len(self._threads) == 1:
-            self._start_thread()
-
-    def keep(self, model: LoadedModel) -> bool:
-        """Let a proven model answer calls that name its version, as if it had served before.
-
-        Returns:
-            Whether there was room for it beside those that are kept already.
-        """
-        number = model.ref.version
-        current = self.model
-        if len(self._kept) >= self._keep or number in self._kept or (current and current.ref.version == number):
-            return False
-        self._kept = self._kept | {number: prepare(model, self._max_request)}
-        return True
 
     def drain(self, timeout: float) -> bool:
         """Finish every call that has arrived, refuse later ones, and end the threads.
@@ -180,37 +93,59 @@ class BatchingLoop:
                 log.exception("the batching loop hit a bug and continues")
             if draining:
                 # One round with the flag set has taken in all that had arrived; from now on calls are refused.
-                self._refusing = True
+                self._admission.close()
                 if not self._admission:
                     return
 
     def _run_once(self) -> None:
         """Receive, form a batch, run it, answer it."""
-        answers: list[Answer] = []
+        failures: list[Failure] = []
         with self._turn:
             wait = 0 if self._admission or self._draining.is_set() else IDLE_SECONDS
             arrived = self._transport.receive(wait)
             if arrived:
-                self._admit(arrived, answers)
-            taken = self._admission.take(answers)
-            batch = self._decode(taken, answers) if taken else None
+                self._admission.admit(arrived, failures)
+            taken = self._admission.take(failures)
+            batch = decode(*taken, failures) if taken else None
             probe = time.monotonic() >= self._next_probe
             if probe:
                 self._next_probe = time.monotonic() + PROBE_SECONDS
-        if batch:
-            self._last_batch = time.monotonic()
-            self._answer(batch, answers)
+        answers, predictions = self._run(batch, failures) if batch else ([], None)
+        ended = time.monotonic()
+        if failures:
+            answers += [(call, error) for call, error, _ in failures if error is not None]
         if answers:
             self._transport.send(answers)
-        if batch:
-            # After the answers, so that nobody waits for it.
-            seen = (batch.calls, len(batch.images), batch.started, time.monotonic())
-            self._request_log.answered(*seen)
-            if self._tracing is not None:
-                self._tracing.answered(*seen)
+        self._record(batch, predictions, ended, failures)
         if probe:
             self._probe()
             self._give_back()
+
+    def _run(self, batch: Batch, failures: list[Failure]) -> tuple[list[Answer], Predictions | None]:
+        """Run a batch and encode each answer; its calls become failures if that fails."""
+        self._last_batch = batch.started
+        try:
+            predictions = batch.served.model.predict(batch.images)
+            return batch.encode(predictions), predictions
+        except Exception:
+            log.exception("a Run of %d requests failed", len(batch.calls))
+            error = RunFailed("the model failed on this batch; the server's log says why")
+            failures.extend(Failure(call, error) for call in batch.calls)
+            return [], None
+
+    def _record(
+        self, batch: Batch | None, predictions: Predictions | None, ended: float, failures: list[Failure]
+    ) -> None:
+        """Keep the books, after the answers have left, so that no call waits for them or fails by them."""
+        try:
+            if failures:
+                self._recorder.failed(failures)
+            if batch is not None:
+                if predictions is not None:
+                    self._admission.observe(len(batch.images), ended - batch.started)
+                self._recorder.ran(batch, predictions, ended)
+        except Exception:
+            log.exception("recording a round hit a bug; its calls were answered")
 
     def _give_back(self) -> None:
         now = time.monotonic()
@@ -220,83 +155,10 @@ class BatchingLoop:
 
     def _probe(self) -> None:
         """Let the model prove itself again; this thread does it, so that a proof shows that batches run too."""
-        served = self._served
-        if served is not None:
-            try:
-                served.model.prove()
-                self.proved = time.monotonic()
-            except Exception as error:
-                log.error("the model that serves did not prove itself again: %s", error)
-
-    def _admit(self, arrived: list[Call], answers: list[Answer]) -> None:
-        """Queue calls, or answer them with why not."""
-        served = self._served
-        if self._refusing or served is None:
-            self._admission.refuse_all(arrived, "draining" if self._refusing else "not_ready", answers)
-        else:
-            self._admission.admit(arrived, served, self._kept, self.pending, answers)
-
-    def _decode(self, taken: list[Call], answers: list[Answer]) -> "Batch | None":
-        """Decode each call by itself and put the images of the good ones together; None when none is good."""
-        started = time.monotonic()
-        served = taken[0].served
-        calls: list[Call] = []
-        requests: list[Request] = []
-        for call in taken:
-            try:
-                requests.append(served.decoders[call.method].decode(call.payload))
-                calls.append(call)
-            except CallError as error:
-                self._admission.refuse(call, "invalid", error, answers)
-        return Batch(started, served, calls, requests, assemble(requests, served.model.pixels)) if requests else None
-
-    def _answer(self, batch: "Batch", answers: list[Answer]) -> None:
-        """Run a batch and encode each answer."""
-        _, served, calls, requests, images = batch
+        serving = self._catalog.versions().serving
         try:
-            predictions = served.model.predict(images)
-            replies = served.encoder.encode(requests, predictions, lambda number: _timing(batch, number))
-        except Exception:
-            log.exception("a Run of %d requests failed", len(requests))
-            failure = RunFailed("the model failed on this batch; the server's log says why")
-            with self._recording:
-                for call in calls:
-                    self._metrics.handled[call.method][failure.code.name] += 1
-                    self._request_log.failed(call, failure)
-            answers.extend((call, failure) for call in calls)
-            return
-        answers.extend(zip(calls, replies, strict=True))
-        with self._recording:
-            self._record(batch, predictions)
-
-    def _record(self, batch: "Batch", predictions: Predictions) -> None:
-        calls, images, started, now = batch.calls, len(batch.images), batch.started, time.monotonic()
-        seconds = now - started
-        self._admission.observe(images, seconds)
-        self._metrics.images += images
-        self._metrics.count_classes(predictions.class_ids, batch.served.model.classes)
-        if batch.served.drift is not None:
-            batch.served.drift.observe(batch.images, predictions, now)
-        self._metrics.batch_images.observe(images)
-        self._metrics.run_seconds.observe(seconds)
-        first = calls[0]
-        infer = sum(call.method for call in calls)  # of two methods
-        if first.arrived == calls[-1].arrived and infer in (0, len(calls)):  # received together, as most are
-            self._record_calls(first.method, len(calls), first.arrived, started, now)
-        else:
-            for call in calls:
-                self._record_calls(call.method, 1, call.arrived, started, now)
-
-    def _record_calls(self, method: int, count: int, arrived: float, started: float, now: float) -> None:
-        self._metrics.handled[method]["OK"] += count
-        self._metrics.queue_seconds.observe(started - arrived, count)
-        self._metrics.request_seconds[method].observe(now - arrived, count)
-
-
-def _timing(batch: Batch, number: int) -> Timing:
-    """Where the time of a batch's request with this number has gone."""
-    return Timing(
-        queue_seconds=batch.started - batch.calls[number].arrived,
-        run_seconds=time.monotonic() - batch.started,
-        batch_images=len(batch.images),
-    )
+            if serving is not None:
+                serving.model.prove()
+            self.proved = time.monotonic()
+        except Exception as error:
+            log.error("the model that serves did not prove itself again: %s", error)

@@ -1,4 +1,4 @@
-"""Request bytes to arrays and arrays to reply bytes, one module for each method that the batching loop answers.
+"""Messages to images and predictions to messages: one codec for each method that the batching loop answers.
 
-May import models and what is below.
+May import models, calls and what is below.
 """

@@ -1,4 +1,4 @@
-"""ModelInfer of the Open Inference Protocol (v2), on the path of Predict: message to images, predictions to message.
+"""ModelInfer of the Open Inference Protocol (v2), on the path of Predict.
 
 A client sends the same header before the pixels again and again, so a header that was parsed and checked once is kept,
 and later requests of the same length that begin with it are only cut.
@@ -6,6 +6,7 @@ and later requests of the same length that begin with it are only cut.
 Legend: N images, D pixels, C classes.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,11 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server.codecs.predict import Request, check_model, field
-from mlpserve_server.errors import InvalidRequest, UnknownModel
+from mlpserve.v1.classifier_pb2 import Timing
+from mlpserve_server.codecs.base import Request
+from mlpserve_server.codecs.naming import check_model, version_number
+from mlpserve_server.codecs.protobuf import field, fill
+from mlpserve_server.errors import InvalidRequest
 from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.models.runners import Predictions
 
@@ -35,8 +39,8 @@ RAW_OUTPUT_TAG = b"\x32"  # of ModelInferResponse: field 6, length-delimited
 MOST_HEADERS, LONGEST_HEADER = 256, 1024  # kept, bytes; clients that vary theirs cost parsing, not memory
 
 
-class Plan(NamedTuple):
-    """How a request wants its answer; see `codec.Reply`.
+class Form(NamedTuple):
+    """How a request wants its answer.
 
     Attributes:
         head: the reply up to the outputs' values.
@@ -48,61 +52,28 @@ class Plan(NamedTuple):
     outputs: tuple[str, ...]
     typed: bool
 
-    def encode(self, predictions: Predictions, start: int, stop: int) -> bytes:
-        """The reply for rows start to stop of a batch."""
-        columns = [getattr(predictions, name)[start:stop] for name in self.outputs]
-        if not self.typed:
-            return self.head + b"".join([field(RAW_OUTPUT_TAG, column.tobytes()) for column in columns])
-        response = oip.ModelInferResponse.FromString(self.head)
-        for output, column in zip(response.outputs, columns, strict=True):
-            getattr(output.contents, CONTENTS[output.datatype]).extend(column.ravel().tolist())
-        return response.SerializeToString()
 
-    def encode_singles(self, predictions: Predictions) -> list[bytes]:
-        """The replies to requests of one image each: rows of one array."""
-        count = len(predictions.class_ids)
-        if self.typed or count == 1:
-            return [self.encode(predictions, row, row + 1) for row in range(count)]
-        columns = [getattr(predictions, name).view(np.uint8).reshape(count, -1) for name in self.outputs]
-        template, places = bytearray(self.head), []
-        for column in columns:
-            template += field(RAW_OUTPUT_TAG, bytes(column.shape[1]))
-            places.append(len(template) - column.shape[1])
-        rows = np.empty((count, len(template)), np.uint8)
-        rows[:] = np.frombuffer(template, np.uint8)
-        for place, column in zip(places, columns, strict=True):
-            rows[:, place : place + column.shape[1]] = column
-        buffer, length = rows.tobytes(), len(template)
-        return [buffer[start : start + length] for start in range(0, count * length, length)]
-
-
-class InferDecoder:
-    """Parses and checks ModelInfer requests for one model.
+class ModelInferCodec:
+    """ModelInfer for one model; see `Codec`.
 
     Args:
-        model: that will answer.
+        model: that answers.
         max_request: most images in one request.
     """
 
     def __init__(self, model: LoadedModel, max_request: int) -> None:
         self._model = model
         self._max_request = max_request
-        self._known: dict[int, list[tuple[bytes, int, Plan]]] = {}  # length of a message → headers, N, plans
+        self._known: dict[int, list[tuple[bytes, int, Form]]] = {}  # length of a message → headers, N, forms
         self._kept = 0
 
-    def decode(self, payload: bytes) -> Request:
-        """Parse and check one request.
-
-        Raises:
-            InvalidRequest: it is not a ModelInferRequest, or a field is wrong.
-            UnknownModel: it asks for another model or version.
-        """
-        for header, count, plan in self._known.get(len(payload), ()):
+    def decode(self, payload: bytes) -> Request[Form]:  # noqa: D102
+        for header, count, form in self._known.get(len(payload), ()):
             if payload.startswith(header):
-                return Request(memoryview(payload)[len(header) :], count, 1, False, plan)
+                return Request(memoryview(payload)[len(header) :], count, form)
         return self._decode_message(payload)
 
-    def _decode_message(self, payload: bytes) -> Request:
+    def _decode_message(self, payload: bytes) -> Request[Form]:
         try:
             request = oip.ModelInferRequest.FromString(payload)
         except DecodeError as error:
@@ -114,13 +85,13 @@ class InferDecoder:
         tensor = request.inputs[0]
         count = self._count(tensor)
         images = self._images(request, tensor, count)
-        plan = self._plan(request, count)
+        form = self._form(request, count)
         raw = request.raw_input_contents[0] if request.raw_input_contents else b""
         plain = tensor.datatype == "UINT8" and raw and payload.endswith(raw) and not request.id
         if plain and self._kept < MOST_HEADERS and len(payload) - len(raw) <= LONGEST_HEADER:
-            self._known.setdefault(len(payload), []).append((payload[: -len(raw)], count, plan))
+            self._known.setdefault(len(payload), []).append((payload[: -len(raw)], count, form))
             self._kept += 1
-        return Request(images, count, 1, False, plan)
+        return Request(images, count, form)
 
     def _count(self, tensor: oip.ModelInferRequest.InferInputTensor) -> int:
         """N, from a shape [N, D], [N, rows, cols] or [N, 1, rows, cols]."""
@@ -168,7 +139,7 @@ class InferDecoder:
             raise InvalidRequest("inputs", "pixels must be whole numbers from 0 to 255, not normalised")
         return pixels.astype(np.uint8).tobytes()
 
-    def _plan(self, request: oip.ModelInferRequest, count: int) -> Plan:
+    def _form(self, request: oip.ModelInferRequest, count: int) -> Form:
         names = tuple(output.name for output in request.outputs) or tuple(OUTPUTS)
         for name in names:
             if name not in OUTPUTS or names.count(name) > 1:
@@ -180,17 +151,39 @@ class InferDecoder:
         for name in names:
             shape = [count, self._model.classes] if name == "probabilities" else [count]
             head.outputs.add(name=name, datatype=OUTPUTS[name], shape=shape)
-        return Plan(head.SerializeToString(), names, typed=not request.raw_input_contents)
+        return Form(head.SerializeToString(), names, typed=not request.raw_input_contents)
+
+    def encode(  # noqa: D102
+        self, requests: Sequence[Request[Form]], predictions: Predictions, timing: Callable[[int], Timing]
+    ) -> list[bytes]:
+        form, count = requests[0].form, len(requests)
+        same = count > 1 and len(predictions.class_ids) == count and all(request.form is form for request in requests)
+        if same and not form.typed:
+            return _encode_singles(form, predictions)
+        replies, stop = [], 0
+        for request in requests:
+            start, stop = stop, stop + request.size
+            replies.append(_encode_one(request.form, predictions, start, stop))
+        return replies
 
 
-def version_number(version: str) -> int:
-    """The number of a version as the protocol writes it; 0 for none.
+def _encode_one(form: Form, predictions: Predictions, start: int, stop: int) -> bytes:
+    """The reply for rows start to stop."""
+    columns = [getattr(predictions, name)[start:stop] for name in form.outputs]
+    if not form.typed:
+        return form.head + b"".join([field(RAW_OUTPUT_TAG, column.tobytes()) for column in columns])
+    response = oip.ModelInferResponse.FromString(form.head)
+    for output, column in zip(response.outputs, columns, strict=True):
+        getattr(output.contents, CONTENTS[output.datatype]).extend(column.ravel().tolist())
+    return response.SerializeToString()
 
-    Raises:
-        UnknownModel: it is not a number.
-    """
-    if not version:
-        return 0
-    if not version.isascii() or not version.isdecimal() or len(version) > 18 or not int(version):
-        raise UnknownModel(f"version {version[:64]!r} is not served here; versions are numbers from 1")
-    return int(version)
+
+def _encode_singles(form: Form, predictions: Predictions) -> list[bytes]:
+    """The replies to requests of one image each, which all want this form: rows of one array."""
+    count = len(predictions.class_ids)
+    template, gaps = bytearray(form.head), {}
+    for name in form.outputs:
+        column = getattr(predictions, name).view(np.uint8).reshape(count, -1)
+        template += field(RAW_OUTPUT_TAG, bytes(column.shape[1]))
+        gaps[len(template) - column.shape[1]] = column
+    return fill(np.frombuffer(template, np.uint8), gaps, count)

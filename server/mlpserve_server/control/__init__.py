@@ -1,4 +1,4 @@
 """What the server says about itself: health, reflection, models and versions.
 
-May import codecs, models, store, host and what is below.
+May import the catalog, codecs, models, store, host and what is below.
 """

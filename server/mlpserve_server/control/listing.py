@@ -9,17 +9,16 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server import names
+from mlpserve_server.catalog import Catalog
 from mlpserve_server.errors import CallError, InvalidRequest, Overloaded, StartupError, StoreSilent, VersionMissing
-from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.store import promotion
 from mlpserve_server.store.folder import Store
-from mlpserve_server.store.outlines import Outlines
+from mlpserve_server.store.summaries import Summaries
 from mlpserve_server.store.waiting import waiting_for
 
 log = logging.getLogger(__name__)
@@ -52,23 +51,14 @@ class Listing:
 
     Args:
         store: to look at.
-        model: whose versions are listed.
-        find: the model that answers calls which name a version, or, for 0, none.
-        refused: versions that did not prove themselves here, each with why.
+        catalog: knows what this server does with each version of its model.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        model: str,
-        find: Callable[[int], LoadedModel | None],
-        refused: Callable[[], Mapping[int, str]],
-    ) -> None:
+    def __init__(self, store: Store, catalog: Catalog) -> None:
         self._store = store
-        self._model = model
-        self._find = find
-        self._refused = refused
-        self._outlines = Outlines(store, model)
+        self._catalog = catalog
+        self._model = catalog.model
+        self._summaries = Summaries(store, catalog.model)
         self._last: Look | None = None  # belongs to the thread that looks
         self._lock = threading.Lock()
         self._waiting: list[tuple[Wish, asyncio.Future[pb.ListModelsResponse]]] = []
@@ -137,7 +127,7 @@ class Listing:
             return last
         promoted = promotion.read(self._store, self._model)
         numbers = self._store.versions(self._model)
-        self._outlines.forget_all_but(numbers)
+        self._summaries.forget_all_but(numbers)
         return Look(numbers, promoted.version if promoted else 0, time.monotonic())
 
     def _page(self, look: Look, wish: Wish) -> pb.ListModelsResponse:
@@ -146,8 +136,8 @@ class Listing:
         response = pb.ListModelsResponse(total_size=len(look.numbers))
         if start + len(numbers) < len(look.numbers):
             response.next_page_token = str(numbers[-1])
-        current, refused = self._find(0), self._refused()
-        for number, found in zip(numbers, self._outlines.of(numbers), strict=True):
+        ours = self._catalog.versions(self._model)
+        for number, found in zip(numbers, self._summaries.of(numbers), strict=True):
             if isinstance(found, VersionMissing):
                 continue  # deleted a moment ago
             summary = response.models.add(model=pb.ModelRef(name=self._model, version=number))
@@ -156,13 +146,13 @@ class Listing:
                 summary.state, summary.detail = pb.MODEL_STATE_UNREADABLE, str(found)[:LONGEST_DETAIL]
                 continue
             summary.model.digest, summary.test_accuracy = found.digest, found.test_accuracy
-            serves = current is not None and current.ref == summary.model
+            serves = ours.serving is not None and ours.serving.model.ref == summary.model
             summary.state = pb.MODEL_STATE_SERVING if serves else pb.MODEL_STATE_AVAILABLE
-            kept = self._find(number)
-            if not serves and kept is not None and kept.ref == summary.model:
+            kept = ours.kept.get(number)
+            if not serves and kept is not None and kept.model.ref == summary.model:
                 summary.state = pb.MODEL_STATE_KEPT
-            elif number in refused and not serves:
-                summary.state, summary.detail = pb.MODEL_STATE_REFUSED, refused[number][:LONGEST_DETAIL]
+            elif number in ours.refused and not serves:
+                summary.state, summary.detail = pb.MODEL_STATE_REFUSED, ours.refused[number][:LONGEST_DETAIL]
         return response
 
 

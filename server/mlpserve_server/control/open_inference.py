@@ -9,9 +9,10 @@ from google.protobuf.message import Message
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server.codecs.model_infer import INPUT, OUTPUTS, version_number
-from mlpserve_server.codecs.predict import check_model
-from mlpserve_server.errors import CallError, NotReady, Unsupported
+from mlpserve_server.catalog import Catalog
+from mlpserve_server.codecs.model_infer import INPUT, OUTPUTS
+from mlpserve_server.codecs.naming import version_number
+from mlpserve_server.errors import CallError, Unsupported
 from mlpserve_server.models.model import LoadedModel
 
 PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file in ONNX Runtime
@@ -24,7 +25,7 @@ class OpenInference:
     """Answers about the server and its model.
 
     Args:
-        current: the model that answers now, or None.
+        catalog: knows which model answers.
         serving: whether health says SERVING.
         listing: so many of the store's versions, newest first, as ListModels lists them.
         max_batch: most images in one Run.
@@ -32,12 +33,12 @@ class OpenInference:
 
     def __init__(
         self,
-        current: Callable[[], LoadedModel | None],
+        catalog: Catalog,
         serving: Callable[[], bool],
         listing: Callable[[int], Awaitable[pb.ListModelsResponse]],
         max_batch: int,
     ) -> None:
-        self._current = current
+        self._catalog = catalog
         self._serving = serving
         self._listing = listing
         self._max_batch = max_batch
@@ -57,11 +58,7 @@ class OpenInference:
         }
 
     def _model(self, name: str, version: str) -> LoadedModel:
-        model = self._current()
-        if model is None:
-            raise NotReady("the model is still being loaded; try again in a moment")
-        check_model(name, version_number(version), model)
-        return model
+        return self._catalog.find(name, version_number(version)).model
 
     def _model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
         try:
@@ -96,8 +93,8 @@ class OpenInference:
     async def _index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         """The newest versions and the one that serves; the protocol has no pages."""
         response = oip.RepositoryIndexResponse()
-        current = self._current()
-        serving = 0 if current is None else current.ref.version
+        current = self._catalog.versions().serving
+        serving = 0 if current is None else current.version
         if not request.ready:
             for summary in (await self._listing(MOST_LISTED)).models:
                 if summary.state != pb.MODEL_STATE_SERVING:
@@ -108,7 +105,7 @@ class OpenInference:
                     response.models.add(name=summary.model.name, version=str(summary.model.version), state="READY")
                     serving = 0
         if current is not None and serving:  # not among the newest, or deleted
-            response.models.add(name=current.ref.name, version=str(serving), state="READY")
+            response.models.add(name=current.model.ref.name, version=str(serving), state="READY")
         return response
 
 

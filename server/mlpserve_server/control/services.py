@@ -11,10 +11,10 @@ from grpc_reflection.v1alpha import reflection
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server.codecs.predict import check_model
+from mlpserve_server.catalog import Catalog
 from mlpserve_server.control.listing import Listing
 from mlpserve_server.control.open_inference import OpenInference
-from mlpserve_server.errors import CallError, NotReady, StartupError
+from mlpserve_server.errors import CallError, StartupError
 from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.store.folder import Store
 
@@ -29,27 +29,19 @@ class ControlServices:
 
     Args:
         store: for ListModels.
-        model_name: whose versions are listed.
-        find: the model that answers calls which name a version, or, for 0, none; None while none is ready.
+        catalog: knows which model answers.
         serving_info: how a model is run.
-        refused: versions that did not prove themselves here, each with why.
         max_batch: most images in one Run.
     """
 
     def __init__(
-        self,
-        store: Store,
-        model_name: str,
-        find: Callable[[int], LoadedModel | None],
-        serving_info: Callable[[LoadedModel], pb.ServingInfo],
-        refused: Callable[[], Mapping[int, str]],
-        max_batch: int,
+        self, store: Store, catalog: Catalog, serving_info: Callable[[LoadedModel], pb.ServingInfo], max_batch: int
     ) -> None:
-        self._find = find
+        self._catalog = catalog
         self._serving_info = serving_info
         self._serving = False
-        self._listing = Listing(store, model_name, find, refused)
-        self._open_inference = OpenInference(lambda: find(0), lambda: self._serving, self._listing.page, max_batch)
+        self._listing = Listing(store, catalog)
+        self._open_inference = OpenInference(catalog, lambda: self._serving, self._listing.page, max_batch)
 
     async def register(
         self, server: grpc.aio.Server, carried: "Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None" = None
@@ -89,10 +81,7 @@ class ControlServices:
             await self._health.set(name, status)
 
     def _get_model(self, request: pb.GetModelRequest) -> pb.GetModelResponse:
-        model = self._find(request.version)
-        if model is None:
-            raise NotReady("the model is still being loaded; try again in a moment")
-        check_model(request.model, request.version, model)
+        model = self._catalog.find(request.model, request.version).model
         return pb.GetModelResponse(model=model.ref, manifest=model.version.manifest, serving=self._serving_info(model))
 
     def _list_models(self, request: pb.ListModelsRequest) -> Awaitable[pb.ListModelsResponse]:

@@ -1,1 +1,4 @@
-"""What the process has of its machine: CPUs, memory, signals, output and a port; may import config and errors."""
+"""What the process has of its machine: CPUs, memory, signals, output and a port.
+
+May import config and errors.
+"""

@@ -17,8 +17,9 @@ from mlpserve.v1.artifact_pb2 import FileRole, GoldenSamples, Precision
 from mlpserve_server.config import split_device
 from mlpserve_server.errors import ArtifactError, DeviceError, first_line
 from mlpserve_server.host.cpus import is_installed
-from mlpserve_server.models import cuda, cuda_libraries, graph_check, proof, signing
-from mlpserve_server.models.model import CPU, CUDA, LoadedModel
+from mlpserve_server.models import cuda, cuda_libraries, graph_check, signing
+from mlpserve_server.models.model import CPU, CUDA, LoadedModel, Proof
+from mlpserve_server.models.proof import GoldenAnswers
 from mlpserve_server.models.runners import BoundRunner, DeviceRunner
 from mlpserve_server.store.folder import Version
 from mlpserve_server.store.waiting import waiting_for
@@ -84,8 +85,9 @@ def load(
     def prepare(name: str, provider: str) -> LoadedModel:
         session = _session(version, ROLES[PRECISIONS[name]], provider, threads, index)
         time.sleep(pause)
-        model = _model(version, PRECISIONS[name], session, index, max_batch)
-        proof.prove(model, golden, pause)
+        answers = GoldenAnswers(golden, version, PRECISIONS[name])
+        model = _model(version, PRECISIONS[name], session, index, max_batch, answers.prove_again)
+        answers.prove(model, pause)
         return model
 
     reason = ""
@@ -138,20 +140,26 @@ def _check_packages() -> None:
 
 
 def _model(
-    version: Version, precision: Precision, session: ort.InferenceSession, index: int, max_batch: int
+    version: Version,
+    precision: Precision,
+    session: ort.InferenceSession,
+    index: int,
+    max_batch: int,
+    proof: Proof,
 ) -> LoadedModel:
     """A session with what runs it on the device that it is on."""
     image, provider = version.manifest.image, session.get_providers()[0]
     pixels, classes = image.rows * image.cols, len(version.manifest.labels)
     if provider != CUDA:
-        return LoadedModel(version, precision, provider, max_batch, BoundRunner(session, max_batch, pixels, classes))
+        bound = BoundRunner(session, max_batch, pixels, classes)
+        return LoadedModel(version, precision, provider, max_batch, bound, proof)
     memory = cuda.CudaMemory(index)
     try:
         runner = DeviceRunner(session, max_batch, pixels, classes, memory)
     except Exception as error:  # of ONNX Runtime, see `_session`
         reason = f"{first_line(error)}; free some of its memory, or lower --max-batch"
         raise DeviceError(f"no buffers for {max_batch} images on GPU {index}: {reason}") from error
-    return LoadedModel(version, precision, provider, max_batch, runner, f"cuda:{index}", memory.pci_bus_id())
+    return LoadedModel(version, precision, provider, max_batch, runner, proof, f"cuda:{index}", memory.pci_bus_id())
 
 
 def _read(version: Version, role: FileRole) -> bytes:

@@ -15,6 +15,9 @@ from mlpserve_server.store.folder import Version
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
+Proof = Callable[["LoadedModel"], None]
+
+
 class LoadedModel:
     """A session and what it serves; `loading.load` makes one and proves it.
 
@@ -24,13 +27,13 @@ class LoadedModel:
         provider: ONNX Runtime's name of the execution provider.
         max_batch: most images in one Run; larger inputs are cut.
         runner: runs the loaded file.
+        proof: runs some of the golden samples, and raises ArtifactError when an answer is not the published one. It is
+            given the model rather than holding it: a cycle would keep a replaced model in memory.
         device: "cpu" or "cuda:N".
         pci_bus_id: of the GPU that it runs on; empty on a CPU.
 
     Attributes:
         concurrent: whether several threads may use it at a time; then answers are not overwritten either.
-        proof: runs some of the golden samples, and raises ArtifactError when an answer is not the published one. It is
-            given the model rather than holding it: a cycle would keep a replaced model in memory.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class LoadedModel:
         provider: str,
         max_batch: int,
         runner: BoundRunner | DeviceRunner,
+        proof: Proof,
         device: str = "cpu",
         pci_bus_id: str = "",
     ) -> None:
@@ -55,7 +59,7 @@ class LoadedModel:
         self.device = device
         self.pci_bus_id = pci_bus_id
         self._run = runner.run
-        self.proof: Callable[[LoadedModel], None] = lambda _: None
+        self._proof = proof
 
     @property
     def precision_name(self) -> str:
@@ -68,7 +72,7 @@ class LoadedModel:
         Raises:
             ArtifactError: an answer is not the published one.
         """
-        self.proof(self)
+        self._proof(self)
 
     def predict(self, images: Images) -> Predictions:
         """Classify images [N, D] in Runs of at most `max_batch`. Unless `concurrent`, the next call overwrites them."""

@@ -32,9 +32,13 @@ class Predictions(NamedTuple):
         """The same answers in memory of their own."""
         return Predictions(self.class_ids.copy(), self.scores.copy(), self.probabilities.copy())
 
+    def rows(self, start: int, stop: int) -> "Predictions":
+        """A view of some rows."""
+        return Predictions(self.class_ids[start:stop], self.scores[start:stop], self.probabilities[start:stop])
+
     def first(self, count: int) -> "Predictions":
         """A view of the first rows."""
-        return Predictions(self.class_ids[:count], self.scores[:count], self.probabilities[:count])
+        return self.rows(0, count)
 
 
 class Memory(Protocol):

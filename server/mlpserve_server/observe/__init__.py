@@ -1,1 +1,4 @@
-"""What operators see: metrics, drift, logs, traces and the GPU; may import models, calls, host and what is below."""
+"""What operators see: metrics, drift, logs, traces and the GPU.
+
+May import models, calls, host and what is below.
+"""

@@ -7,7 +7,7 @@ they are taken as the same, above 0.25 as different.
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ class DriftWindow:
         }
 
 
-def add(left: dict[str, Any], right: dict[str, Any]) -> dict[str, Any]:
+def add(left: Mapping[str, Any], right: Mapping[str, Any]) -> Mapping[str, Any]:
     """Two processes' snapshots as one; the right one alone if they are of different models."""
     if not left or not right or left["reference"] != right["reference"]:
         return right or left

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
 
 from mlpserve_server.calls import METHODS, Call
 from mlpserve_server.errors import CallError
@@ -17,12 +16,10 @@ class RequestLog:
     """Writes about requests. A busy server pays a comparison for a batch.
 
     Args:
-        metadata: gives a call's metadata.
         slow: seconds above which a request is slow; 0: none is.
     """
 
-    def __init__(self, metadata: Callable[[Call], Mapping[str, str]], slow: float) -> None:
-        self._metadata = metadata
+    def __init__(self, slow: float) -> None:
         self._slow = slow
         self._next = {"failed": 0.0, "slow": 0.0}
         self._left_out = {"failed": 0, "slow": 0}
@@ -56,7 +53,7 @@ class RequestLog:
         self._next[kind] = time.monotonic() + SAMPLE_SECONDS
         fields = {
             "method": METHODS[call.method].rpartition("/")[2],
-            "request_id": self._metadata(call).get(REQUEST_ID, ""),
+            "request_id": call.metadata().get(REQUEST_ID, ""),
             "images": call.images,
             **fields,
             "others_like_it": self._left_out[kind],

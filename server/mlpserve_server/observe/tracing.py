@@ -11,7 +11,7 @@ look at their metadata.
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,13 @@ class Tracing:
     Args:
         where: "otlp", to the collector that the OTEL_EXPORTER_OTLP_… variables name, or the path of a file that gets
             one JSON object a span.
-        metadata: gives a call's metadata.
         service: what the spans say that they are of.
 
     Raises:
         ConfigError: OpenTelemetry is not installed, or the file cannot be written.
     """
 
-    def __init__(self, where: str, metadata: Callable[[Call], Mapping[str, str]], service: Mapping[str, str]) -> None:
+    def __init__(self, where: str, service: Mapping[str, str]) -> None:
         try:
             from opentelemetry import trace
             from opentelemetry.sdk.resources import Resource
@@ -44,7 +43,6 @@ class Tracing:
         except ModuleNotFoundError as error:
             raise ConfigError(f"--trace: {error.name} is not installed; pip install 'mlpserve[tracing]'") from error
         self._trace = trace
-        self._metadata = metadata
         self._propagator = TraceContextTextMapPropagator()
         self._provider = TracerProvider(resource=Resource.create({"service.name": "mlpserve", **service}))
         exporter: SpanExporter
@@ -107,7 +105,7 @@ class Tracing:
 
     def _parent(self, call: Call) -> Any:
         """The caller's context; None if it does not trace this call."""
-        metadata = self._metadata(call)
+        metadata = call.metadata()
         if "traceparent" not in metadata:
             return None
         context = self._propagator.extract(metadata)

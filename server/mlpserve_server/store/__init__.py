@@ -1,4 +1,4 @@
 """Where versions are published, in a folder or in object storage, and which of them is promoted.
 
-May import config, errors and the contract.
+May import config, names, errors and the contract.
 """

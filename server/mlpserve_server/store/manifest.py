@@ -1,4 +1,4 @@
-"""A version's manifest: read in full before the version is used, and in outline for listings."""
+"""A version's manifest: read in full before the version is used, and summarised for listings."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ class Document(NamedTuple):
     checksum: bytes
 
 
-class Outline(NamedTuple):
+class Summary(NamedTuple):
     """What a listing says of a version.
 
     Attributes:
@@ -62,7 +62,7 @@ def parse(document: Document, model: str, number: int) -> tuple[Manifest, str]:
     return manifest, digest
 
 
-def outline(document: Document, model: str, number: int) -> Outline:
+def summarise(document: Document, model: str, number: int) -> Summary:
     """What a listing says of a version, many times as fast as `parse` for a manifest as we write them.
 
     What `parse` takes, this takes. A field of a wrong type that no listing shows is left for `parse` to find.
@@ -77,16 +77,16 @@ def outline(document: Document, model: str, number: int) -> Outline:
         image = fields["image"]
         _check_interface(where, len(fields["labels"]), image["rows"], image["cols"])
         check_files(where, (_listed(entry) for entry in fields["files"]))
-        return _outline(digest, float(fields["evaluations"][0]["testAccuracy"]), str(fields["created"]))
+        return _summary(digest, float(fields["evaluations"][0]["testAccuracy"]), str(fields["created"]))
     except (ArtifactError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         manifest, digest = parse(document, model, number)
         accuracy = manifest.evaluations[0].test_accuracy if manifest.evaluations else 0.0
-        return _outline(digest, accuracy, manifest.created.ToJsonString())
+        return _summary(digest, accuracy, manifest.created.ToJsonString())
 
 
-def _outline(digest: str, accuracy: float, created: str) -> Outline:
+def _summary(digest: str, accuracy: float, created: str) -> Summary:
     accuracy = accuracy if 0 <= accuracy <= 1 else 0.0  # which NaN is not
-    return Outline(digest, accuracy, created if _TIME.fullmatch(created) else "")
+    return Summary(digest, accuracy, created if _TIME.fullmatch(created) else "")
 
 
 def _listed(entry: dict[str, Any]) -> tuple[str, str, int]:

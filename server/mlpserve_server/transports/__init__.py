@@ -1,4 +1,7 @@
-"""Two ways to the wire behind one interface: the only place that chooses between them."""
+"""Two ways to the wire behind one interface; this module alone chooses between them.
+
+May import control, calls, host and what is below.
+"""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +11,8 @@ from mlpserve_server.calls import Answer, Call, Transport
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.control.services import ControlServices
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.transports import security
+from mlpserve_server.transports import tls
+from mlpserve_server.transports.tokens import Tokens
 
 __all__ = ["Answer", "Call", "Transport", "open_transport"]
 
@@ -35,7 +39,7 @@ def open_transport(
     Raises:
         ConfigError: native is asked for and not installed, or a file for TLS or tokens cannot be used.
     """
-    security.check_plaintext(config)
+    tls.check_plaintext(config)
     name = config.transport
     installed = find_spec("pygrpc_native") is not None
     if name == "auto":
@@ -44,7 +48,7 @@ def open_transport(
             reason = " (the native transport has no TLS)"
         name = "grpcio" if reason else "native"
         log.info("transport auto: %s%s", name, reason)
-    guard = security.Tokens(config.tokens) if config.tokens else None
+    guard = Tokens(config.tokens) if config.tokens else None
     if name == "grpcio":
         from mlpserve_server.transports.grpcio import GrpcioTransport
 
@@ -53,7 +57,7 @@ def open_transport(
         raise ConfigError("--transport native: pygrpc-native is not installed; use --transport grpcio")
     from mlpserve_server.transports.native import NativeTransport
 
-    if not security.is_loopback(split_address(config.listen, "--listen")[0]):
+    if not tls.is_loopback(split_address(config.listen, "--listen")[0]):
         log.warning(
             "--transport native on %s: it holds every message that is sent to it, of any size and for any time. Only "
             "known callers may reach it, or a proxy that limits them; --transport grpcio has limits of its own",

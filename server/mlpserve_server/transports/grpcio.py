@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -22,14 +22,31 @@ from mlpserve_server.errors import CallError, Draining, ListenError
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening, hang_up
-from mlpserve_server.transports.security import TokenInterceptor, Tokens, server_credentials
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
+from mlpserve_server.transports.tls import server_credentials
+from mlpserve_server.transports.tokens import Metadata, TokenInterceptor, Tokens
 
 log = logging.getLogger(__name__)
 
 READING_BYTES = 64 << 20  # of messages beside those of a full queue
 QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
+
+
+class _Call(Call):
+    """A call of this transport.
+
+    Attributes:
+        answer: what the caller waits for; belongs to the event loop.
+        sent: its metadata.
+    """
+
+    __slots__ = ("answer", "sent")
+    answer: "asyncio.Future[bytes | CallError]"
+    sent: Metadata | None
+
+    def metadata(self) -> Mapping[str, str]:
+        return {key: value for key, value in self.sent or () if isinstance(value, str)}
 
 
 class GrpcioTransport:
@@ -150,14 +167,14 @@ class GrpcioTransport:
         self._last_call = time.monotonic()
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
-        answer: asyncio.Future[bytes | CallError] = self._aio.loop.create_future()
-        sent = context.invocation_metadata()  # gRPC frees it when the call ends
-        call = Call(payload, self._last_call, context.time_remaining(), answer, method, sent)
+        call = _Call(payload, self._last_call, context.time_remaining(), method)
+        call.answer = self._aio.loop.create_future()
+        call.sent = context.invocation_metadata()  # gRPC frees it when the call ends
         del payload
         self._open_calls += 1
         self._arrived.put(call)
         try:
-            result = await answer
+            result = await call.answer
         except asyncio.CancelledError:
             call.alive = False
             raise
@@ -181,9 +198,6 @@ class GrpcioTransport:
         # After a drain that took too long the event loop is gone, and so are the callers.
         with suppress(RuntimeError):
             self._aio.loop.call_soon_threadsafe(_resolve, answers)
-
-    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: D102
-        return {key: value for key, value in call.context or () if isinstance(value, str)}
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._serving = serving
@@ -209,6 +223,6 @@ class GrpcioTransport:
 
 
 def _resolve(answers: list[Answer]) -> None:
-    for call, answer in answers:
-        if not call.handle.done():
-            call.handle.set_result(answer)
+    for call, answer in cast("list[tuple[_Call, bytes | CallError]]", answers):  # it has made them
+        if not call.answer.done():
+            call.answer.set_result(answer)

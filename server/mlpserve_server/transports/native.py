@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -25,8 +26,8 @@ from mlpserve_server.host.cpus import cpu_count
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening
-from mlpserve_server.transports.security import DENIED, TokenInterceptor, Tokens
 from mlpserve_server.transports.settings import KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
+from mlpserve_server.transports.tokens import DENIED, Metadata, TokenInterceptor, Tokens
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
 IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
@@ -35,6 +36,22 @@ IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
 CONTROL_MESSAGE, CONTROL_ROOM = 1 << 14, 64 << 20
 FRONT_LOGGER, REPEAT_SECONDS = "pygrpc_native.server", 10.0
 FLUSH_SECONDS = 0.05  # from the last answer to closing the connections, for the Rust threads to write it
+
+
+class _Call(Call):
+    """A call of this transport.
+
+    Attributes:
+        number: what the front calls it.
+        details: its metadata, among others; None where the front gives none.
+    """
+
+    __slots__ = ("details", "number")
+    number: int
+    details: "tuple[Metadata, Any, float | None] | None"
+
+    def metadata(self) -> Mapping[str, str]:
+        return {key: value for key, value in self.details[0] if isinstance(value, str)} if self.details else {}
 
 
 class NativeTransport:
@@ -127,7 +144,7 @@ class NativeTransport:
         return self._listening.seen
 
     def receive(self, timeout: float) -> list[Call]:  # noqa: D102
-        calls = []
+        calls: list[Call] = []
         events = self._front.recv_batch_details(MAX_EVENTS, int(timeout * 1000)) or ()
         now = time.monotonic()
         for kind, call_id, method, payload, _, details in events:
@@ -139,7 +156,8 @@ class NativeTransport:
                 if len(payload) > self._max_message:
                     self._fail(call_id, _too_large(len(payload), self._max_message))
                     continue
-                call = Call(payload, now, details[2] if details else None, call_id, method, details)
+                call = _Call(payload, now, details[2] if details else None, method)
+                call.number, call.details = call_id, details
                 self._calls[call_id] = call
                 calls.append(call)
             elif (cancelled := self._calls.pop(call_id, None)) is not None:
@@ -147,15 +165,12 @@ class NativeTransport:
         return calls
 
     def send(self, answers: list[Answer]) -> None:  # noqa: D102
-        for call, answer in answers:
-            self._calls.pop(call.handle, None)
+        for call, answer in cast("list[tuple[_Call, bytes | CallError]]", answers):  # `receive` has made them
+            self._calls.pop(call.number, None)
             if isinstance(answer, bytes):
-                self._front.respond(call.handle, answer)
+                self._front.respond(call.number, answer)
             else:
-                self._fail(call.handle, answer)
-
-    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: D102
-        return {key: value for key, value in call.context[0] if isinstance(value, str)} if call.context else {}
+                self._fail(call.number, answer)
 
     def _fail(self, call_id: int, error: CallError) -> None:
         self._front.fail(call_id, error.code.value[0], str(error), error.trailing_metadata())

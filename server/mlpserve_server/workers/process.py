@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.started import Started
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class WorkerProcess:
 
     Attributes:
         began: time.monotonic() of its start.
-        facts: what it serves, once it is ready.
+        started: what it serves, once it is ready.
         failure: why it cannot serve, once it has said so.
         served: whether it was let serve.
 
@@ -50,7 +51,7 @@ class WorkerProcess:
         os.set_blocking(self._commands, False)  # a worker that reads nothing must not hold the supervisor
         self._on_news = on_news
         self.began = self._heard = time.monotonic()
-        self.facts: dict[str, Any] | None = None
+        self.started: Started | None = None
         self.failure = ""
         self.served = self.killed = False
         self._metrics: dict[str, Any] | None = None
@@ -107,7 +108,7 @@ class WorkerProcess:
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
                 self._hear(line)
-        if self.facts is None and not self.failure:
+        if self.started is None and not self.failure:
             self.failure = NOT_A_WORD
         self.wait(END_SECONDS)  # whoever closes this pipe is no worker any longer
         self._on_news()
@@ -123,7 +124,8 @@ class WorkerProcess:
             self._metrics = message["metrics"]
             self._metrics_arrived.set()
             return
-        self.facts = message.get("ready", self.facts)
+        if "ready" in message:
+            self.started = Started(**message["ready"])
         self.failure = message.get("failed", self.failure)
         self._on_news()
 

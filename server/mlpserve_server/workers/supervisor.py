@@ -24,7 +24,9 @@ from mlpserve_server.errors import StartupError
 from mlpserve_server.host.bounded import within
 from mlpserve_server.host.cpus import cpu_count
 from mlpserve_server.host.shared_port import reserve
-from mlpserve_server.observe.metrics import Metrics, MetricsEndpoint
+from mlpserve_server.observe.metrics import Metrics
+from mlpserve_server.observe.prometheus import MetricsEndpoint, families
+from mlpserve_server.started import Started
 from mlpserve_server.workers.process import NOT_A_WORD, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -60,13 +62,13 @@ class Supervisor:
 
     Args:
         config: settings; each worker gets the same with the port that was found.
-        on_failure: called from another thread when it cannot go on.
+        on_failure: called from another thread, with why, when it cannot go on.
 
     Attributes:
         failure: why it cannot go on; empty while it can.
     """
 
-    def __init__(self, config: ServerConfig, on_failure: Callable[[], None]) -> None:
+    def __init__(self, config: ServerConfig, on_failure: Callable[[str], None]) -> None:
         self._config = config
         self._on_failure = on_failure
         self._places = [_Place() for _ in range(config.workers)]
@@ -79,11 +81,8 @@ class Supervisor:
         self._endpoint: MetricsEndpoint | None = None
         self.failure = ""
 
-    def start(self) -> dict[str, Any]:
+    def start(self) -> Started:
         """Start all workers and let them serve once every one of them is ready.
-
-        Returns:
-            What is served: "model", "version", "address" and more.
 
         Raises:
             StartupError: the port cannot be had, or a worker cannot start.
@@ -93,9 +92,13 @@ class Supervisor:
         self._config = dataclasses.replace(self._config, listen=address, threads=threads)
         if self._config.metrics_listen:
             self._endpoint = MetricsEndpoint(self._collect, self._config.metrics_listen)
-        facts: Future[dict[str, Any]] = Future()
-        threading.Thread(target=self._keep, args=(facts,), name="keeping workers", daemon=True).start()
-        return facts.result() | {"address": address}
+        started: Future[Started] = Future()
+        threading.Thread(target=self._keep, args=(started,), name="keeping workers", daemon=True).start()
+        return started.result()
+
+    def waiting(self) -> str:
+        """What a start that is under way waits for, in a sentence."""
+        return "what the workers were waiting for is above"
 
     def stop(self) -> bool:
         """Drain all workers at the same time.
@@ -128,10 +131,10 @@ class Supervisor:
         # Looked at once each: another thread empties places.
         return [worker for place in self._places if (worker := place.worker) is not None]
 
-    def _keep(self, facts: "Future[dict[str, Any]]") -> None:
+    def _keep(self, started: "Future[Started]") -> None:
         """Start the workers, then replace those that end. One thread does, and never ends: its end would kill them."""
         try:
-            facts.set_result(self._start_all())
+            started.set_result(self._start_all())
             last = time.monotonic()
             while not self._stopping and not self.failure:
                 now = time.monotonic()
@@ -141,29 +144,29 @@ class Supervisor:
                 self._news.wait(WATCH_SECONDS)
                 self._news.clear()
         except StartupError as error:
-            facts.set_exception(error)
+            started.set_exception(error)
         except Exception as error:
             log.exception("keeping the workers alive hit a bug")
             self._fail(f"the workers are no longer kept: {error}")
-            if not facts.done():
-                facts.set_exception(error)
+            if not started.done():
+                started.set_exception(error)
         threading.Event().wait()
 
-    def _start_all(self) -> dict[str, Any]:
+    def _start_all(self) -> Started:
         """Start all workers; let them serve when the last one is ready.
 
         Raises:
             StartupError: one cannot start.
         """
-        facts = self._wait_ready(self._spawn(self._places[0]))
+        started = self._wait_ready(self._spawn(self._places[0]))
         # The first one measures which file is faster; all must serve the same.
-        self._config = dataclasses.replace(self._config, precision=facts["precision"])
+        self._config = dataclasses.replace(self._config, precision=started.precision)
         for worker in [self._spawn(place) for place in self._places[1:]]:
             self._wait_ready(worker)
         for worker in self._workers():
             worker.tell("serve")
         self._last_served = time.monotonic()
-        return facts
+        return started
 
     def _spawn(self, place: _Place) -> WorkerProcess:
         try:
@@ -176,15 +179,15 @@ class Supervisor:
                 worker.kill()
         return worker
 
-    def _wait_ready(self, worker: WorkerProcess) -> dict[str, Any]:
-        while worker.facts is None:
+    def _wait_ready(self, worker: WorkerProcess) -> Started:
+        while worker.started is None:
             if worker.failure or self._stopping:
                 raise StartupError(worker.failure or "stopped before it was ready")
             if time.monotonic() - worker.began > READY_SECONDS:
                 raise StartupError(_not_ready())
             self._news.wait(WATCH_SECONDS)
             self._news.clear()
-        return worker.facts
+        return worker.started
 
     def _look(self, now: float) -> None:
         """Do for each place what is to be done now."""
@@ -205,7 +208,7 @@ class Supervisor:
                     worker.kill()
                 else:
                     worker.tell("metrics")
-            elif worker.facts is not None:
+            elif worker.started is not None:
                 worker.tell("serve")
                 if place.complaint:
                     log.info("worker %d serves again", index)
@@ -251,7 +254,7 @@ class Supervisor:
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
-        self._on_failure()
+        self._on_failure(reason)
 
     def _collect(self) -> Iterator[Any]:
         """The workers' metrics, added up."""
@@ -267,7 +270,7 @@ class Supervisor:
         total.ready = ready == len(self._places)
         total.workers = {"configured": len(self._places), "ready": ready}
         total.worker_restarts = self._restarts
-        return total.collect()
+        return families(total)
 
 
 def _not_ready() -> str:

@@ -40,23 +40,21 @@ def main() -> None:
     # After what they take a second for could end this process.
     from mlpserve_server.host.tuning import settle, share_one_heap
     from mlpserve_server.server import Server
-    from mlpserve_server.store.waiting import longest
 
     share_one_heap()
     server = Server(config, share_port=True, on_stuck=_end_stuck)
     try:
-        model = stop.attempt(server.prepare)
+        started = stop.attempt(server.prepare)
     except StartupError as error:
         server.stop()
         supervisor.tell({"failed": str(error)})
         streams.end(1)
-    if model is None:
-        logging.error("stopped before it was ready%s", f"; {waiting}" if (waiting := longest()) else "")
+    if started is None:
+        logging.error("stopped before it was ready%s", f"; {waiting}" if (waiting := server.waiting()) else "")
         server.stop()
         streams.end(1)
     settle()
-    facts = {"model": model.ref.name, "version": model.ref.version, "precision": model.precision_name}
-    supervisor.tell({"ready": facts})
+    supervisor.tell({"ready": started._asdict()})
     threading.Thread(target=supervisor.obey, args=(server, stop), daemon=True).start()
     stop.wait()
     streams.end(0 if server.stop() else 1)

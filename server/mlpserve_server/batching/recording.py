@@ -1,0 +1,76 @@
+"""The bookkeeping of the batching loop: counters, the request log and traces, once the answers have left."""
+
+import threading
+from collections.abc import Iterable
+
+from grpc import StatusCode
+
+from mlpserve_server.batching.batch import Batch, Part
+from mlpserve_server.batching.failures import Failure
+from mlpserve_server.models.runners import Predictions
+from mlpserve_server.observe.metrics import Metrics
+from mlpserve_server.observe.request_log import RequestLog
+from mlpserve_server.observe.tracing import Tracing
+
+OK = StatusCode.OK.name
+
+
+class Recorder:
+    """Keeps the books; the loop's threads take turns.
+
+    Args:
+        metrics: counters to add to.
+        request_log: told of requests that failed, and of every batch.
+        tracing: told of every batch, or None.
+    """
+
+    def __init__(self, metrics: Metrics, request_log: RequestLog, tracing: Tracing | None) -> None:
+        self._metrics = metrics
+        self._request_log = request_log
+        self._tracing = tracing
+        self._turn = threading.Lock()
+
+    def failed(self, failures: Iterable[Failure]) -> None:
+        """Record calls that have ended without a prediction."""
+        with self._turn:
+            for call, error, dropped in failures:
+                code = (StatusCode.CANCELLED if error is None else error.code).name
+                self._metrics.ended(call.method, code, dropped=dropped)
+                if error is not None:
+                    self._request_log.failed(call, error)
+
+    def ran(self, batch: Batch, predictions: Predictions | None, ended: float) -> None:
+        """Record a batch that has run.
+
+        Args:
+            batch: whose calls have been answered.
+            predictions: for its images; None if the Run failed.
+            ended: time.monotonic() when its replies were ready.
+        """
+        calls, images, seconds = batch.calls, len(batch.images), ended - batch.started
+        with self._turn:
+            if predictions is not None:
+                self._metrics.images += images
+                self._metrics.count_classes(predictions.class_ids, batch.served.model.classes)
+                if batch.served.drift is not None:
+                    batch.served.drift.observe(batch.images, predictions, ended)
+                self._metrics.batch_images.observe(images)
+                self._metrics.run_seconds.observe(seconds)
+                for part in batch.parts:
+                    self._answered(part, batch.started, ended)
+            self._request_log.answered(calls, images, batch.started, ended)
+        if self._tracing is not None:
+            self._tracing.answered(calls, images, batch.started, ended)
+
+    def _answered(self, part: Part, started: float, ended: float) -> None:
+        method, calls = part.method, part.calls
+        self._metrics.ended(method, OK, count=len(calls))
+        queue, request = self._metrics.queue_seconds, self._metrics.request_seconds[method]
+        first = calls[0].arrived
+        if first == calls[-1].arrived:  # received together, as most are
+            queue.observe(started - first, len(calls))
+            request.observe(ended - first, len(calls))
+            return
+        for call in calls:
+            queue.observe(started - call.arrived)
+            request.observe(ended - call.arrived)

@@ -1,0 +1,57 @@
+"""What the batching loop knows of a codec.
+
+Legend: N images, D pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from mlpserve.v1.classifier_pb2 import Timing
+from mlpserve_server.models.runners import Images, Predictions
+
+F = TypeVar("F")
+
+
+class Request(NamedTuple, Generic[F]):
+    """A checked request.
+
+    Attributes:
+        images: N × D bytes.
+        size: N.
+        form: of its answer, as its codec reads it.
+    """
+
+    images: bytes | memoryview
+    size: int
+    form: F
+
+
+class Codec(Protocol[F]):
+    """Reads one method's requests and writes its replies, for one model."""
+
+    def decode(self, payload: bytes) -> Request[F]:
+        """Parse and check one request.
+
+        Raises:
+            InvalidRequest: it is not the method's message, or a field is wrong.
+            UnknownModel: it asks for another model or version.
+        """
+
+    def encode(
+        self, requests: Sequence[Request[F]], predictions: Predictions, timing: Callable[[int], Timing]
+    ) -> list[bytes]:
+        """One reply for each request.
+
+        Args:
+            requests: at least one, as `decode` gave them.
+            predictions: for all their images, in order.
+            timing: of the request with a number; called for those that ask for it.
+        """
+
+
+def assemble(requests: Sequence[Request[F]], pixels: int) -> Images:
+    """The images of several requests as one array [N, D]; a single request's bytes are not copied."""
+    buffer = requests[0].images if len(requests) == 1 else b"".join([request.images for request in requests])
+    return np.frombuffer(buffer, np.uint8).reshape(-1, pixels)

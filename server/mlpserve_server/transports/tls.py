@@ -1,0 +1,93 @@
+"""TLS from files that may be renewed while the server runs, and the rule that nothing is exposed without it."""
+
+import ipaddress
+import logging
+import ssl
+from collections import deque
+from pathlib import Path
+
+import grpc
+
+from mlpserve_server.config import ServerConfig, split_address
+from mlpserve_server.errors import ConfigError
+from mlpserve_server.transports.watched_files import WatchedFiles
+
+log = logging.getLogger(__name__)
+
+
+def check_plaintext(config: ServerConfig) -> None:
+    """Refuse to serve other hosts without encryption, unless told to.
+
+    Raises:
+        ConfigError: the address can be reached from other hosts and there is no TLS.
+    """
+    host, _ = split_address(config.listen, "--listen")
+    if config.tls_cert or config.allow_plaintext or is_loopback(host):
+        return
+    raise ConfigError(
+        f"--listen {config.listen} can be reached from other hosts and nothing would be encrypted. Give --tls-cert and "
+        "--tls-key, listen on 127.0.0.1, or, where a proxy or a private network does the encrypting, --allow-plaintext"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host can reach what listens on a host's name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def server_credentials(config: ServerConfig) -> grpc.ServerCredentials:
+    """TLS with the configured files; a handshake has them looked at, and those after it have what they hold then.
+
+    Raises:
+        ConfigError: a file cannot be read, or certificate and key do not belong together.
+    """
+    renewed: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
+
+    def read_again() -> None:
+        try:
+            renewed.append(_certificates(config))
+        except ConfigError as error:
+            log.error("the certificates stay as they were: %s", error)
+        else:
+            log.info("--tls-cert %s: the certificates were read again", config.tls_cert)
+
+    paths = [config.tls_cert, config.tls_key, *([config.tls_client_ca] if config.tls_client_ca else [])]
+    files = WatchedFiles(f"--tls-cert {config.tls_cert}", read_again, *paths)
+
+    def fetch() -> "grpc.ServerCertificateConfiguration | None":
+        files.look()
+        try:
+            return renewed.pop()
+        except IndexError:
+            return None
+
+    initial = _certificates(config)
+    # None means "as before", which the stubs do not say.
+    return grpc.dynamic_ssl_server_credentials(initial, fetch, bool(config.tls_client_ca))  # type: ignore[arg-type]
+
+
+def _certificates(config: ServerConfig) -> "grpc.ServerCertificateConfiguration":
+    # Python's own TLS says what is wrong with a file; gRPC would only fail every handshake.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--tls-cert {config.tls_cert} with --tls-key {config.tls_key}: {error}; expected a PEM certificate chain "
+            "and its private key, not encrypted"
+        ) from error
+    authorities = None
+    if config.tls_client_ca:
+        try:
+            context.load_verify_locations(config.tls_client_ca)
+            authorities = Path(config.tls_client_ca).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"--tls-client-ca {config.tls_client_ca}: {error}; expected PEM certificates") from error
+    try:
+        pair = (Path(config.tls_key).read_bytes(), Path(config.tls_cert).read_bytes())
+    except OSError as error:  # replaced, or out of descriptors, since they were looked at
+        raise ConfigError(f"--tls-cert {config.tls_cert} with --tls-key {config.tls_key}: {error}") from error
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities)
