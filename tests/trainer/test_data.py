@@ -8,9 +8,7 @@ import torch
 from PIL import Image
 from support import mnist
 
-from mlpserve_client.prepare import to_grey as client_to_grey
 from mlpserve_trainer.data import Dataset, load
-from mlpserve_trainer.data.pictures import to_grey as trainer_to_grey
 from mlpserve_trainer.errors import DataError
 
 
@@ -120,32 +118,21 @@ def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
 
 
 def test_folders_named_like_splits_are_not_classes(tmp_path: Path) -> None:
-    for part in ("train", "val"):
+    for part in ("test", "val"):
         mnist.write_class_folders(tmp_path / "d" / part, per_class=5, classes=2)
     with pytest.raises(DataError, match="like splits, not classes"):
         _load(tmp_path / "d", tmp_path)
+    for part in ("train", "val"):
+        (tmp_path / "flat" / part).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "flat" / part / "a.png")
+    with pytest.raises(DataError, match="like splits, not classes"):
+        _load(tmp_path / "flat", tmp_path)
 
 
 def test_only_the_embedded_set_has_its_constants(tmp_path: Path) -> None:
     dataset = _load(mnist.write_class_folders(tmp_path / "mnist", per_class=10, classes=3), tmp_path)
     assert dataset.mean != 0.1307
     assert not dataset.centred_ink
-
-
-def test_pictures_turn_grey_as_the_client_turns_them() -> None:
-    """No skew between training and serving: two packages that may not share code do the same."""
-    generator = np.random.default_rng(0)
-    rgba = Image.fromarray(generator.integers(0, 256, (9, 7, 4)).astype(np.uint8), "RGBA")
-    deep = Image.fromarray(generator.integers(0, 65536, (9, 7)).astype(np.uint16))
-    turned = Image.fromarray(generator.integers(0, 256, (9, 7)).astype(np.uint8))
-    turned.getexif()[0x0112] = 6
-    for image in (rgba, rgba.convert("RGB"), rgba.convert("LA"), rgba.convert("P"), deep, turned, turned.convert("1")):
-        assert np.array_equal(np.asarray(trainer_to_grey(image)), np.asarray(client_to_grey(image))), image.mode
-    for mode in ("F", "I"):
-        with pytest.raises(ValueError, match="expected 8 or 16 bits"):
-            trainer_to_grey(turned.convert(mode))
-        with pytest.raises(ValueError, match="expected 8 or 16 bits"):
-            client_to_grey(turned.convert(mode))
 
 
 def test_constant_images_are_refused(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_labels_of_text_are_sorted_and_numbered(tmp_path: Path) -> None:
         ({"images": IMAGES, "labels": LABELS * 0}, "only one class"),
         (
             {"images": IMAGES[None].repeat(2, 0), "labels": LABELS[:2]},
-            r"shape \(2, 200, 28, 28\); expected \[N, rows, cols\]",
+            r"shape \[200, 28, 28\]; expected \[N, rows, cols\]",
         ),
         ({"images": IMAGES, "labels": LABELS, "class_names": ["a", "b"]}, "label 9 has no name, there are only 2"),
     ],

@@ -68,6 +68,8 @@ def _fit(dataset: Dataset, config: TrainConfig, placement: Placement, checkpoint
     mlp = new_mlp(dataset, config)
     if placement.leads:
         print(_data_line(dataset))
+        if said := dataset.sources.sentence():
+            print(said)
         for warning in dataset.warnings:
             print(f"mlpserve-train: warning: {warning}", file=sys.stderr)
         print(

@@ -1,20 +1,31 @@
 """Data sets as uint8 tensors that fit in the device's memory.
 
 torchvision_sets.py   mnist, which comes with this package, and the sets that torchvision downloads
+files.py              which files a path names, and what is passed over
 folders.py            a folder of class folders of pictures
 arrays.py             .npz and .npy files
 tables.py             Parquet files with a column of images
 bounds.py             how large data may become, and whether it changes while it is read
-footer.py             what a Parquet file says of itself
 checks.py             what is suspicious about a person's own data
 """
 
+import dataclasses
 from pathlib import Path
 
+from mlpserve.kinds import Kind
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import arrays, checks, folders, tables, torchvision_sets
 from mlpserve_trainer.data.bounds import check_unchanged, marks
-from mlpserve_trainer.data.splits import Dataset, Raw, Split, pixel_statistics, set_aside
+from mlpserve_trainer.data.files import Files, found_in
+from mlpserve_trainer.data.splits import (
+    Dataset,
+    Raw,
+    Sources,
+    Split,
+    pixel_statistics,
+    set_aside,
+    set_aside_of_each,
+)
 from mlpserve_trainer.data.torchvision_sets import EMBEDDED_MNIST
 from mlpserve_trainer.errors import DataError
 
@@ -39,32 +50,42 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
         DataError: it cannot be read or downloaded, changes meanwhile, or has too few images or classes.
     """
     known = data in torchvision_sets.SOURCES
-    before = {} if known else marks(_files(Path(data)))
-    raw = _read(data, cache, image_size)
-    if not known:
-        check_unchanged(before, marks(_files(Path(data))))
-    if raw.test is None:
-        train, test = set_aside(raw.train, TEST_SHARE, seed + 1)
+    if known:
+        if image_size is not None:
+            raise DataError(f"--image-size is for folders of images and files; {data} has its own size")
+        raw = torchvision_sets.SOURCES[data](cache.expanduser() / data)
     else:
-        train, test = raw.train, raw.test
-    rows, cols = raw.size
-    fit, held_out = set_aside(train, validation, seed)
+        files = found_in(Path(data))
+        before = marks(files.paths)
+        raw = _read(Path(data), files, image_size)
+        check_unchanged(before, marks(found_in(Path(data)).paths))
+    # The known sets are large and even, and their splits are those of every figure that was ever published.
+    divide = set_aside if known else set_aside_of_each
+    if not known:
+        checks.check_counts(raw)
+    train, test = divide(raw.train, TEST_SHARE, seed + 1) if raw.test is None else (raw.train, raw.test)
+    fit, held_out = divide(train, validation, seed) if raw.validation is None else (train, raw.validation)
     if data == "mnist":
         mean, deviation = MNIST_MEAN, MNIST_DEVIATION
     else:
         mean, deviation = pixel_statistics(fit.images)
-    name = name_of(data)
+    rows, cols = raw.size
     centred_ink = data in torchvision_sets.CENTRED_INK
-    dataset = Dataset(name, raw.labels, rows, cols, mean, deviation, fit, held_out, test, centred_ink)
+    dataset = Dataset(
+        name_of(data),
+        raw.labels,
+        rows,
+        cols,
+        mean,
+        deviation,
+        fit,
+        held_out,
+        test,
+        centred_ink,
+        raw.warnings,
+        raw.sources,
+    )
     return dataset if known else checks.checked(dataset)
-
-
-def _files(path: Path) -> list[Path]:
-    """The files that a data set is read from."""
-    if not path.is_dir():
-        return [path, arrays.labels_of(path)]
-    suffixes = (*tables.SUFFIXES, *arrays.SUFFIXES, *folders.SUFFIXES)
-    return [file for file in path.rglob("*") if file.name.lower().endswith(suffixes)]
 
 
 def name_of(data: str) -> str:
@@ -86,22 +107,15 @@ def load_configured(config: TrainConfig) -> Dataset:
     )
 
 
-def _read(data: str, cache: Path, image_size: tuple[int, int] | None) -> Raw:
-    path = Path(data)
-    if data in torchvision_sets.SOURCES:
-        if image_size is not None:
-            raise DataError(f"--image-size is for folders of images and files; {data} has its own size")
-        return torchvision_sets.SOURCES[data](cache.expanduser() / data)
-    if path.is_dir():
-        if tables.has_files(path):
-            return tables.read(path, image_size)
-        if arrays.has_files(path):
-            return arrays.read(path, image_size)
-        return folders.read(path, image_size)
-    if path.is_file():
-        if path.suffix.lower() in tables.SUFFIXES:
-            return tables.read(path, image_size)
-        if path.suffix.lower() in arrays.SUFFIXES:
-            return arrays.read(path, image_size)
-        raise DataError(f"--data {data}: files end in .npz, .npy or .parquet; everything else goes into a folder")
-    raise DataError(f"--data {data}: neither a folder or file nor one of {', '.join(torchvision_sets.SOURCES)}")
+def _read(path: Path, files: Files, image_size: tuple[int, int] | None) -> Raw:
+    kinds = {kind: found for kind, found in files.by_kind.items() if found}
+    if len(kinds) > 1:
+        shown = " and ".join(f"{len(found):,} {kind.value} ({found[0]})" for kind, found in kinds.items())
+        raise DataError(f"--data {path}: holds {shown}; a data set is of one kind, so move the others away")
+    if Kind.TABLE in kinds:
+        raw = tables.read(path, files.paths, image_size)
+    elif Kind.ARRAYS in kinds:
+        raw = arrays.read(path, files.paths, image_size)
+    else:
+        return folders.read(path, kinds.get(Kind.PICTURE, []), files.passed_over, image_size)
+    return dataclasses.replace(raw, sources=Sources(raw.sources.read, files.passed_over))

@@ -6,13 +6,13 @@ images.npy           with labels.npy beside it: the same name with "labels" in p
 DIR                  with images.npy and labels.npy, or train-images.npy, train-labels.npy, test-images.npy, …
 """
 
-import io
 import math
 import os
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,17 +21,21 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from mlpserve import arrays as shared
+from mlpserve.folders import TEST, TRAIN, VALIDATION
 from mlpserve_trainer.data import pictures
 from mlpserve_trainer.data.bounds import check_unpacked
 from mlpserve_trainer.data.labelled import class_ids
-from mlpserve_trainer.data.splits import Raw, split
+from mlpserve_trainer.data.splits import Raw, Sources, split
 from mlpserve_trainer.errors import DataError
 
-SUFFIXES = (".npz", ".npy")
-TRAIN = (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels"), ("x", "y"))
-TEST = (("test_images", "test_labels"), ("x_test", "y_test"))
+NAMES = {
+    TRAIN: (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels"), ("x", "y")),
+    TEST: (("test_images", "test_labels"), ("x_test", "y_test")),
+    VALIDATION: (("validation_images", "validation_labels"), ("val_images", "val_labels"), ("x_val", "y_val")),
+}
+KNOWN = frozenset(("class_names", *(name for pairs in NAMES.values() for pair in pairs for name in pair)))
 
-LONGEST_HEADER = 65_535  # bytes of an .npy file's header
 BLOCK = 1 << 20  # bytes that are read at a time
 
 # What the readers raise for damaged files; numpy tokenizes an array's header.
@@ -43,43 +47,48 @@ BAD_FILE = (
 Array = npt.NDArray[Any]
 
 
-def has_files(folder: Path) -> bool:
-    """Whether a folder holds .npy files rather than folders of pictures."""
-    return any((folder / name).is_file() for name in ("images.npy", "train-images.npy"))
-
-
-def read(path: Path, image_size: tuple[int, int] | None) -> Raw:
+def read(path: Path, files: Sequence[Path], image_size: tuple[int, int] | None) -> Raw:
     """Read an .npz file, an .npy file of images, or a folder of .npy files.
+
+    Args:
+        path: what a person named.
+        files: of a folder, the .npy files in it.
+        image_size: (rows, cols) to bring images to; None: they must agree.
 
     Raises:
         DataError: images or labels are missing, or not what they should be.
     """
-    arrays = (
-        _from_folder(path) if path.is_dir() else _from_npz(path) if path.suffix.lower() == ".npz" else _from_npy(path)
-    )
-    train, test = _pair(arrays, TRAIN), _pair(arrays, TEST)
-    if train is None:
-        expected = "; ".join(f"{images} and {labels}" for images, labels in TRAIN)
+    arrays = _from_files(files) if path.is_dir() else _from_npz(path) if _is_npz(path) else _from_npy(path)
+    found = {which: pair for which, names in NAMES.items() if (pair := _pair(arrays, names)) is not None}
+    if TRAIN not in found:
+        expected = "; ".join(f"{images} and {labels}" for images, labels in NAMES[TRAIN])
         raise DataError(f"{path}: it holds {', '.join(arrays) or 'nothing'} that is known. Expected {expected}")
     names: list[str] | None = None
     if "class_names" in arrays:
         given = arrays["class_names"].reshape(-1).tolist()
         names = [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in given]
-    pairs = [train] if test is None else [train, test]
-    for images, targets in pairs:
+    for images, targets in found.values():
         if images.ndim == 0 or targets.ndim == 0:
             raise DataError(f"{path}: images and labels must be arrays with one entry for each image")
         if len(images) != len(targets) or len(images) == 0:
             raise DataError(f"{path}: {len(images)} images but {len(targets)} labels; one label for each image")
-    labels, ids = class_ids([targets for _, targets in pairs], str(path), names)
-    grey = [_grey(images, image_size, path) for images, _ in pairs]
-    if grey[0].shape[1:] != grey[-1].shape[1:]:
-        raise DataError(
-            f"{path}: train images are {grey[0].shape[1:]}, test images are {grey[-1].shape[1:]}; give "
-            "--image-size ROWSxCOLS to bring them to one size"
-        )
-    splits = [split(torch.from_numpy(images), targets) for images, targets in zip(grey, ids, strict=True)]
-    return Raw(labels, (grey[0].shape[1], grey[0].shape[2]), splits[0], splits[1] if test is not None else None)
+    labels, ids = class_ids([targets for _, targets in found.values()], str(path), names)
+    grey = {which: _grey(images, image_size, path) for which, (images, _) in found.items()}
+    sizes = {which: images.shape[1:] for which, images in grey.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{which} images are {size}" for which, size in sizes.items())
+        raise DataError(f"{path}: {shown}; give --image-size ROWSxCOLS to bring them to one size")
+    made = {
+        which: split(torch.from_numpy(images), targets)
+        for (which, images), targets in zip(grey.items(), ids, strict=True)
+    }
+    rows, cols = sizes[TRAIN]
+    sources = Sources(len(files) or 1)
+    return Raw(labels, (rows, cols), made[TRAIN], made.get(TEST), made.get(VALIDATION), sources)
+
+
+def _is_npz(path: Path) -> bool:
+    return path.suffix.lower() == ".npz"
 
 
 def _pair(arrays: dict[str, Array], names: tuple[tuple[str, str], ...]) -> tuple[Array, Array] | None:
@@ -95,13 +104,12 @@ def _load(path: Path) -> Array:
 
 
 def _from_npz(path: Path) -> dict[str, Array]:
-    wanted = {"class_names", *(name for pair in (*TRAIN, *TEST) for name in pair)}
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                if name.lower() in wanted:
+                if name.lower() in KNOWN:
                     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                         raise DataError(f"{path}: not packed as numpy packs it; save it with numpy.savez_compressed")
                     check_unpacked(f"{path}, {name}", member.compress_size, member.file_size)
@@ -118,15 +126,7 @@ def _array(file: IO[bytes], size: int) -> Array:
     Raises:
         ValueError: it is none.
     """
-    version = np.lib.format.read_magic(file)
-    field, read = "<H", np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        field, read = "<I", np.lib.format.read_array_header_2_0
-    length = file.read(struct.calcsize(field))
-    count = struct.unpack(field, length)[0]
-    if count > LONGEST_HEADER:  # numpy reads it before it looks
-        raise ValueError(f"its header says that it is {count:,} bytes long itself")
-    shape, fortran, kind = read(io.BytesIO(length + file.read(count)))
+    shape, fortran, kind = shared.npy_header(file)
     if kind.hasobject:
         raise ValueError("it holds Python objects")
     wanted = math.prod(shape) * kind.itemsize
@@ -157,31 +157,37 @@ def _from_npy(path: Path) -> dict[str, Array]:
     return {"images": _load(path), "labels": _load(other)}
 
 
-def _from_folder(folder: Path) -> dict[str, Array]:
-    return {path.stem.replace("-", "_"): _load(path) for path in sorted(folder.glob("*.npy"))}
+def _from_files(files: Sequence[Path]) -> dict[str, Array]:
+    named = {path: path.stem.lower().replace("-", "_") for path in files}
+    unknown = [path.name for path, name in named.items() if name not in KNOWN]
+    if unknown:
+        raise DataError(
+            f"{files[0].parent}: {unknown[0]} is in the way; a folder of arrays holds images.npy and labels.npy, or "
+            "train-images.npy, train-labels.npy, test-images.npy, … Move it, or name one file as --data"
+        )
+    return {name: _load(path) for path, name in named.items()}
 
 
 def _grey(images: Array, size: tuple[int, int] | None, path: Path) -> pictures.Pixels:
-    """Images [N, rows, cols], or with 1, 3 or 4 channels, or flat [N, D], as grey bytes [N, rows, cols]."""
+    """Images [N, rows, cols], or with 1, 3 or 4 channels, first or last, or flat [N, D], as grey bytes."""
     if images.dtype != np.uint8:
         raise DataError(
-            f"{path}: images of type {images.dtype}; expected uint8, 0 to 255. For values from 0 to 1: "
-            "(images * 255).round().astype(numpy.uint8)"
+            f"{path}: images of type {images.dtype}; expected uint8, 0 to 255, and {shared.seen(images)}. For values "
+            "from 0 to 1: (images * 255).round().astype(numpy.uint8)"
         )
-    if images.ndim == 2:
-        if size is None or images.shape[1] != size[0] * size[1]:
-            raise DataError(
-                f"{path}: images of {images.shape[1]} pixels in a row; say what they are: --image-size ROWSxCOLS"
-            )
-        return images.reshape(-1, *size)
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (3, 4))):
-        raise DataError(f"{path}: images of shape {images.shape}; expected [N, rows, cols] or [N, rows, cols, 3]")
-    if images.ndim == 3 and (size is None or images.shape[1:] == size):
-        return np.ascontiguousarray(images)
+    try:
+        layout = shared.layout(images.shape[1:], size)
+    except shared.BadArrayError as error:
+        raise DataError(f"{path}: {error}") from error
+    if not layout.rows:
+        raise DataError(f"{path}: images of {layout.cols} pixels in a row; say what they are: --image-size ROWSxCOLS")
+    if images.max(initial=0) == 1:
+        raise DataError(f"{path}: {shared.ZERO_OR_ONE}")
+    grey = layout.grey(images)
+    if size is None or grey.shape[1:] == size:
+        return grey
     return pictures.stacked(
-        len(images),
-        lambda index: pictures.resized(pictures.to_grey(Image.fromarray(images[index])), size),
+        len(grey),
+        lambda index: pictures.resized(Image.fromarray(grey[index]), size),
         lambda index: f"{path}, image {index}",
     )

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlpserve_trainer.data.splits import Dataset
+from mlpserve.labels import misleading
+from mlpserve_trainer.data.splits import Dataset, Raw
 from mlpserve_trainer.errors import DataError
 
 IMBALANCE = 10  # largest class over smallest
@@ -26,8 +27,44 @@ def checked(dataset: Dataset) -> Dataset:
     Raises:
         DataError: the test set has a class that no training image has.
     """
-    found = [*_label_gaps(dataset), *_imbalance(dataset), *_constant_images(dataset), *_duplicates(dataset)]
+    found = [
+        *dataset.warnings,
+        *_misleading(dataset),
+        *_label_gaps(dataset),
+        *_imbalance(dataset),
+        *_constant_images(dataset),
+        *_duplicates(dataset),
+    ]
     return dataclasses.replace(dataset, warnings=tuple(found))
+
+
+def check_counts(raw: Raw) -> None:
+    """Refuse classes of so few images that a split would lack them.
+
+    Raises:
+        DataError: with their names.
+    """
+    needed = 1 + (raw.test is None) + (raw.validation is None)
+    counts = torch.bincount(raw.train.targets, minlength=len(raw.labels))
+    few = torch.nonzero((counts > 0) & (counts < needed)).flatten().tolist()
+    if few:
+        shown = ", ".join(f"{raw.labels[number]} ({int(counts[number])})" for number in few[:SHOWN])
+        more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
+        raise DataError(
+            f"too few images of {shown}{more}: each class needs {needed}, one in each of the splits (training, "
+            "validation, test) that are made of them. Add images, or remove the class"
+        )
+
+
+def _misleading(dataset: Dataset) -> list[str]:
+    label = misleading(dataset.labels)
+    if label is None:
+        return []
+    return [
+        f"the classes are called by numbers that are not their class ids: {label} has class id "
+        f"{dataset.labels.index(label)}. Where true labels are numbers, `mlpserve score` asks what they mean "
+        "(--label-numbers)"
+    ]
 
 
 def _counts(dataset: Dataset) -> Tensor:
@@ -41,6 +78,7 @@ def _named(dataset: Dataset, class_ids: list[int]) -> str:
 
 def _label_gaps(dataset: Dataset) -> list[str]:
     missing = torch.nonzero(_counts(dataset) == 0).flatten().tolist()
+    untested = sorted(set(range(len(dataset.labels))) - set(missing) - set(dataset.test.targets.tolist()))
     tested = set(dataset.test.targets.tolist()) | set(dataset.validation.targets.tolist())
     unseen = [number for number in missing if number in tested]
     if unseen:
@@ -48,11 +86,17 @@ def _label_gaps(dataset: Dataset) -> list[str]:
             f"class {_named(dataset, unseen)} is in the validation or test set, but no training image has it; add "
             "some, or remove the class"
         )
+    found = []
+    if untested:
+        found.append(
+            f"the test set has no image of {_named(dataset, untested)}; how they are recognised is not measured"
+        )
     if not missing:
-        return []
+        return found
     return [
+        *found,
         f"no image has the label {_named(dataset, missing)}; the label stays in the list, and is never learnt. "
-        "Number the labels without gaps, or give them as text"
+        "Number the labels without gaps, or give them as text",
     ]
 
 
