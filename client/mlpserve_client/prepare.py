@@ -5,27 +5,39 @@ centre of mass in the middle of 28 × 28.
 """
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image
 
+from mlpserve.arrays import ZERO_OR_ONE
+from mlpserve.names import text
 from mlpserve_client.errors import InvalidInputError
-from mlpserve_client.pictures import MOST_BYTES, MOST_PIXELS, opened
+from mlpserve_client.ink import find_ink
+from mlpserve_client.pictures import MOST_BYTES, MOST_PIXELS, read, to_grey
 
 BOX = 20 / 28  # share of the model's image that the ink fills
-WORKING_SIZE = 320  # pixels; larger pictures are shrunk first
-FAINTEST = 0.1  # least contrast, as a share of white, that counts as ink
 Grey = npt.NDArray[np.uint8]
-STRIP = 1 << 20  # pixels that are made grey at a time
-ORIENTATION = 0x0112  # EXIF tag
+
+
+class Prepared(NamedTuple):
+    """A picture in a model's form.
+
+    Attributes:
+        pixels: uint8 [rows, cols].
+        several: whether the file has more pages or frames; these are its first one's.
+    """
+
+    pixels: Grey
+    several: bool
 
 
 def read_image(path: Path, rows: int, cols: int, *, raw: bool = False, max_pixels: int = MOST_PIXELS) -> Grey:
     """Read a picture file, and bring it to [rows, cols].
 
     Args:
-        path: BMP, GIF, JPEG, PNG, PPM (and PGM, PBM), TIFF or WebP.
+        path: AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM (and PGM, PBM), TIFF or WebP; of several pages the first.
         rows: height of the model's images.
         cols: their width.
         raw: only make it grey and scale it; do not look for ink.
@@ -34,24 +46,32 @@ def read_image(path: Path, rows: int, cols: int, *, raw: bool = False, max_pixel
     Raises:
         InvalidInputError: not a picture, too large, or there is no ink in it.
     """
+    return read_picture(path, rows, cols, raw=raw, max_pixels=max_pixels).pixels
+
+
+def read_picture(path: Path, rows: int, cols: int, *, raw: bool, max_pixels: int = MOST_PIXELS) -> Prepared:
+    """The same, with what the file holds beside it; see `read_image`."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-        return from_bytes(content, rows, cols, raw=raw, max_pixels=max_pixels)
+        return prepare(content, rows, cols, raw=raw, max_pixels=max_pixels)
     except InvalidInputError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{text(str(path))}: {error}") from error
     except FileNotFoundError as error:
-        raise InvalidInputError(f"{path}: no such file") from error
+        raise InvalidInputError(f"{text(str(path))}: no such file") from error
     except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InvalidInputError(f"{text(str(path))}: cannot be read ({error.strerror or error})") from error
 
 
 def from_bytes(content: bytes, rows: int, cols: int, *, raw: bool = False, max_pixels: int = MOST_PIXELS) -> Grey:
     """Bring a picture file's content to [rows, cols]; see `read_image`."""
-    with opened(content, max_pixels) as image:
-        grey = to_grey(image)
-        image.close()  # its pixels; there are up to four bytes of each
-        return _prepared(grey, rows, cols, raw=raw)
+    return prepare(content, rows, cols, raw=raw, max_pixels=max_pixels).pixels
+
+
+def prepare(content: bytes, rows: int, cols: int, *, raw: bool, max_pixels: int = MOST_PIXELS) -> Prepared:
+    """The same, with what the file holds beside it; see `read_image`."""
+    picture = read(content, max_pixels)
+    return Prepared(_prepared(picture.grey, rows, cols, raw=raw), picture.several)
 
 
 def from_image(image: Image.Image, rows: int, cols: int, *, raw: bool = False) -> Grey:
@@ -61,40 +81,14 @@ def from_image(image: Image.Image, rows: int, cols: int, *, raw: bool = False) -
 
 def _prepared(grey: Image.Image, rows: int, cols: int, *, raw: bool) -> Grey:
     if raw:
-        return np.asarray(grey.resize((cols, rows), Image.Resampling.LANCZOS), np.uint8)
-    if grey.size == (cols, rows) and np.median(_border(grey)) == 0:
-        return np.asarray(grey, np.uint8)  # in the model's form already
-    return _centre(_find_ink(grey), rows, cols)
-
-
-def to_grey(image: Image.Image) -> Image.Image:
-    """Upright and grey; transparent parts become white paper.
-
-    Raises:
-        InvalidInputError: pixels that are neither 8 nor 16 bits deep.
-    """
-    image.load()
-    if image.mode in ("I", "F"):
-        raise InvalidInputError(f"pixels of mode {image.mode}; expected 8 or 16 bits")
-    grey = Image.new("L", image.size)
-    step = max(1, STRIP // max(image.width, 1))
-    for top in range(0, image.height, step):  # whole, it would be in memory five times
-        strip = image.crop((0, top, image.width, min(top + step, image.height)))
-        grey.paste(_strip_to_grey(strip), (0, top))
-    orientation = image.getexif().get(ORIENTATION)
-    if orientation is not None:
-        grey.getexif()[ORIENTATION] = orientation
-        ImageOps.exif_transpose(grey, in_place=True)
-    return grey
-
-
-def _strip_to_grey(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("L")
+        pixels = np.asarray(grey.resize((cols, rows), Image.Resampling.LANCZOS), np.uint8)
+    elif grey.size == (cols, rows) and np.median(_border(grey)) == 0:
+        pixels = np.asarray(grey, np.uint8)  # in the model's form already
+    else:
+        return _centre(find_ink(grey), rows, cols)
+    if pixels.max(initial=0) == 1:
+        raise InvalidInputError(ZERO_OR_ONE)
+    return pixels
 
 
 def _border(grey: Image.Image) -> Grey:
@@ -103,33 +97,7 @@ def _border(grey: Image.Image) -> Grey:
     return np.concatenate([np.asarray(grey.crop(side), np.uint8).ravel() for side in sides])
 
 
-def _find_ink(grey: Image.Image) -> npt.NDArray[np.float64]:
-    """How much ink is where, 0 to 1, whatever the paper's brightness and lighting; cropped to the ink."""
-    if np.median(_border(grey)) < 128:
-        grey = ImageOps.invert(grey)  # from here on the paper is bright
-    grey.thumbnail((WORKING_SIZE, WORKING_SIZE), Image.Resampling.BOX)
-    if min(grey.size) >= 64:
-        grey = grey.filter(ImageFilter.MedianFilter(3))  # specks
-    paper = _paper(grey)
-    darkness = np.clip(paper - np.asarray(grey, np.float64), 0, None) / 255
-    strongest = float(np.percentile(darkness, 99.8))
-    if strongest < FAINTEST:
-        raise InvalidInputError("no ink found: the picture is all of one brightness")
-    ink = np.clip((darkness / strongest - 0.3) / 0.5, 0, 1)
-    rows, cols = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    return ink[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-
-
-def _paper(grey: Image.Image) -> npt.NDArray[np.float64]:
-    """Brightness of the paper under the ink: the brightest neighbour within an eighth of the picture, smoothed."""
-    small = grey.copy()
-    small.thumbnail((64, 64), Image.Resampling.BOX)
-    reach = max(small.size) // 8 * 2 + 1
-    small = small.filter(ImageFilter.MaxFilter(reach)).filter(ImageFilter.GaussianBlur(reach / 2))
-    return np.asarray(small.resize(grey.size, Image.Resampling.BILINEAR), np.float64)
-
-
-def _centre(ink: npt.NDArray[np.float64], rows: int, cols: int) -> Grey:
+def _centre(ink: npt.NDArray[np.floating[Any]], rows: int, cols: int) -> Grey:
     """Scale ink to the box, aspect kept, and put its centre of mass in the middle of [rows, cols]."""
     scale = min(BOX * rows / ink.shape[0], BOX * cols / ink.shape[1])
     height, width = (max(1, round(scale * side)) for side in ink.shape)
