@@ -189,7 +189,7 @@ def _empty_folder(path: Path) -> Path:
 
 WRONG_INPUTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda path: path, "no such file or folder"),
-    "empty folder": (_empty_folder, "no images in this folder"),
+    "empty folder": (_empty_folder, "no pictures and no files of images in this folder: it is empty"),
     "other size": (_cats_idx, "images are 32x32; the model takes 28x28"),
     "float array": (_float_npy, "images have type float64; expected uint8"),
     "no array": (_broken("x.npy", b"hello"), "not a readable .npy array"),

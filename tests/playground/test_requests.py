@@ -103,7 +103,7 @@ def test_pictures_that_are_too_large_or_start_programs(server: ServerProcess, tm
     with Playground(tmp_path / "p", server.address, env=env) as playground:
         status, answer = playground.ask("/api/predict", bombs.EPS)
         assert status == 400
-        assert "not a picture; not a readable image (no picture); expected BMP" in answer["error"]["message"]
+        assert "not a picture; not a readable image (no picture); expected AVIF" in answer["error"]["message"]
         usual = resident_mb(playground.process.pid)
         for name, content in bombs.pictures().items():
             status, answer = playground.ask("/api/predict", content)

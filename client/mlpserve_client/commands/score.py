@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mlpserve import folders
 from mlpserve_client.commands.flags import add_preparation
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="IDX (.gz or not), .npy, .npz, .parquet, .tar, or a folder of them or of pictures; globs and URLs too",
+        help="IDX (.gz or not), .npy, .npz, .parquet, .tar, or a folder of them and of pictures; globs and URLs too",
     )
     score.add_argument("output", metavar="OUTPUT", help="folder or URL to write to")
     data = score.add_argument_group("Columns and labels")
@@ -43,7 +44,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--labels",
         default="",
         metavar="FILE|folders",
-        help="true classes: an IDX or .npy file, or 'folders' if each picture's folder is its class",
+        help="true classes: an IDX, .npy or .csv file, or 'folders' if each picture's folder is its class",
+    )
+    data.add_argument(
+        "--label-numbers",
+        choices=("names", "ids"),
+        default="",
+        help="what a number among true labels is, where it could be a class's name and another one's class id",
     )
     data.add_argument("--column", default="", metavar="NAME", help="Parquet column with the images")
     data.add_argument("--label-column", default="", metavar="NAME", help="Parquet column with the true classes")
@@ -95,6 +102,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
 
     options = Options(
         labels=arguments.labels,
+        label_numbers=arguments.label_numbers,
         column=arguments.column,
         label_column=arguments.label_column,
         slice_column=arguments.slice_column,
@@ -129,6 +137,8 @@ def _values(summary: Summary, output: str) -> dict[str, Any]:
         "bad_rows": tally.bad_rows,
         "bad_rows_by_reason": dict(tally.reasons),
         "first_error": tally.first_error,
+        "first_pages": tally.first_pages,
+        "passed_over": folders.counted(summary.passed_over),
         "parts": summary.parts,
         "parts_before": summary.parts_before,
         "rows_now": summary.rows_now,
@@ -191,6 +201,10 @@ def _print(summary: Summary, output: str) -> None:
             )
         )
         print(f"Busy {shares} of the time; at most {summary.in_flight} requests in flight, {summary.refusals} refused")
+    if summary.passed_over:
+        print(f"Passed over {len(summary.passed_over):,}: {folders.sentence(summary.passed_over)}")
+    if tally.first_pages:
+        print(f"{tally.first_pages:,} pictures have several pages or frames; the answer is for the first one of each")
     print(f"Model {summary.model.name} version {summary.model.version}, {summary.model.digest[:12]}")
     if tally.labelled:
         print(

@@ -14,6 +14,7 @@ from mlpserve_client.pictures import MOST_PIXELS
 from mlpserve_client.playground.answers import Answers, picture_of
 from mlpserve_client.scoring.inputs import Form, open_inputs
 from mlpserve_client.scoring.inputs.labels import read_labels
+from mlpserve_client.scoring.inputs.meaning import Meaning
 
 MOST_IMAGES = 20_000  # of the data set that are read
 SHOWN = 30
@@ -93,8 +94,6 @@ class Gallery:
         images = np.concatenate([part.images for part in decoded])
         targets = None
         if self._labels_path is not None:
-            targets = read_labels(self._labels_path, source.rows)[:count]
-            classes = len(info.manifest.labels)
-            if len(targets) and not 0 <= targets.min() <= targets.max() < classes:
-                raise InvalidInputError(f"{self._labels_path}: expected class ids from 0 to {classes - 1}")
+            values = read_labels(self._labels_path, source.rows)[:count]
+            targets = Meaning(info.manifest.labels).ids(values, str(self._labels_path))
         self._images, self._targets = images, targets

@@ -65,6 +65,7 @@ def form(info: GetModelResponse, options: Options) -> Form:
         options.slice_column,
         folders_are_labels=options.labels == FOLDERS,
         max_pixels=options.max_pixels,
+        label_numbers=options.label_numbers,
     )
 
 

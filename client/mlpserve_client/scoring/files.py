@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mlpserve_client.scoring.errors import ScoringError
-from mlpserve_client.scoring.remote import MissingError, asked, filesystem, is_remote, reason
-from mlpserve_client.scoring.states import State, change, look, of_object
+from mlpserve_client.scoring.remote import asked, filesystem, is_remote, reason
+from mlpserve_client.scoring.states import change, look
 
 SAMPLES, SAMPLE_BYTES = 16, 65_536  # of a file's content that its fingerprint is made of
 
@@ -243,23 +243,6 @@ def expand(pattern: str) -> list[str]:
 def is_folder(path: str) -> bool:
     """Whether a path is a folder."""
     return bool(asked(path, filesystem(path).isdir)) if is_remote(path) else os.path.isdir(path)  # noqa: PTH112
-
-
-def walk(path: str) -> dict[str, State]:
-    """All files below a folder, by their paths inside it, in order, and what each is now."""
-    if is_remote(path):
-        remote = filesystem(path)
-        root = str(remote._strip_protocol(path)).rstrip("/") + "/"
-        remote.invalidate_cache()  # or it says what it said before
-        found = asked(path, lambda path: remote.find(path, detail=True))
-        return {name.removeprefix(root): of_object(info) for name, info in sorted(found.items())}
-    folder = Path(path)
-    names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    states = {}
-    for name in names:
-        with contextlib.suppress(MissingError):  # gone since
-            states[name] = look(f"{path.rstrip('/')}/{name}")
-    return states
 
 
 def digest(content: Any) -> str:

@@ -15,7 +15,8 @@ from mlpserve_client.scoring import beginning
 from mlpserve_client.scoring.changed import refuse_changed
 from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
 from mlpserve_client.scoring.files import File, Folder
-from mlpserve_client.scoring.inputs import Input, open_inputs
+from mlpserve_client.scoring.inputs import Input, find, open_inputs
+from mlpserve_client.scoring.inputs.meaning import Meaning
 from mlpserve_client.scoring.options import FOLDERS, PER_SERVER, Options
 from mlpserve_client.scoring.output import parts, plan
 from mlpserve_client.scoring.output.evaluation import Tally
@@ -52,13 +53,15 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         old = plan.begun(folder)
         info = beginning.describe(endpoint, None if old is None else old["model"])
         form = beginning.form(info, options)
-        opened = open_inputs(inputs, form)
+        named = find(inputs)
+        opened = open_inputs(named, form)
         for item in opened:
             open_files.callback(item.close)
         labels = File(options.labels) if options.labels and options.labels != FOLDERS else None
         truth = None
         if labels is not None:
-            truth = read_truth(labels.path, sum(item.rows for item in opened), len(info.manifest.labels))
+            meaning = Meaning(info.manifest.labels, options.label_numbers)
+            truth = read_truth(labels.path, sum(item.rows for item in opened), meaning)
         whole, compared = beginning.planned(endpoint, info, opened, form, options, labels)
         if old is None:
             folder.write(PLAN, json.dumps(whole.to_json(), indent=1).encode() + b"\n")
@@ -67,7 +70,8 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         pinned = replace(endpoint, version=whole.model.version)
         in_flight = options.in_flight or PER_SERVER * (endpoint.target.count(",") + 1)
         task = Task(whole, folder.path, pinned, compared, options.batch, in_flight)
-        return _run(task, opened, truth, labels, options)
+        summary = _run(task, opened, truth, labels, options)
+    return replace(summary, passed_over=named.passed_over)
 
 
 def _run(task: Task, opened: list[Input], truth: Truth | None, labels: File | None, options: Options) -> Summary:

@@ -14,7 +14,8 @@ class Options:
     """How a job is run.
 
     Attributes:
-        labels: IDX or .npy file with the true class ids of all rows, "folders", or "".
+        labels: IDX, .npy or .csv file with the true labels of all rows, "folders", or "".
+        label_numbers: what numbers among true labels are, "names" or "ids" of classes; "": refuse what could be both.
         column, label_column, slice_column: of Parquet files; "" to find it, for none, for none.
         raw: do not look for ink in pictures; None: as the model's training images were made.
         max_pixels: width times height of the largest picture that is decoded; larger ones are bad rows.
@@ -29,6 +30,7 @@ class Options:
     """
 
     labels: str = ""
+    label_numbers: str = ""
     column: str = ""
     label_column: str = ""
     slice_column: str = ""

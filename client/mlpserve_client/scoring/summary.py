@@ -43,6 +43,7 @@ class Summary:
         busy: what this run was busy with; None on a cluster.
         in_flight: most requests that were in flight.
         refusals: times that the server was full or away.
+        passed_over: paths in the inputs' folders that are no rows, each with why.
     """
 
     tally: Tally
@@ -56,3 +57,4 @@ class Summary:
     busy: Busy | None
     in_flight: int
     refusals: int
+    passed_over: dict[str, str] = field(default_factory=dict)

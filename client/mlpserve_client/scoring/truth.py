@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.inputs.labels import read_labels
-from mlpserve_client.scoring.output.evaluation import Ids
+from mlpserve_client.scoring.inputs.meaning import Ids, Meaning
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,15 @@ class Truth:
         return Truth(self.rows(first, count), first)
 
 
-def read_truth(path: str, rows: int, classes: int) -> Truth:
+def read_truth(path: str, rows: int, meaning: Meaning) -> Truth:
     """The file with true labels.
 
     Args:
-        path: IDX or .npy.
+        path: IDX, .npy or .csv.
         rows: of the job.
-        classes: of the model.
+        meaning: of labels, for the model.
 
     Raises:
         ScoringError: it cannot be read, has another number of labels, or one is no class of the model.
     """
-    class_ids = read_labels(Path(path), rows)
-    if len(class_ids) and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < classes:
-        raise ScoringError(
-            f"{path}: labels from {class_ids.min()} to {class_ids.max()}; the model's classes are 0 to {classes - 1}"
-        )
-    return Truth(class_ids)
+    return Truth(meaning.ids(read_labels(Path(path), rows), path))

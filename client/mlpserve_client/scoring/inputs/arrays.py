@@ -5,26 +5,26 @@ later rows first reads over those before.
 """
 
 import gzip
-import io
 import lzma
+import math
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import numpy as np
 
+from mlpserve.arrays import BadArrayError, Layout, layout, npy_header, row_major
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import File
-from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Decoded, Form
+from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Decoded, Form, without_scaled
 
 IDX_IMAGES = 2051  # magic number: unsigned bytes in three dimensions
 DEFLATE_MOST = 1032  # bytes that one compressed byte can stand for
 MEMBERS = ("images", "x", "x_test", "test_images", "x_train", "train_images")  # of an .npz, the first that is there
-LONGEST_HEADER = 65_535  # bytes of an .npy file's header
 CUT = "the file ends early"
 
 # What the readers raise for damaged files; numpy tokenizes an array's header.
@@ -52,7 +52,7 @@ class ArrayInput:
         self.path, self.fingerprint = file.path, file.fingerprint
         self._file = file
         self._form = form
-        self._pixels = form.pixels
+        self._layout = Layout(form.rows, form.cols, (form.rows, form.cols))
         if form.label_column or form.slice_column or form.folders_are_labels:
             raise ScoringError(f"{file.path}: has no columns and no folders; labels for it come from --labels FILE")
         self._open = ExitStack()  # the file and what reads through it
@@ -61,6 +61,7 @@ class ArrayInput:
         except BaseException:
             self.close()
             raise
+        self._row_bytes = math.prod(self._layout.shape)
         self._position = 0  # row that the stream is at
         self._origin = 0 if self._in_order else self._stream.tell()
 
@@ -79,7 +80,7 @@ class ArrayInput:
                 return self._open_npz()
             if self._file.suffix == ".npy":
                 stream = self._open.enter_context(self._file.open())
-                return stream, _npy_header(self.path, stream, self._form, self._file.size), False
+                return stream, self._npy_rows(stream, self._file.size), False
             return self._open_idx()
         except DAMAGE as error:
             if isinstance(error, ScoringError):
@@ -114,11 +115,16 @@ class ArrayInput:
         if archive.getinfo(found).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ScoringError(f"{self.path}: not packed as numpy packs it; save it again with numpy.savez_compressed")
         stream = self._open.enter_context(archive.open(found))
-        return stream, _npy_header(self.path, stream, self._form, archive.getinfo(found).file_size), True
+        return stream, self._npy_rows(stream, archive.getinfo(found).file_size), True
+
+    def _npy_rows(self, stream: IO[bytes], size: int) -> int:
+        """Rows of the array whose header the stream begins with, and how its bytes lie."""
+        self._layout, rows = _npy_layout(self.path, stream, self._form, size)
+        return rows
 
     def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
         """Rows start to stop in chunks of at most `size`."""
-        size = max(1, min(size, CHUNK_BYTES // self._pixels))
+        size = max(1, min(size, CHUNK_BYTES // self._row_bytes))
         try:
             stream = self._at(start)
         except OSError as error:
@@ -126,16 +132,18 @@ class ArrayInput:
         for first in range(start, stop, size):
             count = min(size, stop - first)
             try:
-                content = _read_up_to(stream, count * self._pixels)
+                content = _read_up_to(stream, count * self._row_bytes)
             except OSError as error:
                 raise ScoringError(f"{self.path}: cannot be read ({error.strerror or error})") from error
             self._position = first + count
             yield Chunk(first, count, lambda content=content, count=count: self._decode(content, count))  # type: ignore[misc]
 
     def _decode(self, content: bytes, count: int) -> Decoded:
-        good = len(content) // self._pixels
-        images = np.frombuffer(content, np.uint8, good * self._pixels).reshape(good, self._pixels)
-        return Decoded(images, dict.fromkeys(range(good, count), (CUT, f"{self.path} ends before this row")))
+        good = len(content) // self._row_bytes
+        stored = np.frombuffer(content, np.uint8, good * self._row_bytes).reshape(good, *self._layout.shape)
+        decoded = without_scaled(self._layout.grey(stored).reshape(good, self._form.pixels))
+        cut = dict.fromkeys(range(good, count), (CUT, f"{self.path} ends before this row"))
+        return Decoded(decoded.images, decoded.errors | cut)
 
     def _at(self, row: int) -> IO[bytes]:
         """The stream at a row."""
@@ -146,10 +154,10 @@ class ArrayInput:
         if self._in_order:
             while self._position < row:
                 step = min(1024, row - self._position)
-                _read_up_to(self._stream, step * self._pixels)
+                _read_up_to(self._stream, step * self._row_bytes)
                 self._position += step
         else:
-            self._stream.seek(self._origin + row * self._pixels)
+            self._stream.seek(self._origin + row * self._row_bytes)
         return self._stream
 
 
@@ -170,42 +178,29 @@ def _read_up_to(stream: IO[bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
-def npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether it is in Fortran's order, and type of the array whose .npy header the stream begins with.
-
-    Raises:
-        ValueError: it begins with something else, or the header is too long to be one.
-    """
-    version = np.lib.format.read_magic(stream)
-    field, read = ("<H", np.lib.format.read_array_header_1_0)
-    if version != (1, 0):
-        field, read = ("<I", np.lib.format.read_array_header_2_0)
-    length = stream.read(struct.calcsize(field))
-    count = struct.unpack(field, length)[0]
-    if count > LONGEST_HEADER:  # numpy reads it before it looks
-        raise ValueError(f"its header says that it is {count:,} bytes long itself")
-    shape, fortran, kind = read(io.BytesIO(length + stream.read(count)))
-    return shape, fortran, kind
-
-
-def _npy_header(path: str, stream: IO[bytes], form: Form, size: int) -> int:
-    """Rows of the array whose header the stream begins with."""
+def _npy_layout(path: str, stream: IO[bytes], form: Form, size: int) -> tuple[Layout, int]:
+    """How each image of the array lies whose header the stream begins with, and how many there are."""
     try:
         shape, fortran, kind = npy_header(stream)
     except DAMAGE as error:
         raise ScoringError(f"{path}: not a readable .npy array ({error})") from error
     if kind != np.uint8:
         raise ScoringError(f"{path}: images have type {kind}; expected uint8, raw pixels from 0 to 255")
-    if fortran and len(shape) > 1 and min(shape) > 1:
+    if not row_major(shape, fortran):
         raise ScoringError(f"{path}: the array is in Fortran's order; save numpy.ascontiguousarray of it")
-    if len(shape) not in (2, 3):
-        expected = f"[N, {form.rows}, {form.cols}] or [N, {form.pixels}]"
-        raise ScoringError(f"{path}: shape {shape}; expected {expected}")
-    if len(shape) == 3 or shape[1] != form.pixels:
-        _check_size(path, shape[1:], form)
-    if shape[0] < 0 or shape[0] * form.pixels > size:
+    expected = f"expected [N, {form.rows}, {form.cols}] or [N, {form.pixels}]"
+    if len(shape) < 2:
+        raise ScoringError(f"{path}: shape {shape}; {expected}")
+    try:
+        found = layout(shape[1:], (form.rows, form.cols))
+    except BadArrayError as error:
+        raise ScoringError(f"{path}: {error}") from error
+    if not found.rows:
+        raise ScoringError(f"{path}: shape {shape}; {expected}")
+    _check_size(path, (found.rows, found.cols), form)
+    if shape[0] < 0 or shape[0] * math.prod(shape[1:]) > size:
         raise ScoringError(f"{path}: its header says {shape[0]} images; so small a file cannot hold them")
-    return int(shape[0])
+    return found, int(shape[0])
 
 
 def _check_size(path: str, size: tuple[int, ...], form: Form) -> None:

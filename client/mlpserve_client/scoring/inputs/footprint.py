@@ -7,8 +7,8 @@ gigabytes in either way.
 from collections.abc import Sequence
 from typing import IO, Any
 
+from mlpserve.parquet_footer import Column, first_numbers, row_groups
 from mlpserve_client.scoring.errors import ScoringError
-from mlpserve_client.scoring.inputs.footer import Column, first_numbers, row_groups
 from mlpserve_client.scoring.inputs.unpacking import UNPACKED_BASE, UNPACKED_RATIO, most_unpacked
 
 BATCH_BYTES = 128 << 20  # of what is read at a time

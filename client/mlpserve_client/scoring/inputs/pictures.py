@@ -12,12 +12,17 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 
-from mlpserve_client.pictures import MOST_BYTES, SUFFIXES
+from mlpserve.folders import why_not_path
+from mlpserve.kinds import Kind, kind_of
+from mlpserve.names import text
+from mlpserve_client.pictures import MOST_BYTES
+from mlpserve_client.prepare import Prepared
 from mlpserve_client.scoring.errors import BadRow, ScoringError
-from mlpserve_client.scoring.files import File, opened, walk
-from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, Images
-from mlpserve_client.scoring.inputs.tables import picture
+from mlpserve_client.scoring.files import File, opened
+from mlpserve_client.scoring.inputs.listing import Listing, listed
+from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form
 from mlpserve_client.scoring.inputs.unpacking import LARGEST_READ, unpacking
+from mlpserve_client.scoring.inputs.values import picture
 from mlpserve_client.scoring.remote import MissingError, is_remote
 from mlpserve_client.scoring.states import State, look
 
@@ -30,6 +35,7 @@ class FolderInput:
     Args:
         path: the folder.
         form: what images must become.
+        listing: what lies in it, where that is known already.
 
     Raises:
         ScoringError: there are none.
@@ -37,13 +43,13 @@ class FolderInput:
 
     named = True
 
-    def __init__(self, path: str, form: Form) -> None:
+    def __init__(self, path: str, form: Form, listing: Listing | None = None) -> None:
         self.path = path
         self._form = form
-        states = self._walk()
+        states = (listing or listed(path)).pictures
         self._names = list(states)
         if not self._names:
-            raise ScoringError(f"{path}: no images in this folder (looked for {' '.join(SUFFIXES)})")
+            raise ScoringError(f"{path}: no pictures in this folder")
         _refuse_columns(path, form)
         self.rows = len(self._names)
         marks = hashlib.sha256()
@@ -58,7 +64,8 @@ class FolderInput:
     def changed(self, start: int = 0, stop: int | None = None) -> str:
         """What has changed since it was opened, in words; "" for nothing."""
         whole = stop is None
-        states = self._walk() if whole or is_remote(self.path) else self._look(self._names[start:stop])
+        whole_again = whole or is_remote(self.path)
+        states = listed(self.path).pictures if whole_again else self._look(self._names[start:stop])
         for words, found in (
             ("is gone", [name for name in self._names[start:stop] if name not in states]),
             ("is new", sorted(states.keys() - set(self._names)) if whole else []),
@@ -82,9 +89,6 @@ class FolderInput:
                 states[name] = look(self._path(name))
         return states
 
-    def _walk(self) -> dict[str, State]:
-        return {name: state for name, state in walk(self.path).items() if name.lower().endswith(SUFFIXES)}
-
     def _path(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"
 
@@ -100,7 +104,7 @@ class FolderInput:
             with opened(self._path(name)) as file:
                 return file.read(MOST_BYTES + 1)  # one more than `picture` takes
         except Exception as error:  # every file system's library has errors of its own
-            raise BadRow("unreadable file", f"{name}: {error}") from error
+            raise BadRow("unreadable file", f"{text(name)}: {error}") from error
 
 
 class TarInput:
@@ -123,7 +127,7 @@ class TarInput:
         _refuse_columns(file.path, form)
         self._names = [member.name for member, _ in self._members(read=False)]
         if not self._names:
-            raise ScoringError(f"{file.path}: no images in this archive (looked for {' '.join(SUFFIXES)})")
+            raise ScoringError(f"{file.path}: no pictures in this archive")
         self.rows = len(self._names)
 
     def changed(self, start: int = 0, stop: int | None = None) -> str:
@@ -142,7 +146,9 @@ class TarInput:
                 number = -1
                 for member in archive:
                     archive.members = []  # type: ignore[attr-defined]  # a kilobyte each, and nobody looks back
-                    if not member.isfile() or not member.name.lower().endswith(SUFFIXES):
+                    if not member.isfile() or why_not_path(member.name.removeprefix("./")) is not None:
+                        continue
+                    if kind_of(member.name, lambda: b"") is not Kind.PICTURE:
                         continue
                     number += 1
                     if number < start:
@@ -196,12 +202,12 @@ def _refuse_columns(path: str, form: Form) -> None:
 
 
 def _chunk(start: int, names: Sequence[str], contents: Sequence[Callable[[], bytes]], form: Form) -> Chunk:
-    def decode_one(name: str, content: Callable[[], bytes]) -> Callable[[], Images]:
-        def decode() -> Images:
+    def decode_one(name: str, content: Callable[[], bytes]) -> Callable[[], Prepared]:
+        def decode() -> Prepared:
             try:
                 return picture(content(), form)
             except BadRow as error:
-                raise BadRow(error.reason, f"{name}: {error}") from error
+                raise BadRow(error.reason, f"{text(name)}: {error}") from error
 
         return decode
 
@@ -214,5 +220,5 @@ def _chunk(start: int, names: Sequence[str], contents: Sequence[Callable[[], byt
     targets = None
     if form.folders_are_labels:
         folders = [name.rsplit("/", 2)[-2] if "/" in name else "" for name in names]
-        targets = [folder if folder not in UNLABELLED else None for folder in folders]
-    return Chunk(start, len(names), decode, names=list(names), targets=targets)
+        targets = [text(folder) if folder not in UNLABELLED else None for folder in folders]
+    return Chunk(start, len(names), decode, names=[text(name) for name in names], targets=targets)

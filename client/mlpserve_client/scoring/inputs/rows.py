@@ -7,9 +7,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mlpserve.arrays import ZERO_OR_ONE, is_zero_or_one
 from mlpserve_client.pictures import MOST_PIXELS
+from mlpserve_client.prepare import Prepared
 from mlpserve_client.scoring.errors import BadRow
 
+NAMES, IDS = "names", "ids"  # of classes
 CHUNK_BYTES = 8 << 20  # of a chunk's pixels or encoded pictures; several are in memory at a time
 
 Images = npt.NDArray[np.uint8]
@@ -22,10 +25,12 @@ class Decoded:
     Attributes:
         images: uint8 [G, D], the good rows' images, in order.
         errors: offset in the chunk → reason and message.
+        first_pages: how many are the first page of several.
     """
 
     images: Images
     errors: dict[int, tuple[str, str]]
+    first_pages: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Form:
         slice_column: by whose values accuracy is told apart; "" for none.
         folders_are_labels: a picture's folder is its true label.
         max_pixels: width times height of the largest picture that is decoded.
+        label_numbers: what numbers among true labels are: NAMES or IDS of classes; "" to refuse what could be both.
     """
 
     rows: int
@@ -107,11 +113,21 @@ class Form:
     slice_column: str = ""
     folders_are_labels: bool = False
     max_pixels: int = MOST_PIXELS
+    label_numbers: str = ""
 
     @property
     def pixels(self) -> int:
         """D."""
         return self.rows * self.cols
+
+
+def without_scaled(images: Images) -> Decoded:
+    """Raw pixels [N, D] without those whose values were scaled from 0 to 1 before: these are bad rows."""
+    scaled = is_zero_or_one(images)
+    if not scaled.any():
+        return Decoded(images, {})
+    errors = dict.fromkeys(np.flatnonzero(scaled).tolist(), ("wrong values", ZERO_OR_ONE))
+    return Decoded(images[~scaled], errors)
 
 
 @dataclass
@@ -121,15 +137,19 @@ class Collector:
     pixels: int
     images: list[Images] = field(default_factory=list)
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
+    first_pages: int = 0
 
-    def add(self, offset: int, decode: Callable[[], Images]) -> None:
+    def add(self, offset: int, decode: Callable[[], Prepared]) -> None:
         """Decode one row; a BadRow is noted."""
         try:
-            self.images.append(decode())
+            prepared = decode()
         except BadRow as error:
             self.errors[offset] = (error.reason, str(error))
+            return
+        self.images.append(prepared.pixels.ravel())
+        self.first_pages += prepared.several
 
     def decoded(self) -> Decoded:
         """What was gathered."""
         stacked = np.stack(self.images) if self.images else np.empty((0, self.pixels), np.uint8)
-        return Decoded(stacked, self.errors)
+        return Decoded(stacked, self.errors, self.first_pages)

@@ -1,26 +1,22 @@
 """Parquet files with a column of images, and perhaps of labels."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlpserve_client.errors import InvalidInputError
-from mlpserve_client.pictures import NotAPictureError, TooLargeError
-from mlpserve_client.prepare import from_bytes
-from mlpserve_client.scoring.errors import BadRow, ScoringError
+from mlpserve.arrays import BadArrayError, tensors_of
+from mlpserve.folders import partitions
+from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import File
 from mlpserve_client.scoring.inputs.arrays import DAMAGE
 from mlpserve_client.scoring.inputs.footprint import Footprint
-from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, Images
+from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, without_scaled
+from mlpserve_client.scoring.inputs.values import Column
 
 IMAGE_COLUMNS = ("image", "images", "pixels", "img")
-PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF")
 LARGE_CHUNK = 4 * CHUNK_BYTES
-MOST_NUMBERS = 4  # times the model's pixels that a list may have to be looked at
-LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType)
 BAD_FILE = (*DAMAGE, pa.ArrowException)
 
 
@@ -50,15 +46,19 @@ class TableInput:
         except BAD_FILE as error:
             self._stream.close()
             raise ScoringError(f"{file.path}: not a readable Parquet file ({error})") from error
+        self._from_path = partitions(file.path)
         try:
             self._image = self._find(IMAGE_COLUMNS if not form.column else (form.column,), "--column")
+            tensors_of(self._table.schema_arrow.field(self._image).type)
             self._columns = [self._image]
             for name, flag in ((form.label_column, "--label-column"), (form.slice_column, "--slice-column")):
-                if name:
+                if name and (name in self._table.schema_arrow.names or name not in self._from_path):
                     self._columns.append(self._find((name,), flag))
             self._footprint = Footprint(file.path, self._table.schema, self._stream, self._columns)
         except BaseException as error:
             self.close()
+            if isinstance(error, BadArrayError):
+                raise ScoringError(f"{file.path}: column {self._image!r} is {error}") from error
             if isinstance(error, BAD_FILE):
                 raise ScoringError(f"{file.path}: not a readable Parquet file ({error})") from error
             raise
@@ -138,17 +138,25 @@ class TableInput:
             start,
             len(table),
             lambda: self._decode(values),
-            targets=table.column(form.label_column).to_pylist() if form.label_column else None,
-            slices=table.column(form.slice_column).to_pylist() if form.slice_column else None,
+            targets=self._beside(table, form.label_column),
+            slices=self._beside(table, form.slice_column),
         )
 
+    def _beside(self, table: pa.Table, name: str) -> list[Any] | None:
+        """A column beside the images, or what a folder like label=cat says; None where none is asked for."""
+        if not name:
+            return None
+        if name in self._columns:
+            return cast(list[Any], table.column(name).to_pylist())
+        return [self._from_path[name]] * len(table)
+
     def _decode(self, values: Any) -> Decoded:
-        plain = _plain_pixels(values, self._form.pixels)
-        if plain is not None:
-            return Decoded(plain, {})
+        column = Column(values, self._form)
+        if (plain := column.plain()) is not None:
+            return without_scaled(plain)
         collector = Collector(self._form.pixels)
         for offset in range(len(values)):
-            collector.add(offset, lambda offset=offset: from_value(_python(values[offset], self._form), self._form))  # type: ignore[misc]
+            collector.add(offset, lambda offset=offset: column.prepared(offset))  # type: ignore[misc]
         return collector.decoded()
 
 
@@ -162,83 +170,3 @@ def _sliced(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
     for first in range(0, len(batch), step):
         piece = batch.slice(first, step)
         yield piece, piece.nbytes
-
-
-def _plain_pixels(values: Any, pixels: int) -> Images | None:
-    """A column whose every value is raw pixels, without a copy; None if it is anything else."""
-    if values.null_count or len(values) == 0:
-        return None
-    if pa.types.is_fixed_size_binary(values.type) and values.type.byte_width == pixels:
-        data = np.frombuffer(values.buffers()[1], np.uint8, len(values) * pixels, values.offset * pixels)
-    elif pa.types.is_fixed_size_list(values.type) and values.type.list_size == pixels:
-        flat = values.flatten()
-        if flat.type != pa.uint8() or flat.null_count:
-            return None
-        data = flat.to_numpy()
-    elif pa.types.is_binary(values.type):
-        offsets = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, values.offset * 4)
-        if not (np.diff(offsets) == pixels).all():
-            return None
-        data = np.frombuffer(values.buffers()[2], np.uint8, len(values) * pixels, int(offsets[0]))
-    else:
-        return None
-    images: Images = data.reshape(len(values), pixels)
-    # A picture file may happen to be as long as an image.
-    signs = [np.frombuffer(sign, np.uint8) for sign in PICTURE_SIGNATURES]
-    if pixels >= 8 and any((images[:, : len(sign)] == sign).all(axis=1).any() for sign in signs):
-        return None
-    return images
-
-
-def _python(scalar: Any, form: Form) -> Any:
-    try:
-        flat = scalar.values if isinstance(scalar, pa.ListScalar) else None
-        while flat is not None and isinstance(flat.type, LISTS):
-            flat = flat.flatten()
-        if flat is not None and len(flat) > MOST_NUMBERS * form.pixels:  # a number of Python's takes 32 bytes
-            raise BadRow("wrong size", f"{len(flat):,} pixels; the model takes {form.rows}x{form.cols}")
-        return scalar.as_py()
-    except (ValueError, OverflowError, pa.ArrowException) as error:
-        raise BadRow("not an image", f"the value cannot be read ({error})") from error
-
-
-def from_value(value: Any, form: Form) -> Images:
-    """One value: raw pixels as bytes or a list of numbers (nested or not), or an encoded picture.
-
-    Raises:
-        BadRow: it is none of them.
-    """
-    if isinstance(value, dict):  # {"bytes": …, "path": …}, as the datasets library writes pictures
-        value = value.get("bytes")
-    if value is None:
-        raise BadRow("no image", "the image is null")
-    if isinstance(value, bytes):
-        if len(value) == form.pixels and not value.startswith(PICTURE_SIGNATURES):
-            return np.frombuffer(value, np.uint8)
-        return picture(value, form)
-    try:
-        numbers = np.asarray(value, np.float64).ravel()
-    except (TypeError, ValueError) as error:
-        raise BadRow("not an image", f"a {type(value).__name__} is not an image") from error
-    if len(numbers) != form.pixels:
-        raise BadRow("wrong size", f"{len(numbers)} pixels; the model takes {form.rows}x{form.cols}")
-    if not np.all((numbers >= 0) & (numbers <= 255) & (numbers == np.floor(numbers))):
-        raise BadRow("wrong values", "pixels are not all whole numbers from 0 to 255")
-    return numbers.astype(np.uint8)
-
-
-def picture(content: bytes, form: Form) -> Images:
-    """An encoded picture as pixels [D].
-
-    Raises:
-        BadRow: it is no readable picture.
-    """
-    try:
-        return from_bytes(content, form.rows, form.cols, raw=form.raw, max_pixels=form.max_pixels).ravel()
-    except TooLargeError as error:
-        raise BadRow("too large", str(error)) from error
-    except NotAPictureError as error:
-        message = f"{len(content)} bytes are neither {form.pixels} pixels nor a readable picture"
-        raise BadRow("not a picture", f"{message}: {error}") from error
-    except InvalidInputError as error:
-        raise BadRow("nothing to see", str(error)) from error

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mlpserve_client.scoring.errors import ScoringError
+from mlpserve_client.scoring.inputs.meaning import Ids
 
 BINS = 15  # of the calibration error
 MOST_SLICES = 1000
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass
@@ -33,6 +32,7 @@ class Tally:
         slices: [rows with a label, right ones] by value of the slice column.
         disagreements: rows by the answers of both versions where they differ, "3>5".
         other_right: rows that the second version classifies correctly.
+        first_pages: answers to the first page of a picture that has several.
     """
 
     rows: int = 0
@@ -45,6 +45,7 @@ class Tally:
     slices: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     disagreements: Counter[str] = dataclasses.field(default_factory=Counter)
     other_right: int = 0
+    first_pages: int = 0
 
     def add(
         self,
@@ -92,6 +93,7 @@ class Tally:
         self.bad_rows += other.bad_rows
         self.first_error = self.first_error or other.first_error
         self.other_right += other.other_right
+        self.first_pages += other.first_pages
         for name in ("reasons", "classes", "confusion", "disagreements"):
             getattr(self, name).update(getattr(other, name))
         for mine, theirs in zip(self.bins, other.bins, strict=True):
@@ -142,30 +144,6 @@ class Tally:
         """From a sidecar."""
         counters = {name: Counter(values[name]) for name in ("reasons", "classes", "confusion", "disagreements")}
         return cls(**values | counters)
-
-
-def class_ids_of(targets: Sequence[Any], labels: Sequence[str], where: str) -> Ids:
-    """True labels as class ids, -1 where there is none.
-
-    Args:
-        targets: class ids, or label texts; None for none.
-        labels: class labels by class id.
-        where: names their source in errors.
-
-    Raises:
-        ScoringError: one is no class of the model.
-    """
-    numbers = {label: number for number, label in enumerate(labels)}
-    ids = np.full(len(targets), -1, np.int64)
-    for row, target in enumerate(targets):
-        if target is None:
-            continue
-        number = target if isinstance(target, int) else numbers.get(str(target), -1)
-        if not 0 <= number < len(labels):
-            shown = ", ".join(labels[:10]) + (" …" if len(labels) > 10 else "")
-            raise ScoringError(f"{where}: the true label {target!r} is no class of the model ({shown})")
-        ids[row] = number
-    return ids
 
 
 def _counted(*columns: Ids) -> dict[str, int]:

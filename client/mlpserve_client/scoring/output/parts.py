@@ -18,11 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlpserve.names import text
 from mlpserve_client.messages.predictions import Predictions
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Chunk, Decoded
-from mlpserve_client.scoring.output.evaluation import Ids, Tally
+from mlpserve_client.scoring.inputs.meaning import Ids
+from mlpserve_client.scoring.output.evaluation import Tally
 from mlpserve_client.scoring.output.plan import Part, Plan
 
 
@@ -79,6 +81,7 @@ class PartWriter:
             targets: true class ids of all rows, -1 where there is none; None without labels.
         """
         start = chunk.start - self.part.start
+        self.tally.first_pages += decoded.first_pages
         rows = slice(start, start + chunk.count)
         if chunk.names is not None:
             self._names.extend(chunk.names)
@@ -148,16 +151,16 @@ class PartWriter:
         bad = self._class_ids < 0
         columns: dict[str, Any] = {"row": pa.array(np.arange(part.first_row, part.first_row + count, dtype=np.int64))}
         if len(plan.inputs) > 1:
-            columns["input"] = pa.repeat(pa.scalar(_text(plan.inputs[part.input][0])), count)
+            columns["input"] = pa.repeat(pa.scalar(text(plan.inputs[part.input][0])), count)
         if plan.named:
-            names = [_text(name) for name in self._names]
+            names = self._names
             columns["file"] = pa.array(names, pa.string()) if names else pa.nulls(count, pa.string())
         columns["class_id"] = pa.array(self._class_ids, mask=bad)
         columns["label"] = self._labels(self._class_ids, bad)
         columns["score"] = pa.array(self._scores, mask=bad)
         errors: list[str | None] = [None] * count
         for offset, message in self._errors.items():
-            errors[offset] = _text(message)
+            errors[offset] = text(message)
         columns["error"] = pa.array(errors, pa.string())
         columns["model_version"] = pa.array(np.full(count, plan.model.version, np.int32), mask=bad)
         digests = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8), mask=bad), [plan.model.digest])
@@ -197,8 +200,3 @@ def finished(plan: Plan, part: Part, folder: Folder, names: set[str]) -> Tally |
         raise ScoringError(f"{folder.path}/{part.sidecar} is of another job; name another folder, or give --overwrite")
     content = folder.read(part.name)
     return tally if content is not None and hashlib.sha256(content).hexdigest() == digest else None
-
-
-def _text(name: str) -> str:
-    """A file's name need not be text."""
-    return name.encode(errors="replace").decode()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlpserve_client.scoring.errors import ScoringError
-from mlpserve_client.scoring.inputs import Form, Input, open_inputs
+from mlpserve_client.scoring.inputs import Form, Input, open_input
 from mlpserve_client.scoring.output.evaluation import Tally
 from mlpserve_client.scoring.output.plan import Part
 from mlpserve_client.scoring.remote import MissingError
@@ -120,7 +120,7 @@ def _input(task: Task, part: Part) -> tuple[Input | None, str]:
     key = (path, fingerprint, task.plan.form)
     if key not in _opened:
         try:
-            (source,) = open_inputs([path], task.plan.form)
+            source = open_input(path, task.plan.form)
         except MissingError:
             return None, "it is not there on every machine of the cluster"
         if (source.rows, source.fingerprint) != (rows, fingerprint):

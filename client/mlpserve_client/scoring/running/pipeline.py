@@ -16,7 +16,8 @@ from mlpserve_client.errors import MlpserveError, ServerError
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Chunk, Input
-from mlpserve_client.scoring.output.evaluation import Ids, Tally, class_ids_of
+from mlpserve_client.scoring.inputs.meaning import Ids, Meaning
+from mlpserve_client.scoring.output.evaluation import Tally
 from mlpserve_client.scoring.output.parts import PartWriter
 from mlpserve_client.scoring.output.plan import Part
 from mlpserve_client.scoring.running.scorer import Scored, Scorer
@@ -68,6 +69,7 @@ class Pipeline:
         self._inputs = inputs
         self._folder = Folder(task.output)
         self._truth = truth
+        self._meaning = Meaning(task.plan.labels, task.plan.form.label_numbers)
         self._stop = threading.Event()
         self.busy = Busy()
         self.changed: dict[int, str] = {}
@@ -189,7 +191,7 @@ class Pipeline:
 
     def _targets(self, part: Part, chunk: Chunk) -> Ids | None:
         if chunk.targets is not None:
-            return class_ids_of(chunk.targets, self._plan.labels, self._plan.inputs[part.input][0])
+            return self._meaning.ids(chunk.targets, self._plan.inputs[part.input][0])
         if self._truth is None:
             return None
         return self._truth.rows(part.first_row + chunk.start - part.start, chunk.count)
