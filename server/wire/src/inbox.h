@@ -1,0 +1,81 @@
+// What has arrived and waits for Python.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "call.h"
+
+namespace wire {
+
+// A request that needs no object: this prefix, then the pixels of one image.
+struct PlainFormat {
+  int method;
+  std::string prefix;
+  std::size_t pixels;
+  int tag;  // by which Python knows the format; no two have the same, at whatever time they are set
+};
+
+// Calls of one plain format.
+struct Column {
+  int tag = 0;
+  std::size_t pixels_each = 0;
+  Buffer pixels;
+  std::vector<std::uint64_t> numbers;
+  std::vector<double> arrived;
+  std::vector<double> deadlines;
+};
+
+// A call with its message.
+struct HandedCall {
+  std::uint64_t number;
+  int method;
+  Buffer payload;
+  Metadata metadata;
+  double arrived;
+  double deadline;
+};
+
+struct Arrived {
+  std::vector<Column> columns;
+  std::vector<HandedCall> calls;
+  std::vector<std::uint64_t> gone;  // numbers of earlier calls whose callers have left
+
+  [[nodiscard]] bool empty() const { return count == 0 && gone.empty(); }
+  std::size_t count = 0;
+};
+
+struct Event {
+  enum class Kind { kCall, kMessage, kEnd, kGone };
+
+  Kind kind;
+  HandedCall call;  // of kMessage the number and the payload only, of kEnd and kGone the number
+};
+
+class Inbox {
+ public:
+  void add_row(const PlainFormat& format, const Call& call);
+  void add_call(HandedCall call);
+  void add_gone(std::uint64_t number);
+  void add_event(Event event);
+
+  [[nodiscard]] bool empty() const;
+  Arrived take();
+
+  // Events, as soon as there is one; none after `seconds` or once the inbox is closed.
+  std::vector<Event> take_events(double seconds);
+  void close();
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable has_events_;
+  Arrived arrived_;
+  std::vector<Event> events_;
+  bool closed_ = false;
+};
+
+}  // namespace wire

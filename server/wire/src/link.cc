@@ -1,0 +1,91 @@
+#include "link.h"
+
+#include <openssl/err.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <new>
+#include <string_view>
+
+namespace wire {
+
+Link::Link(int descriptor, const TlsContext& context) : descriptor_(descriptor) {
+  if (context) {
+    tls_.reset(SSL_new(context.get()));
+    if (!tls_ || SSL_set_fd(tls_.get(), descriptor) != 1) {
+      close(descriptor);
+      throw std::bad_alloc();
+    }
+    SSL_set_accept_state(tls_.get());
+  } else {
+    established_ = true;
+  }
+}
+
+Link::~Link() {
+  tls_.reset();
+  close(descriptor_);
+}
+
+Link::Result Link::handshake() {
+  if (established_) {
+    return Result::kOk;
+  }
+  ERR_clear_error();
+  const int code = SSL_do_handshake(tls_.get());
+  if (code != 1) {
+    return failed(code);
+  }
+  const unsigned char* protocol = nullptr;
+  unsigned int length = 0;
+  SSL_get0_alpn_selected(tls_.get(), &protocol, &length);
+  if (std::string_view(reinterpret_cast<const char*>(protocol), length) != "h2") {
+    return Result::kClosed;  // a caller that names no protocol is none of gRPC's
+  }
+  established_ = true;
+  return Result::kOk;
+}
+
+Link::Result Link::read(char* place, std::size_t room, std::size_t& count) {
+  if (tls_) {
+    ERR_clear_error();
+    const int code = SSL_read_ex(tls_.get(), place, room, &count);
+    return code == 1 ? Result::kOk : failed(code);
+  }
+  const ssize_t got = recv(descriptor_, place, room, 0);
+  if (got > 0) {
+    count = static_cast<std::size_t>(got);
+    return Result::kOk;
+  }
+  return got < 0 && (errno == EAGAIN || errno == EINTR) ? Result::kWouldBlock : Result::kClosed;
+}
+
+Link::Result Link::write(const char* bytes, std::size_t size, std::size_t& count) {
+  if (tls_) {
+    ERR_clear_error();
+    const int code = SSL_write_ex(tls_.get(), bytes, size, &count);
+    return code == 1 ? Result::kOk : failed(code);
+  }
+  const ssize_t sent = send(descriptor_, bytes, size, MSG_NOSIGNAL);
+  if (sent >= 0) {
+    count = static_cast<std::size_t>(sent);
+    return Result::kOk;
+  }
+  return errno == EAGAIN || errno == EINTR ? Result::kWouldBlock : Result::kClosed;
+}
+
+Link::Result Link::failed(int code) {
+  const int reason = SSL_get_error(tls_.get(), code);
+  return reason == SSL_ERROR_WANT_READ || reason == SSL_ERROR_WANT_WRITE ? Result::kWouldBlock : Result::kClosed;
+}
+
+void Link::finish_writing() {
+  if (tls_ && established_) {
+    ERR_clear_error();
+    SSL_shutdown(tls_.get());
+  }
+  shutdown(descriptor_, SHUT_WR);
+}
+
+}  // namespace wire

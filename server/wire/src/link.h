@@ -1,0 +1,51 @@
+// Bytes to and from a socket, in the clear or through TLS. Nothing here blocks.
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include <cstddef>
+#include <memory>
+
+#include "tls.h"
+
+namespace wire {
+
+class Link {
+ public:
+  enum class Result { kOk, kWouldBlock, kClosed };
+
+  // Owns the descriptor from now on. Without a context the bytes travel in the clear.
+  Link(int descriptor, const TlsContext& context);
+  ~Link();
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+
+  [[nodiscard]] int descriptor() const { return descriptor_; }
+  [[nodiscard]] bool encrypted() const { return tls_ != nullptr; }
+
+  // One step of the handshake; kOk: it is done.
+  Result handshake();
+
+  // kOk: `count` is the number of bytes, at least 1.
+  Result read(char* place, std::size_t room, std::size_t& count);
+  Result write(const char* bytes, std::size_t size, std::size_t& count);
+
+  // Whether decrypted bytes wait here, which no poll tells of.
+  [[nodiscard]] bool has_pending() const { return tls_ != nullptr && SSL_pending(tls_.get()) > 0; }
+
+  // Tells the other side that nothing more will come.
+  void finish_writing();
+
+ private:
+  struct TlsFree {
+    void operator()(SSL* tls) const { SSL_free(tls); }
+  };
+
+  Result failed(int code);
+
+  int descriptor_;
+  std::unique_ptr<SSL, TlsFree> tls_;
+  bool established_ = false;
+};
+
+}  // namespace wire

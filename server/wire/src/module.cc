@@ -1,0 +1,417 @@
+// The module's Python side: what it takes, what it returns. Types and docstrings are in mlpserve_wire/_native.pyi.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+#include <nghttp2/nghttp2.h>
+#include <openssl/crypto.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "reactor.h"
+#include "replies.h"
+#include "requests.h"
+
+namespace nb = nanobind;
+
+namespace wire {
+namespace {
+
+std::string bytes_of(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
+
+template <typename Number>
+Number number_of(const nb::handle& settings, const char* name) {
+  return nb::cast<Number>(settings.attr(name));
+}
+
+Limits limits_of(const nb::handle& settings) {
+  const auto size = [&settings](const char* name) { return number_of<std::size_t>(settings, name); };
+  const auto real = [&settings](const char* name) { return number_of<double>(settings, name); };
+  return {
+      .max_connections = size("max_connections"),
+      .max_streams = size("max_streams"),
+      .max_header_bytes = size("max_header_bytes"),
+      .room = size("room"),
+      .room_of_one = size("room_of_one"),
+      .unsent_of_one = size("unsent_of_one"),
+      .window = size("window"),
+      .max_waiting = size("max_waiting"),
+      .handshake_seconds = real("handshake_seconds"),
+      .message_seconds = real("message_seconds"),
+      .pressed_seconds = real("pressed_seconds"),
+      .newcomer_seconds = real("newcomer_seconds"),
+      .stalled_seconds = real("stalled_seconds"),
+      .idle_seconds = real("idle_seconds"),
+      .age_seconds = real("age_seconds"),
+      .grace_seconds = real("grace_seconds"),
+      .keepalive_seconds = real("keepalive_seconds"),
+      .keepalive_timeout = real("keepalive_timeout"),
+      .pings_per_minute = real("pings_per_minute"),
+      .resets_per_minute = real("resets_per_minute"),
+      .empty_frames_per_minute = real("empty_frames_per_minute"),
+  };
+}
+
+std::vector<Method> methods_of(const nb::list& described) {
+  std::vector<Method> methods;
+  for (const nb::handle method : described) {
+    const auto kind = nb::cast<std::string>(method.attr("kind").attr("value"));
+    methods.push_back({
+        .path = nb::cast<std::string>(method.attr("path")),
+        .kind = kind == "hot" ? Method::Kind::kHot
+                              : (kind == "control" ? Method::Kind::kControl : Method::Kind::kStream),
+        .max_message = number_of<std::size_t>(method, "max_message"),
+        .open = nb::cast<bool>(method.attr("open")),
+        .index = static_cast<int>(methods.size()),
+    });
+  }
+  return methods;
+}
+
+// An array that owns what it is of.
+template <typename Number, typename... Shape>
+nb::object array_of(std::vector<Number> numbers) {
+  auto owned = std::make_unique<std::vector<Number>>(std::move(numbers));
+  Number* const data = owned->data();
+  const std::size_t size = owned->size();
+  const nb::capsule owner(owned.release(),
+                          [](void* kept) noexcept { delete static_cast<std::vector<Number>*>(kept); });
+  return nb::cast(nb::ndarray<nb::numpy, Number, nb::ndim<1>>(data, {size}, owner));
+}
+
+nb::object rows_of(Buffer bytes, std::size_t width) {
+  auto owned = std::make_unique<Buffer>(std::move(bytes));
+  const std::size_t count = owned->size() / width;
+  char* const data = const_cast<char*>(owned->data());
+  const nb::capsule owner(owned.release(), [](void* kept) noexcept { delete static_cast<Buffer*>(kept); });
+  return nb::cast(nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>>(data, {count, width}, owner));
+}
+
+nb::bytes payload_of(const HandedCall& call) { return nb::bytes(call.payload.data(), call.payload.size()); }
+
+nb::tuple metadata_of(const HandedCall& call) {
+  nb::list pairs;
+  for (const auto& [name, value] : call.metadata) {
+    nb::object text;
+    if (name.ends_with("-bin")) {
+      text = nb::bytes(value.data(), value.size());
+    } else {
+      text = nb::steal(PyUnicode_DecodeLatin1(value.data(), static_cast<Py_ssize_t>(value.size()), nullptr));
+    }
+    pairs.append(nb::make_tuple(nb::str(name.data(), name.size()), text));
+  }
+  return nb::tuple(pairs);
+}
+
+struct PyCall {
+  std::uint64_t number;
+  int method;
+  nb::bytes payload;
+  nb::tuple metadata;
+  double arrived;
+  double deadline;
+};
+
+struct PyColumn {
+  int tag;
+  nb::object pixels;
+  nb::object numbers;
+  nb::object arrived;
+  nb::object deadlines;
+};
+
+struct PyArrived {
+  nb::list columns;
+  nb::list calls;
+  nb::object gone;
+};
+
+struct PyEvent {
+  std::string kind;
+  PyCall call;
+};
+
+PyCall to_python(const HandedCall& call) {
+  return {call.number, call.method, payload_of(call), metadata_of(call), call.arrived, call.deadline};
+}
+
+const char* name_of(Event::Kind kind) {
+  switch (kind) {
+    case Event::Kind::kCall:
+      return "call";
+    case Event::Kind::kMessage:
+      return "message";
+    case Event::Kind::kEnd:
+      return "end";
+    case Event::Kind::kGone:
+      return "gone";
+  }
+  return "";
+}
+
+Metadata trailing_of(const nb::iterable& pairs) {
+  Metadata trailing;
+  for (const nb::handle pair : pairs) {
+    const auto name = nb::cast<std::string>(pair[0]);
+    if (nb::isinstance<nb::bytes>(pair[1])) {
+      trailing.emplace_back(name, bytes_of(nb::borrow<nb::bytes>(pair[1])));
+    } else {
+      trailing.emplace_back(name, nb::cast<std::string>(pair[1]));
+    }
+  }
+  return trailing;
+}
+
+class Wire {
+ public:
+  Wire(const nb::object& limits, const nb::list& methods, std::vector<std::string> telling, double takeover)
+      : reactor_(limits_of(limits), methods_of(methods), takeover) {
+    reactor_.state().telling = std::move(telling);
+  }
+
+  void listen(int descriptor) { reactor_.listen(descriptor); }
+
+  void set_tls(const nb::bytes& certificates, const nb::bytes& key, const nb::bytes& authorities) {
+    TlsContext context = make_tls_context(bytes_of(certificates), bytes_of(key), bytes_of(authorities));
+    perform([this, context = std::move(context)] { state().tls = context; });
+  }
+
+  void set_tokens(const std::optional<std::vector<nb::bytes>>& digests) {
+    std::shared_ptr<const Tokens> tokens;
+    if (digests) {
+      std::vector<std::string> copied;
+      for (const nb::bytes& digest : *digests) {
+        copied.push_back(bytes_of(digest));
+      }
+      tokens = std::make_shared<const Tokens>(copied);
+    }
+    perform([this, tokens = std::move(tokens)] { state().tokens = tokens; });
+  }
+
+  void set_plain(const nb::list& formats) {
+    std::vector<PlainFormat> plain;
+    for (const nb::handle format : formats) {
+      plain.push_back({number_of<int>(format, "method"), bytes_of(nb::cast<nb::bytes>(format.attr("prefix"))),
+                       number_of<std::size_t>(format, "pixels"), number_of<int>(format, "tag")});
+    }
+    perform([this, plain = std::move(plain)] { state().plain = plain; });
+  }
+
+  void start() { reactor_.start(); }
+
+  PyArrived receive(double seconds) {
+    Arrived arrived;
+    {
+      const nb::gil_scoped_release released;
+      arrived = reactor_.receive(seconds);
+    }
+    PyArrived result{nb::list(), nb::list(), array_of(std::move(arrived.gone))};
+    for (Column& column : arrived.columns) {
+      result.columns.append(PyColumn{column.tag, rows_of(std::move(column.pixels), column.pixels_each),
+                                     array_of(std::move(column.numbers)), array_of(std::move(column.arrived)),
+                                     array_of(std::move(column.deadlines))});
+    }
+    for (const HandedCall& call : arrived.calls) {
+      result.calls.append(to_python(call));
+    }
+    return result;
+  }
+
+  nb::list events(double seconds) {
+    std::vector<Event> events;
+    {
+      const nb::gil_scoped_release released;
+      events = state().inbox.take_events(seconds);
+    }
+    nb::list result;
+    for (const Event& event : events) {
+      result.append(PyEvent{name_of(event.kind), to_python(event.call)});
+    }
+    return result;
+  }
+
+  using Numbers = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+  using Rows = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+  void send_rows(const Numbers& numbers, const Rows& rows) {
+    if (numbers.shape(0) != rows.shape(0)) {
+      throw std::invalid_argument("there must be one row for each number");
+    }
+    const std::size_t width = rows.shape(1);
+    auto copied = std::make_shared<std::pair<std::vector<std::uint64_t>, std::string>>(
+        std::vector<std::uint64_t>(numbers.data(), numbers.data() + numbers.shape(0)),
+        std::string(reinterpret_cast<const char*>(rows.data()), rows.shape(0) * width));
+    perform([this, copied, width] {
+      std::string_view left = copied->second;
+      for (const std::uint64_t number : copied->first) {
+        if (Call* call = state().calls.find(number)) {
+          replies::send(state(), *call, left.substr(0, width));
+        }
+        left.remove_prefix(width);
+      }
+    });
+  }
+
+  void send(const std::vector<std::pair<std::uint64_t, std::string>>& answers) {
+    perform([this, answers] {
+      for (const auto& [number, message] : answers) {
+        if (Call* call = state().calls.find(number)) {
+          replies::send(state(), *call, message);
+        }
+      }
+    });
+  }
+
+  void send_many(const nb::list& answers) {
+    std::vector<std::pair<std::uint64_t, std::string>> copied;
+    copied.reserve(answers.size());
+    for (const nb::handle answer : answers) {
+      copied.emplace_back(nb::cast<std::uint64_t>(answer[0]), bytes_of(nb::borrow<nb::bytes>(answer[1])));
+    }
+    send(copied);
+  }
+
+  void write(std::uint64_t number, const nb::bytes& message) {
+    perform([this, number, copied = bytes_of(message)] {
+      if (Call* call = state().calls.find(number)) {
+        replies::write(state(), *call, copied);
+      }
+    });
+  }
+
+  void finish(const std::vector<std::uint64_t>& numbers, int status, const std::string& message,
+              const nb::iterable& trailing) {
+    perform([this, numbers, status, message, given = trailing_of(trailing)] {
+      for (const std::uint64_t number : numbers) {
+        if (Call* call = state().calls.find(number)) {
+          replies::finish(state(), *call, status, message, given);
+        }
+      }
+    });
+  }
+
+  void ask(std::uint64_t number) {
+    perform([this, number] {
+      if (Call* call = state().calls.find(number); call != nullptr && call->open) {
+        requests::ask(state(), *call);
+      }
+    });
+  }
+
+  nb::object alive(const Numbers& numbers) {
+    const std::size_t size = numbers.shape(0);
+    auto answers = std::make_unique<bool[]>(size);
+    for (std::size_t place = 0; place < size; ++place) {
+      answers[place] = state().calls.alive(numbers.data()[place]);
+    }
+    bool* const data = answers.release();
+    const nb::capsule owner(data, [](void* kept) noexcept { delete[] static_cast<bool*>(kept); });
+    return nb::cast(nb::ndarray<nb::numpy, bool, nb::ndim<1>>(data, {size}, owner));
+  }
+
+  [[nodiscard]] double listened() const { return reactor_.listened(); }
+
+  nb::dict counters() {
+    const Counters& counters = state().counters;
+    const std::pair<const char*, const std::atomic<std::uint64_t>&> named[] = {
+        {"connections", counters.connections},
+        {"accepted", counters.accepted},
+        {"refused_connections", counters.refused_connections},
+        {"failed_handshakes", counters.failed_handshakes},
+        {"calls", counters.calls},
+        {"cancelled", counters.cancelled},
+        {"unauthenticated", counters.unauthenticated},
+        {"too_large", counters.too_large},
+        {"slow", counters.slow},
+        {"unread", counters.unread},
+        {"refused", counters.refused},
+        {"floods", counters.floods},
+        {"stalled", counters.stalled},
+    };
+    nb::dict result;
+    for (const auto& [name, value] : named) {
+      result[name] = value.load(std::memory_order_relaxed);
+    }
+    result["room_used"] = state().room.used();
+    return result;
+  }
+
+  void drain(double grace) {
+    const nb::gil_scoped_release released;
+    reactor_.drain(grace);
+  }
+
+  void stop(double seconds) {
+    const nb::gil_scoped_release released;
+    reactor_.stop(seconds);
+  }
+
+ private:
+  State& state() { return reactor_.state(); }
+
+  template <typename Task>
+  void perform(Task task) {
+    const nb::gil_scoped_release released;
+    reactor_.perform(std::move(task));
+  }
+
+  Reactor reactor_;
+};
+
+}  // namespace
+}  // namespace wire
+
+NB_MODULE(_native, module) {
+  using namespace wire;
+  nb::class_<PyCall>(module, "WireCall")
+      .def_ro("number", &PyCall::number)
+      .def_ro("method", &PyCall::method)
+      .def_ro("payload", &PyCall::payload)
+      .def_ro("metadata", &PyCall::metadata)
+      .def_ro("arrived", &PyCall::arrived)
+      .def_ro("deadline", &PyCall::deadline);
+  nb::class_<PyColumn>(module, "Column")
+      .def_ro("tag", &PyColumn::tag)
+      .def_ro("pixels", &PyColumn::pixels)
+      .def_ro("numbers", &PyColumn::numbers)
+      .def_ro("arrived", &PyColumn::arrived)
+      .def_ro("deadlines", &PyColumn::deadlines);
+  nb::class_<PyArrived>(module, "Arrived")
+      .def_ro("columns", &PyArrived::columns)
+      .def_ro("calls", &PyArrived::calls)
+      .def_ro("gone", &PyArrived::gone);
+  nb::class_<PyEvent>(module, "Event").def_ro("kind", &PyEvent::kind).def_ro("call", &PyEvent::call);
+  nb::class_<Wire>(module, "Wire")
+      .def(nb::init<const nb::object&, const nb::list&, std::vector<std::string>, double>(), nb::arg("limits"),
+           nb::arg("methods"), nb::kw_only(), nb::arg("telling"), nb::arg("takeover"))
+      .def("listen", &Wire::listen, nb::arg("descriptor"))
+      .def("set_tls", &Wire::set_tls, nb::arg("certificates"), nb::arg("key"), nb::arg("authorities"))
+      .def("set_tokens", &Wire::set_tokens, nb::arg("digests").none())
+      .def("set_plain", &Wire::set_plain, nb::arg("formats"))
+      .def("start", &Wire::start)
+      .def("receive", &Wire::receive, nb::arg("seconds"))
+      .def("events", &Wire::events, nb::arg("seconds"))
+      .def("send_rows", &Wire::send_rows, nb::arg("numbers"), nb::arg("rows"))
+      .def("send", &Wire::send_many, nb::arg("answers"))
+      .def("write", &Wire::write, nb::arg("number"), nb::arg("message"))
+      .def("finish", &Wire::finish, nb::arg("numbers"), nb::arg("status"), nb::arg("message"), nb::arg("trailing"))
+      .def("ask", &Wire::ask, nb::arg("number"))
+      .def("alive", &Wire::alive, nb::arg("numbers"))
+      .def("listened", &Wire::listened)
+      .def("counters", &Wire::counters)
+      .def("drain", &Wire::drain, nb::arg("grace"))
+      .def("stop", &Wire::stop, nb::arg("seconds"));
+  module.def("versions", [] {
+    nb::dict result;
+    result["nghttp2"] = nghttp2_version(0)->version_str;
+    result["openssl"] = OpenSSL_version(OPENSSL_VERSION_STRING);
+    return result;
+  });
+}
