@@ -62,13 +62,6 @@ class StatusHeaders {
   std::vector<nghttp2_nv> headers_;
 };
 
-// A caller that has not sent everything is told that it need not.
-void stop_sending(nghttp2_session* session, const Call& call) {
-  if (!call.ended) {
-    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, call.stream, NGHTTP2_NO_ERROR);
-  }
-}
-
 void submit_trailers(nghttp2_session* session, const Call& call) {
   if (call.status == kOk && call.trailing.empty()) {
     static const nghttp2_nv kOkHeader = lasting(kGrpcStatus, "0");
@@ -77,7 +70,6 @@ void submit_trailers(nghttp2_session* session, const Call& call) {
     const StatusHeaders status(call);
     nghttp2_submit_trailer(session, call.stream, status.headers().data(), status.headers().size());
   }
-  stop_sending(session, call);
 }
 
 ssize_t take_out(nghttp2_session* session, std::int32_t, std::uint8_t* place, std::size_t room, std::uint32_t* flags,
@@ -136,7 +128,6 @@ void submit_status_only(Call& call) {
   std::vector<nghttp2_nv> headers = {lasting(kStatus, "200"), lasting(kContentType, kGrpc)};
   headers.insert(headers.end(), status.headers().begin(), status.headers().end());
   nghttp2_submit_response(session, call.stream, headers.data(), headers.size(), nullptr);
-  stop_sending(session, call);
   call.connection->mark();
 }
 
@@ -208,7 +199,6 @@ void refuse_http(State& state, Call& call, std::string_view status) {
   const nghttp2_nv headers[] = {passing(kStatus, status), lasting("allow", "POST")};
   const std::size_t given = status == "405" ? 2 : 1;
   nghttp2_submit_response(session, call.stream, headers, given, nullptr);
-  stop_sending(session, call);
   call.connection->mark();
 }
 

@@ -111,6 +111,17 @@ int on_data(nghttp2_session* session, std::uint8_t, std::int32_t stream, const s
   return 0;
 }
 
+// A caller that has been answered before it had sent everything is told that it need not. Not before the answer has
+// left: from then on nghttp2 sends nothing more for the stream.
+int on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void*) {
+  if (frame->hd.type == NGHTTP2_HEADERS && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
+    if (const Call* call = call_of(session, frame->hd.stream_id); call != nullptr && !call->ended) {
+      nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+    }
+  }
+  return 0;
+}
+
 int on_invalid_frame(nghttp2_session*, const nghttp2_frame*, int, void* user) {
   // nghttp2 resets the stream, which costs as much as if the caller had.
   Connection& connection = connection_of(user);
@@ -145,6 +156,7 @@ nghttp2_session_callbacks* callbacks() {
     nghttp2_session_callbacks_set_on_header_callback(made, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(made, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(made, on_data);
+    nghttp2_session_callbacks_set_on_frame_send_callback(made, on_frame_sent);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(made, on_invalid_frame);
     nghttp2_session_callbacks_set_on_stream_close_callback(made, on_stream_close);
     return std::unique_ptr<nghttp2_session_callbacks,

@@ -1,0 +1,179 @@
+"""A wire with small methods behind it, for the tests."""
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mlpserve_wire import Event, Kind, Limits, Method, PlainFormat, Wire, WireCall, listening_socket
+
+PIXELS = 16
+PREFIX = b"\x1a\x10"
+HOT, OTHER_HOT = "/test.Service/Hot", "/test.Service/Other"
+ECHO, COUNT, FAIL, TALK, OPEN = (f"/test.Service/{name}" for name in ("Echo", "Count", "Fail", "Talk", "Open"))
+LARGEST, LARGEST_CONTROL = 1 << 20, 1 << 14
+METHODS = [
+    Method(HOT, Kind.HOT, LARGEST),
+    Method(OTHER_HOT, Kind.HOT, LARGEST),
+    Method(ECHO, Kind.CONTROL, LARGEST_CONTROL),
+    Method(COUNT, Kind.CONTROL, LARGEST_CONTROL),
+    Method(FAIL, Kind.CONTROL, LARGEST_CONTROL),
+    Method(TALK, Kind.STREAM, LARGEST_CONTROL),
+    Method(OPEN, Kind.CONTROL, LARGEST_CONTROL, open=True),
+]
+HELD, BROKEN = b"hold", b"break"  # payloads of HOT: no answer until `release`, and an error
+WAIT = 10.0
+
+
+@dataclass
+class Served:
+    """A wire that serves METHODS.
+
+    HOT answers with a row's sum as one byte, or with the payload behind "object:"; the others as their names say.
+
+    Attributes:
+        wire: it.
+        address: HOST:PORT.
+        rows: how many calls came as rows.
+        objects: the calls of HOT that came as objects.
+        held: calls that wait for `release`.
+        gone: numbers of calls that Python was told have gone.
+        metadata: of the last call of ECHO.
+    """
+
+    wire: Wire
+    address: str
+    rows: int = 0
+    objects: list[WireCall] = field(default_factory=list)
+    held: list[WireCall] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    metadata: tuple[tuple[str, str | bytes], ...] = ()
+    stopping: bool = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    answering: threading.Event = field(default_factory=threading.Event)
+    reading: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def wait_for(self, holds: Any) -> None:
+        """Wait until something holds of what was received."""
+        with self.changed:
+            assert self.changed.wait_for(holds, WAIT), "it did not happen in time"
+
+    def wait_for_counter(self, name: str, count: int = 1) -> None:
+        """Wait until a counter has come so far."""
+        for _ in range(int(WAIT / 0.02)):
+            if self.wire.counters()[name] >= count:
+                return
+            threading.Event().wait(0.02)
+        raise AssertionError(f"{name} of {self.wire.counters()} has not become {count}")
+
+    def release(self) -> None:
+        """Answer the calls that are held."""
+        with self.changed:
+            held, self.held = self.held, []
+        self.wire.send([(call.number, b"released") for call in held])
+
+    def receive(self) -> None:
+        while not self.stopping:
+            self.answering.wait()
+            arrived = self.wire.receive(0.05)
+            self.rows += sum(len(column.numbers) for column in arrived.columns)
+            for column in arrived.columns:
+                assert column.pixels.shape == (len(column.numbers), PIXELS)
+                assert len(column.arrived) == len(column.deadlines) == len(column.numbers)
+                sums = column.pixels.sum(axis=1, dtype=np.uint8)[:, None]
+                self.wire.send_rows(column.numbers, np.ascontiguousarray(sums))
+            answers = []
+            with self.changed:
+                self.gone += arrived.gone.tolist()
+                for call in arrived.calls:
+                    self.objects.append(call)
+                    if call.payload == HELD:
+                        self.held.append(call)
+                    elif call.payload == BROKEN:
+                        details = (("reason", "broken"), ("detail-bin", bytes(range(256))))
+                        self.wire.finish([call.number], 3, "it is 100 % broken: Ω", details)
+                    else:
+                        answers.append((call.number, b"object:" + call.payload))
+                self.changed.notify_all()
+            self.wire.send(answers)
+
+    def handle(self) -> None:
+        while not self.stopping:
+            self.reading.wait()
+            for event in self.wire.events(0.05):
+                self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        wire, call = self.wire, event.call
+        path = METHODS[call.method].path
+        if event.kind == "gone":
+            with self.changed:
+                self.gone.append(call.number)
+                self.changed.notify_all()
+            wire.finish([call.number], 1, "", ())
+        elif path == COUNT:
+            for number in range(int(call.payload)):
+                wire.write(call.number, b"%d" % number)
+            wire.finish([call.number], 0, "", (("counted", "all"),))
+        elif path == FAIL:
+            wire.finish([call.number], int(call.payload), "as asked", ())
+        elif path == TALK:
+            if event.kind == "message":
+                wire.write(call.number, b"heard " + call.payload)
+            if event.kind == "end":
+                wire.finish([call.number], 0, "", ())
+            else:
+                wire.ask(call.number)
+        else:
+            self.metadata = call.metadata
+            wire.send([(call.number, call.payload)])
+
+
+@contextlib.contextmanager
+def serving(
+    limits: Limits | None = None,
+    *,
+    address: str = "127.0.0.1:0",
+    tls: tuple[bytes, bytes, bytes] | None = None,
+    tokens: list[bytes] | None = None,
+    plain: bool = True,
+    takeover: float = 0.001,
+) -> Iterator[Served]:
+    """Serve METHODS from two threads of this process."""
+    wire = Wire(limits or Limits(), METHODS, telling=["traceparent"], takeover=takeover)
+    if tls:
+        wire.set_tls(*tls)
+    wire.set_tokens(tokens)
+    if plain:
+        wire.set_plain([PlainFormat(0, PREFIX, PIXELS, 5), PlainFormat(1, PREFIX, PIXELS, 9)])
+    listening = listening_socket(address)
+    name = listening.getsockname()
+    wire.listen(listening.detach())
+    wire.start()
+    text = name if isinstance(name, str) else f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    served = Served(wire, text)
+    served.answering.set()
+    served.reading.set()
+    threads = [threading.Thread(target=served.receive), threading.Thread(target=served.handle)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield served
+    finally:
+        served.stopping = True
+        served.answering.set()
+        served.reading.set()
+        for thread in threads:
+            thread.join()
+        wire.stop(0.5)
+
+
+def no_deadline(call: WireCall) -> bool:
+    return math.isinf(call.deadline)
