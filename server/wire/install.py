@@ -1,0 +1,125 @@
+"""Builds mlpserve-wire and installs it into the environment that runs this: `make wire`. Needs no root.
+
+Headers that are missing are unpacked from the distribution's packages into build/wire where apt is there, and where no
+compiler is there, the ziglang wheel is one. Where that does not work either, one line says what to install and the exit
+code is 0 all the same: the server runs over grpcio then.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+WORK = HERE.parents[1] / "build/wire"
+HEADERS = ("nghttp2/nghttp2.h", "openssl/ssl.h", "zlib.h")
+PACKAGES = ("libnghttp2-dev", "libnghttp2-14", "libssl-dev", "zlib1g-dev")
+INSTALL = (
+    "Debian and Ubuntu: apt-get install g++ libnghttp2-dev libssl-dev zlib1g-dev; "
+    "Fedora: dnf install gcc-c++ libnghttp2-devel openssl-devel zlib-devel; then make wire"
+)
+
+
+class NotBuilt(Exception):
+    """The module cannot be built here; the text says why."""
+
+
+def main() -> None:
+    """Install, or say why not."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    try:
+        if sys.platform != "linux":
+            raise NotBuilt("it needs Linux")
+        environment = {**os.environ, **compiler(), **headers()}
+        install(environment)
+        wanted = "import mlpserve_wire; print(*mlpserve_wire.versions().items())"
+        shown = run([sys.executable, "-c", wanted], os.environ, "the module cannot be imported")
+        print(f"mlpserve-wire, the fast transport, is installed: {shown.strip()}")
+    except NotBuilt as reason:
+        print(f"mlpserve-wire, the fast transport, is not built: {reason}. The server runs over grpcio. {INSTALL}")
+
+
+def compiler() -> dict[str, str]:
+    """Variables that name a C++ compiler; none where CMake finds one by itself."""
+    if os.environ.get("CXX") or any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return {}
+    tools = WORK / "ziglang"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", str(tools)]
+    run([*pip, "ziglang"], os.environ, "there is no C++ compiler, and the ziglang wheel cannot be had")
+    made = {"CC": "cc", "CXX": "c++"}
+    for variable, command in made.items():
+        script = WORK / f"zig-{command}"
+        called = f"PYTHONPATH={shlex.quote(str(tools))} exec {shlex.quote(sys.executable)} -m ziglang {command}"
+        script.write_text(f'#!/bin/sh\n{called} "$@"\n')
+        script.chmod(0o755)
+        made[variable] = str(script)
+    return made
+
+
+def headers() -> dict[str, str]:
+    """Variables that name where the headers were unpacked; none where they are installed."""
+    places = [Path("/usr/include"), Path("/usr/local/include"), *Path("/usr/include").glob("*-linux-gnu")]
+    if all(any((place / header).exists() for place in places) for header in HEADERS):
+        return {}
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise NotBuilt("headers of nghttp2, OpenSSL or zlib are missing")
+    packages, root = WORK / "packages", WORK / "root"
+    for folder in (packages, root):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    reason = "headers of nghttp2, OpenSSL or zlib are missing, and apt cannot download them"
+    try:
+        run(["apt-get", "download", *PACKAGES], os.environ, reason, packages)
+    except NotBuilt:
+        # Without lists of packages, or with old ones: these are fetched into a folder of our own, which needs no root.
+        lists = WORK / "lists"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        own = ["-o", f"Dir::State::Lists={lists}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]
+        run(["apt-get", *own, "update"], os.environ, reason, packages)
+        run(["apt-get", *own, "download", *PACKAGES], os.environ, reason, packages)
+    for package in packages.iterdir():
+        run(["dpkg", "-x", str(package), str(root)], os.environ, f"{package.name} cannot be unpacked")
+    for folder in (root / "usr/lib").glob("*-linux-gnu"):
+        for link in folder.glob("*.so"):
+            # The libraries themselves are installed, as Python needs them; only the names that a linker wants are not.
+            installed = next((place for place in _library_folders(folder.name) if (place / link.readlink()).exists()), None)
+            if not link.exists() and installed is not None:
+                target = installed / link.readlink()
+                link.unlink()
+                link.symlink_to(target)
+    return {"CMAKE_ARGS": f"{os.environ.get('CMAKE_ARGS', '')} -DWIRE_SYSROOT={root / 'usr'}"}
+
+
+def _library_folders(triplet: str) -> list[Path]:
+    return [Path("/usr/lib") / triplet, Path("/lib") / triplet]
+
+
+def install(environment: Mapping[str, str]) -> None:
+    """Build and install."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--force-reinstall"]
+    run([*command, str(HERE)], environment, "the build failed")
+
+
+def run(command: list[str], environment: Mapping[str, str], reason: str, folder: Path | None = None) -> str:
+    """Run a command; what it says goes to a log.
+
+    Raises:
+        NotBuilt: it failed.
+    """
+    log = WORK / "log.txt"
+    try:
+        done = subprocess.run(command, env=dict(environment), cwd=folder, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise NotBuilt(f"{reason} ({error})") from error
+    with log.open("a") as file:
+        file.write(f"$ {shlex.join(command)}\n{done.stdout}{done.stderr}\n")
+    if done.returncode:
+        raise NotBuilt(f"{reason} (see {log})")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
