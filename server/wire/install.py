@@ -85,7 +85,9 @@ def headers() -> dict[str, str]:
     for folder in (root / "usr/lib").glob("*-linux-gnu"):
         for link in folder.glob("*.so"):
             # The libraries themselves are installed, as Python needs them; only the names that a linker wants are not.
-            installed = next((place for place in _library_folders(folder.name) if (place / link.readlink()).exists()), None)
+            installed = next(
+                (place for place in _library_folders(folder.name) if (place / link.readlink()).exists()), None
+            )
             if not link.exists() and installed is not None:
                 target = installed / link.readlink()
                 link.unlink()

@@ -1,7 +1,7 @@
 """gRPC over HTTP/2, compiled: calls reach Python in batches, plain ones as rows of arrays, outside the GIL.
 
-    sockets ─▶ [TLS] ─▶ HTTP/2 ─▶ calls ─▶ receive(): columns and objects ─▶ send_rows() / send() / finish()
-                                      └──▶ events(): everything else      ─▶ write() / finish()
+sockets ─▶ [TLS] ─▶ HTTP/2 ─▶ calls ─▶ receive(): columns and objects ─▶ send_rows() / send() / finish()
+                                  └──▶ events(): everything else      ─▶ write() / finish()
 """
 
 from mlpserve_wire._native import Arrived, Column, Event, Wire, WireCall, versions

@@ -13,8 +13,8 @@ class Limits:
     connection that has least in memory goes first. Large messages may take three quarters of the room, `room_of_one` of
     it for one connection, so that they leave the small ones theirs. A message that does not arrive in time ends its
     call with DEADLINE_EXCEEDED: `message_seconds`, `pressed_seconds` while others wait, and `newcomer_seconds` where a
-    connection waits that has nothing under way and this one has more than one message. So nobody starves for ever behind
-    messages that are sent in halves.
+    connection waits that has nothing under way and this one has more than one message. So nobody starves for ever
+    behind messages that are sent in halves.
 
     Attributes:
         max_connections: open ones; further ones are hung up on.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from mlpserve_wire import Event, Kind, Limits, Method, PlainFormat, Wire, WireCall, listening_socket
 
 PIXELS = 16

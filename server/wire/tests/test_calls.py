@@ -9,7 +9,23 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
-from served import BROKEN, COUNT, ECHO, FAIL, HELD, HOT, LARGEST, OTHER_HOT, PIXELS, PREFIX, TALK, Served, no_deadline, serving
+
+from served import (
+    BROKEN,
+    COUNT,
+    ECHO,
+    FAIL,
+    HELD,
+    HOT,
+    LARGEST,
+    OTHER_HOT,
+    PIXELS,
+    PREFIX,
+    TALK,
+    Served,
+    no_deadline,
+    serving,
+)
 
 WAIT = 10.0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import h2.errors
 import pytest
+
 from http2 import PREFACE, WAIT, Caller, frame, message
 from mlpserve_wire import Limits
 from served import ECHO, HELD, HOT, LARGEST, LARGEST_CONTROL, PIXELS, PREFIX, TALK, Served, serving

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from mlpserve_wire import Kind, Limits, Method, Wire, listening_socket
 from served import ECHO, serving
 
@@ -42,9 +43,9 @@ def test_an_inherited_descriptor() -> None:
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         port = made.getsockname()[1]
-        with serving(address=f"fd:{os.dup(made.fileno())}"):
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                assert channel.unary_unary(ECHO)(b"x", timeout=WAIT) == b"x"
+        address = f"fd:{os.dup(made.fileno())}"
+        with serving(address=address), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert channel.unary_unary(ECHO)(b"x", timeout=WAIT) == b"x"
 
 
 def test_a_port_is_shared_only_if_both_say_so() -> None:

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import h2.errors
 import pytest
+
 from http2 import PREFACE, WAIT, Caller, frame, message
 from served import BROKEN, COUNT, ECHO, FAIL, HELD, HOT, PIXELS, PREFIX, TALK, Served, serving
 
@@ -47,7 +48,9 @@ def test_content_types_of_grpc(served: Served, kind: str) -> None:
         assert caller.call(ECHO, message(b""), content_type=kind).status == OK
 
 
-@pytest.mark.parametrize("kind", [None, "", "text/html", "application/json", "application/grpc-web", "application/grpcx"])
+@pytest.mark.parametrize(
+    "kind", [None, "", "text/html", "application/json", "application/grpc-web", "application/grpcx"]
+)
 def test_other_content_types_are_http_415(served: Served, kind: str | None) -> None:
     with Caller(served.address) as caller:
         assert caller.call(ECHO, message(b""), content_type=kind).headers == {":status": "415"}
@@ -71,7 +74,15 @@ def test_te_may_be_left_out(served: Served) -> None:
 
 @pytest.mark.parametrize(
     ("timeout", "seconds"),
-    [("1H", 3600), ("2M", 120), ("3S", 3), ("4000m", 4), ("5000000u", 5), ("60000000n", 0.06), ("99999999H", 359_999_996_400)],
+    [
+        ("1H", 3600),
+        ("2M", 120),
+        ("3S", 3),
+        ("4000m", 4),
+        ("5000000u", 5),
+        ("60000000n", 0.06),
+        ("99999999H", 359_999_996_400),
+    ],
 )
 def test_timeouts_of_every_unit(served: Served, timeout: str, seconds: float) -> None:
     with Caller(served.address) as caller:
@@ -177,7 +188,14 @@ def test_an_empty_compressed_message(served: Served) -> None:
 
 @pytest.mark.parametrize(
     "packed",
-    [b"", b"garbage", gzip(b"text" * 99)[:-5], gzip(b"text" * 99) + b"more", zlib.compress(b"text"), gzip(b"a") + gzip(b"b")],
+    [
+        b"",
+        b"garbage",
+        gzip(b"text" * 99)[:-5],
+        gzip(b"text" * 99) + b"more",
+        zlib.compress(b"text"),
+        gzip(b"a") + gzip(b"b"),
+    ],
 )
 def test_what_cannot_be_decompressed_is_internal(served: Served, packed: bytes) -> None:
     with Caller(served.address) as caller:
@@ -265,7 +283,9 @@ def test_http_1_is_told(served: Served) -> None:
         assert b"gRPC over HTTP/2" in answer
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01" * 50, bytes(100), PREFACE[:-1] + b"x", PREFACE + bytes(99)])
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01" * 50, bytes(100), PREFACE[:-1] + b"x", PREFACE + bytes(99)]
+)
 def test_garbage_ends_the_connection(served: Served, garbage: bytes) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=WAIT) as plain:
         plain.sendall(garbage)

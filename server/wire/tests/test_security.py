@@ -8,6 +8,7 @@ import time
 import grpc
 import pytest
 import trustme
+
 from http2 import WAIT, Caller, message
 from mlpserve_wire import Limits
 from served import ECHO, HOT, OPEN, PIXELS, PREFIX, serving
