@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-all lint audit format proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
+.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,12 +30,24 @@ lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas
 	@$(BIN)/mypy && $(BIN)/mypy examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/kubernetes.py
+	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(wildcard server/wire/src/* server/wire/fuzz/*.cc); fi
 
 audit: setup .venv-audit/.installed  ## known vulnerabilities of what is installed
 	@$(BIN)/python .ci/audit.py $(VENV)/lib/python3*/site-packages .venv-audit/bin/pip-audit
 
 format: setup  ## the only target that rewrites code
+	@if command -v clang-format >/dev/null; then clang-format -i $(wildcard server/wire/src/* server/wire/fuzz/*.cc); fi
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+wire: setup  ## the compiled transport, built and installed into .venv without root (two minutes); says what is missing
+	@$(BIN)/python server/wire/install.py
+
+WIRE_FUZZ_SECONDS ?= 3600
+fuzz-wire:  ## libFuzzer on the bytes of a connection for WIRE_FUZZ_SECONDS; needs clang and the headers of `make wire`
+	@CC=clang CXX=clang++ cmake -S server/wire -B build/wire-fuzz -DCMAKE_BUILD_TYPE=RelWithDebInfo -DWIRE_FUZZ=ON -DWIRE_SANITIZE=address,undefined
+	@cmake --build build/wire-fuzz --parallel
+	@$(PYTHON) server/wire/fuzz/seeds.py build/wire-fuzz/corpus
+	@build/wire-fuzz/fuzz_connection -max_total_time=$(WIRE_FUZZ_SECONDS) -max_len=8192 -print_final_stats=1 build/wire-fuzz/corpus
 
 proto: .venv-proto/.installed  ## generate the stubs beside the .proto files
 	@.venv-proto/bin/python proto/generate.py

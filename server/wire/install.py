@@ -33,8 +33,9 @@ def main() -> None:
     try:
         if sys.platform != "linux":
             raise NotBuilt("it needs Linux")
-        environment = {**os.environ, **compiler(), **headers()}
-        install(environment)
+        found = [os.environ, compiler(), headers()]
+        arguments = " ".join(variables.get("CMAKE_ARGS", "") for variables in found)
+        install({**found[0], **found[1], "CMAKE_ARGS": arguments})
         wanted = "import mlpserve_wire; print(*mlpserve_wire.versions().items())"
         shown = run([sys.executable, "-c", wanted], os.environ, "the module cannot be imported")
         print(f"mlpserve-wire, the fast transport, is installed: {shown.strip()}")
@@ -49,14 +50,14 @@ def compiler() -> dict[str, str]:
     tools = WORK / "ziglang"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", str(tools)]
     run([*pip, "ziglang"], os.environ, "there is no C++ compiler, and the ziglang wheel cannot be had")
-    made = {"CC": "cc", "CXX": "c++"}
-    for variable, command in made.items():
-        script = WORK / f"zig-{command}"
+    scripts = {}
+    for command in ("cc", "c++", "ar", "ranlib"):
+        script = scripts[command] = WORK / f"zig-{command}"
         called = f"PYTHONPATH={shlex.quote(str(tools))} exec {shlex.quote(sys.executable)} -m ziglang {command}"
         script.write_text(f'#!/bin/sh\n{called} "$@"\n')
         script.chmod(0o755)
-        made[variable] = str(script)
-    return made
+    archives = f"-DCMAKE_AR={scripts['ar']} -DCMAKE_RANLIB={scripts['ranlib']}"
+    return {"CC": str(scripts["cc"]), "CXX": str(scripts["c++"]), "CMAKE_ARGS": archives}
 
 
 def headers() -> dict[str, str]:
@@ -92,7 +93,7 @@ def headers() -> dict[str, str]:
                 target = installed / link.readlink()
                 link.unlink()
                 link.symlink_to(target)
-    return {"CMAKE_ARGS": f"{os.environ.get('CMAKE_ARGS', '')} -DWIRE_SYSROOT={root / 'usr'}"}
+    return {"CMAKE_ARGS": f"-DWIRE_SYSROOT={root / 'usr'}"}
 
 
 def _library_folders(triplet: str) -> list[Path]:

@@ -17,12 +17,14 @@ class Limits:
     behind messages that are sent in halves.
 
     Attributes:
-        max_connections: open ones; further ones are hung up on.
+        max_connections: open ones. A further one takes the place of one that has not begun to speak, and is hung up on
+            where there is none.
         max_streams: calls on one connection; further ones wait at the caller.
         max_header_bytes: of one call's metadata; beyond it the call ends with RESOURCE_EXHAUSTED.
         room: bytes of request messages in memory, decompressed ones included.
         room_of_one: the same of one connection's large messages; it may always have one.
-        unsent_of_one: bytes of replies that wait for one connection; beyond it nothing more is read from it.
+        unsent_of_one: bytes of replies that one connection has not read; beyond it further calls of it are refused with
+            RESOURCE_EXHAUSTED.
         window: bytes of a message that may arrive before it has room.
         max_waiting: large messages that may wait for room; further ones are refused with RESOURCE_EXHAUSTED.
         handshake_seconds: from the connection to HTTP/2's first frame.

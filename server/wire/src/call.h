@@ -42,7 +42,7 @@ struct CallLinks {
   Call* next = nullptr;
 };
 
-template <CallLinks Call::* kLinks>
+template <CallLinks Call::*kLinks>
 class CallList {
  public:
   [[nodiscard]] Call* front() const { return first_; }
@@ -115,10 +115,10 @@ struct Call {
   std::size_t expected = 0;
   Buffer body;
   bool compressed = false;
-  double began = 0;            // when its headers had arrived, or when it got the room that it waited for
-  double arrived = 0;          // when its last byte had
+  double began = 0;    // when its headers had arrived, or when it got the room that it waited for
+  double arrived = 0;  // when its last byte had
   double deadline = kNever;
-  std::size_t charged = 0;     // bytes of the room that it holds
+  std::size_t charged = 0;  // bytes of the room that it holds
   std::size_t charged_large = 0;
   std::unique_ptr<Inflater> inflater;
   Buffer inflated;

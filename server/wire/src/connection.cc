@@ -11,13 +11,14 @@
 namespace wire {
 namespace {
 
-constexpr std::size_t kShares = 4;              // of the scratch space, that one connection may fill in a round
+constexpr std::size_t kShares = 4;  // of the scratch space, that one connection may fill in a round
 constexpr std::size_t kWriteChunk = 64 << 10;
-constexpr std::size_t kMostUnsent = 1 << 20;    // bytes that the socket does not take, before nothing more is read
-constexpr std::size_t kMostBlock = 256 << 10;   // bytes without the beginning of a frame
-constexpr std::size_t kGreeting = 24;           // bytes of HTTP/2's preface
-constexpr double kNoticeSeconds = 0.25;         // between the notice that a connection ends and its last call
-constexpr double kLingerSeconds = 1;            // for the caller to read the last bytes
+constexpr std::size_t kMostUnsent = 1 << 20;   // bytes that the socket does not take, before nothing more is read
+constexpr std::size_t kMostBlock = 256 << 10;  // bytes without the beginning of a frame
+constexpr std::size_t kGreeting = 24;          // bytes of HTTP/2's preface
+constexpr double kNoticeSeconds = 0.25;        // between the notice that a connection ends and its last call
+constexpr double kSilentSeconds = 1;           // after which a connection gives way to others
+constexpr double kLingerSeconds = 1;           // for the caller to read the last bytes
 constexpr std::string_view kPreface = "PRI";
 constexpr std::string_view kNotHttp2 =
     "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
@@ -47,17 +48,24 @@ Connection::Connection(int descriptor, State& shared, double now)
     : state(shared),
       link(descriptor, shared.tls),
       last_call(now),
-      last_progress(now),
+      last_taken(now),
       pings(shared.limits.pings_per_minute, now),
       resets(shared.limits.resets_per_minute, now),
       empty_frames(shared.limits.empty_frames_per_minute, now),
+      last_written_(now),
       opened_(now),
       last_read_(now) {
   state.counters.connections.fetch_add(1, std::memory_order_relaxed);
   count(state.counters.accepted);
 }
 
-Connection::~Connection() { state.counters.connections.fetch_sub(1, std::memory_order_relaxed); }
+Connection::~Connection() {
+  state.counters.connections.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool Connection::silent(double now) const {
+  return (stage == Stage::kHandshake || stage == Stage::kPreface) && now - opened_ > kSilentSeconds;
+}
 
 void Connection::mark() {
   if (!dirty && stage != Stage::kClosed) {
@@ -138,12 +146,12 @@ void Connection::feed(std::string_view bytes) {
     return;
   }
   block_bytes += bytes.size();
-  const ssize_t taken =
+  const ssize_t consumed =
       nghttp2_session_mem_recv(session.get(), reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
-  if (taken < 0) {
-    if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC) {
+  if (consumed < 0) {
+    if (consumed == NGHTTP2_ERR_BAD_CLIENT_MAGIC) {
       count(state.counters.failed_handshakes);
-    } else if (taken == NGHTTP2_ERR_FLOODED || taken == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS) {
+    } else if (consumed == NGHTTP2_ERR_FLOODED || consumed == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS) {
       count(state.counters.floods);
     }
     close();
@@ -170,7 +178,7 @@ bool Connection::write_unsent() {
         return false;
       case Link::Result::kOk:
         unsent_taken_ += sent;
-        last_progress = now();
+        last_written_ = now();
     }
   }
   unsent_.clear(0);
@@ -207,10 +215,10 @@ void Connection::flush(Buffer& scratch) {
       close();
       return;
     }
-    if (sent != 0) {
-      last_progress = now();
-    } else if (unsent_replies == 0) {
-      last_progress = std::max(last_progress, last_read_);
+    last_written_ = now();  // or the time when the rest begins to wait
+    if (taken) {
+      taken = false;
+      last_taken = last_written_;
     }
     if (sent < scratch.size()) {
       unsent_.append(scratch.view().substr(sent));
@@ -224,7 +232,7 @@ void Connection::flush(Buffer& scratch) {
 }
 
 std::uint32_t Connection::wanted_events() const {
-  const bool full = unsent_.size() - unsent_taken_ > kMostUnsent || unsent_replies > state.limits.unsent_of_one;
+  const bool full = unsent_.size() - unsent_taken_ > kMostUnsent;
   return (full ? 0U : static_cast<std::uint32_t>(EPOLLIN)) | (blocked_ ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
 }
 
@@ -243,17 +251,18 @@ void Connection::look_after(double now) {
   if (stage != Stage::kOpen) {
     return;
   }
-  const bool waits_for_reader = unsent_taken_ < unsent_.size() || unsent_replies > 0;
+  const bool blocked = !unsent_.empty() && now - last_written_ > limits.stalled_seconds;
+  const bool shut = unsent_replies > 0 && now - last_taken > limits.stalled_seconds;
   const bool unanswered = ping_sent_ != 0 && now - ping_sent_ > limits.keepalive_timeout;
-  if ((waits_for_reader && now - last_progress > limits.stalled_seconds) || unanswered) {
+  if (blocked || shut || unanswered) {
     count(state.counters.stalled);
     close();
     return;
   }
   if (now > goaway_at_) {
     goaway_at_ = kNever;
-    nghttp2_submit_goaway(session.get(), NGHTTP2_FLAG_NONE,
-                          nghttp2_session_get_last_proc_stream_id(session.get()), NGHTTP2_NO_ERROR, nullptr, 0);
+    nghttp2_submit_goaway(session.get(), NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session.get()),
+                          NGHTTP2_NO_ERROR, nullptr, 0);
     mark();
   }
   if (ends_at_ != kNever) {
@@ -295,6 +304,7 @@ void Connection::linger() {
 }
 
 void Connection::abandon_calls() {
+  session.reset();  // it refers to them
   while (Call* call = calls.front()) {
     if (call->open) {
       requests::on_close(state, *call);

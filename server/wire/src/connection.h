@@ -65,26 +65,32 @@ struct Connection {
   // Ends it at once.
   void close();
 
+  [[nodiscard]] double opened() const { return opened_; }
+
+  // Whether it has had time to begin to speak HTTP/2, and has not.
+  [[nodiscard]] bool silent(double now) const;
+
   State& state;
   Link link;
   Session session;
   Stage stage = Stage::kHandshake;
 
   CallList<&Call::of_connection> calls;
-  std::size_t owed = 0;              // calls that Python has and whose stream has ended
-  std::size_t arriving = 0;          // large messages that have their room and are not here yet
-  std::size_t large_bytes = 0;       // of room for large messages
-  std::size_t unsent_replies = 0;    // bytes that the session has not taken
-  std::size_t block_bytes = 0;       // received since a frame began
-  double last_call;                  // when there last was one
-  double last_progress;              // when bytes last left, or began to wait
+  std::size_t owed = 0;            // calls that Python has and whose stream has ended
+  std::size_t arriving = 0;        // large messages that have their room and are not here yet
+  std::size_t large_bytes = 0;     // of room for large messages
+  std::size_t unsent_replies = 0;  // bytes that the session has not taken
+  std::size_t block_bytes = 0;     // received since a frame began
+  double last_call;                // when there last was one
+  double last_taken;               // when bytes of replies last left, or began to wait
+  bool taken = false;              // some have left just now
   Bucket pings;
   Bucket resets;
   Bucket empty_frames;
 
   bool dirty = false;
-  bool read_again = false;      // bytes wait that no poll tells of, or more than one turn's share
-  std::uint32_t polled = 0;     // events that epoll was asked for
+  bool read_again = false;   // bytes wait that no poll tells of, or more than one turn's share
+  std::uint32_t polled = 0;  // events that epoll was asked for
   [[nodiscard]] std::uint32_t wanted_events() const;
 
  private:
@@ -98,6 +104,7 @@ struct Connection {
   Buffer unsent_;
   std::size_t unsent_taken_ = 0;
   bool blocked_ = false;  // the socket takes no more
+  double last_written_;
   double opened_;
   double last_read_;
   double ping_sent_ = 0;

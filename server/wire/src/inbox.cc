@@ -7,7 +7,7 @@
 namespace wire {
 namespace {
 
-constexpr std::size_t kRowsAtFirst = 256;
+constexpr std::size_t kRowsAtFirst = 16;
 
 }  // namespace
 

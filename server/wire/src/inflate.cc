@@ -12,7 +12,9 @@ Inflater::Inflater(Encoding encoding) {
   }
 }
 
-Inflater::~Inflater() { inflateEnd(&stream_); }
+Inflater::~Inflater() {
+  inflateEnd(&stream_);
+}
 
 Inflater::Result Inflater::step(std::string_view input, Buffer& output, std::size_t most) {
   // zlib's interface predates const.

@@ -24,7 +24,9 @@ namespace nb = nanobind;
 namespace wire {
 namespace {
 
-std::string bytes_of(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
+std::string bytes_of(const nb::bytes& bytes) {
+  return {bytes.c_str(), bytes.size()};
+}
 
 template <typename Number>
 Number number_of(const nb::handle& settings, const char* name) {
@@ -65,8 +67,8 @@ std::vector<Method> methods_of(const nb::list& described) {
     const auto kind = nb::cast<std::string>(method.attr("kind").attr("value"));
     methods.push_back({
         .path = nb::cast<std::string>(method.attr("path")),
-        .kind = kind == "hot" ? Method::Kind::kHot
-                              : (kind == "control" ? Method::Kind::kControl : Method::Kind::kStream),
+        .kind =
+            kind == "hot" ? Method::Kind::kHot : (kind == "control" ? Method::Kind::kControl : Method::Kind::kStream),
         .max_message = number_of<std::size_t>(method, "max_message"),
         .open = nb::cast<bool>(method.attr("open")),
         .index = static_cast<int>(methods.size()),
@@ -81,8 +83,7 @@ nb::object array_of(std::vector<Number> numbers) {
   auto owned = std::make_unique<std::vector<Number>>(std::move(numbers));
   Number* const data = owned->data();
   const std::size_t size = owned->size();
-  const nb::capsule owner(owned.release(),
-                          [](void* kept) noexcept { delete static_cast<std::vector<Number>*>(kept); });
+  const nb::capsule owner(owned.release(), [](void* kept) noexcept { delete static_cast<std::vector<Number>*>(kept); });
   return nb::cast(nb::ndarray<nb::numpy, Number, nb::ndim<1>>(data, {size}, owner));
 }
 
@@ -94,7 +95,9 @@ nb::object rows_of(Buffer bytes, std::size_t width) {
   return nb::cast(nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>>(data, {count, width}, owner));
 }
 
-nb::bytes payload_of(const HandedCall& call) { return nb::bytes(call.payload.data(), call.payload.size()); }
+nb::bytes payload_of(const HandedCall& call) {
+  return nb::bytes(call.payload.data(), call.payload.size());
+}
 
 nb::tuple metadata_of(const HandedCall& call) {
   nb::list pairs;

@@ -28,6 +28,7 @@ constexpr std::size_t kReadBytes = 64 << 10;
 constexpr std::size_t kInflateBytes = 256 << 10;  // of output in one round, about half a millisecond
 constexpr int kMostAccepted = 64;                 // connections in one round
 constexpr int kMostEvents = 256;
+constexpr int kMostHandshakes = 2;  // steps in one round; a signature takes up to a millisecond
 constexpr double kSweepSeconds = 0.25;
 constexpr int kLongMilliseconds = 1000;
 
@@ -38,7 +39,9 @@ int checked(int number) {
   return number;
 }
 
-int open_spare() { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+int open_spare() {
+  return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
 
 }  // namespace
 
@@ -175,8 +178,8 @@ void Reactor::poll_for(Connection& connection) {
   const std::uint32_t wanted = connection.wanted_events();
   if (wanted != connection.polled && connection.stage != Connection::Stage::kClosed) {
     epoll_event event{wanted, {.ptr = &connection}};
-    epoll_ctl(epoll_.get(), connection.polled == 0 && !connections_.contains(&connection) ? EPOLL_CTL_ADD
-                                                                                         : EPOLL_CTL_MOD,
+    epoll_ctl(epoll_.get(),
+              connection.polled == 0 && !connections_.contains(&connection) ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
               connection.link.descriptor(), &event);
     connection.polled = wanted;
   }
@@ -198,6 +201,7 @@ void Reactor::turn(int milliseconds) {
   std::array<epoll_event, kMostEvents> events;
   const int count = epoll_wait(epoll_.get(), events.data(), kMostEvents, milliseconds);
   sleeping_ = false;
+  handshakes_ = 0;
   for (Connection* connection : std::exchange(again_, {})) {
     serve(*connection, EPOLLIN);
   }
@@ -236,6 +240,10 @@ void Reactor::serve(Connection& connection, std::uint32_t events) {
   if ((events & EPOLLOUT) != 0) {
     connection.mark();
   }
+  if (connection.stage == Connection::Stage::kHandshake && connection.link.encrypted() &&
+      ++handshakes_ > kMostHandshakes) {
+    return;  // the poll will tell of it again
+  }
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && connection.stage != Connection::Stage::kClosed) {
     connection.read(reading_.data(), reading_.size());
     if (connection.read_again) {
@@ -262,7 +270,7 @@ void Reactor::accept_from(int listener) {
     if (descriptor < 0) {
       break;
     }
-    if (connections_.size() >= state_.limits.max_connections && !make_space()) {
+    if (connections_.size() - state_.closed.size() >= state_.limits.max_connections && !make_space()) {
       close(descriptor);
       wire::count(state_.counters.refused_connections);
       continue;
@@ -277,15 +285,24 @@ void Reactor::accept_from(int listener) {
   listened_.store(now(), std::memory_order_relaxed);
 }
 
-// Hangs up on a connection that has not begun to speak HTTP/2; false if there is none.
+// Hangs up on a connection that nobody would miss: one that is over, or the one that has been silent for longest since
+// it was taken. False if there is none.
 bool Reactor::make_space() {
+  Connection* least = nullptr;
   for (const auto& [connection, owned] : connections_) {
     if (connection->stage == Connection::Stage::kLingering) {
-      connection->close();
-      return true;
+      least = connection;
+      break;
+    }
+    if (connection->silent(now()) && (least == nullptr || connection->opened() < least->opened())) {
+      least = connection;
     }
   }
-  return false;
+  if (least == nullptr) {
+    return false;
+  }
+  least->close();
+  return true;
 }
 
 void Reactor::sweep(double time) {

@@ -81,19 +81,20 @@ class Reactor {
   State state_;
   const double takeover_;
   Descriptor epoll_;
-  Descriptor waker_;   // an eventfd
-  Descriptor alarm_;   // a timerfd: the time of taking over
-  int spare_;          // a descriptor to accept and hang up with when there is none left
+  Descriptor waker_;  // an eventfd
+  Descriptor alarm_;  // a timerfd: the time of taking over
+  int spare_;         // a descriptor to accept and hang up with when there is none left
   std::vector<std::unique_ptr<Descriptor>> listeners_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
   std::vector<Connection*> again_;  // to be read again
   std::vector<char> reading_;
   Buffer writing_;
+  int handshakes_ = 0;  // steps in this round
   double next_sweep_ = 0;
   std::atomic<double> listened_;
 
-  std::mutex turn_;                   // whoever holds it drives
-  std::atomic<int> wanting_{0};       // receivers that want to drive
+  std::mutex turn_;                    // whoever holds it drives
+  std::atomic<int> wanting_{0};        // receivers that want to drive
   std::atomic<bool> received_{false};  // a receiver drives
   std::atomic<bool> sleeping_{false};  // the one that drives polls
   std::mutex tasks_mutex_;

@@ -78,7 +78,9 @@ ssize_t take_out(nghttp2_session* session, std::int32_t, std::uint8_t* place, st
   const std::size_t taken = std::min(room, call.out.size() - call.out_taken);
   std::memcpy(place, call.out.data() + call.out_taken, taken);
   call.out_taken += taken;
-  static_cast<Connection*>(user)->unsent_replies -= taken;
+  Connection& connection = *static_cast<Connection*>(user);
+  connection.unsent_replies -= taken;
+  connection.taken = true;
   if (call.out_taken == call.out.size()) {
     call.out.clear(kKeptReply);
     call.out_taken = 0;
@@ -95,7 +97,7 @@ ssize_t take_out(nghttp2_session* session, std::int32_t, std::uint8_t* place, st
 void add_message(Call& call, std::string_view message) {
   Connection& connection = *call.connection;
   if (connection.unsent_replies == 0) {
-    connection.last_progress = now();
+    connection.last_taken = now();
   }
   const auto size = static_cast<std::uint32_t>(message.size());
   const char prefix[] = {0, static_cast<char>(size >> 24), static_cast<char>(size >> 16), static_cast<char>(size >> 8),

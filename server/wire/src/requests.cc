@@ -14,15 +14,17 @@
 namespace wire::requests {
 namespace {
 
-constexpr std::size_t kPrefix = 5;              // a flag and the length
-constexpr std::size_t kCallBytes = 2048;        // of the room, for what a call takes beside its message
+constexpr std::size_t kPrefix = 5;        // a flag and the length
+constexpr std::size_t kCallBytes = 2048;  // of the room, for what a call takes beside its message
 constexpr std::size_t kInflaterBytes = 48 << 10;
 constexpr std::size_t kInflateStep = 64 << 10;
-constexpr std::size_t kMostUnread = 1 << 20;    // of a stream's replies, for its next message to be handed over
-constexpr std::size_t kMostEchoed = 200;        // bytes of a caller's text in a status
-constexpr double kPressedSeconds = 1;           // that want of room is remembered
+constexpr std::size_t kMostUnread = 1 << 20;  // of a stream's replies, for its next message to be handed over
+constexpr std::size_t kMostEchoed = 200;      // bytes of a caller's text in a status
+constexpr double kPressedSeconds = 1;         // that want of room is remembered
 
-std::string_view shown(std::string_view text) { return text.substr(0, kMostEchoed); }
+std::string_view shown(std::string_view text) {
+  return text.substr(0, kMostEchoed);
+}
 
 void note_encoding(Call& call, std::string_view value) {
   if (value == "gzip") {
@@ -89,7 +91,8 @@ void let_in(State& state) {
     for (Call* call : state.waiting) {
       const Connection& connection = *call->connection;
       const bool may =
-          connection.large_bytes == 0 || connection.large_bytes + call->expected <= state.limits.room_of_one;
+          connection.session != nullptr &&  // it is not being closed
+          (connection.large_bytes == 0 || connection.large_bytes + call->expected <= state.limits.room_of_one);
       if (may && (next == nullptr || connection.large_bytes < next->connection->large_bytes)) {
         next = call;
       }
@@ -296,8 +299,8 @@ bool refuse_headers(State& state, Call& call) {
     return true;
   };
   if (call.header_bytes > state.limits.max_header_bytes) {
-    return refuse(kResourceExhausted, "the call's metadata is larger than " +
-                                          std::to_string(state.limits.max_header_bytes) + " bytes");
+    return refuse(kResourceExhausted,
+                  "the call's metadata is larger than " + std::to_string(state.limits.max_header_bytes) + " bytes");
   }
   if (!call.is_post || call.content == ContentType::kNotGrpc) {
     count(state.counters.refused);
@@ -307,9 +310,8 @@ bool refuse_headers(State& state, Call& call) {
   const bool open = call.method != nullptr && call.method->open;
   if (state.tokens && !open && !state.tokens->accept(call.authorization)) {
     count(state.counters.unauthenticated);
-    replies::refuse(
-        state, call, kUnauthenticated,
-        "this server wants a bearer token that it knows: send the metadata 'authorization: Bearer TOKEN'");
+    replies::refuse(state, call, kUnauthenticated,
+                    "this server wants a bearer token that it knows: send the metadata 'authorization: Bearer TOKEN'");
     return true;
   }
   if (call.method == nullptr) {
@@ -333,8 +335,7 @@ bool refuse_headers(State& state, Call& call) {
 }
 
 std::string too_slow(double seconds) {
-  return "the message did not arrive within " + std::to_string(static_cast<long>(seconds)) +
-         " s; send less at a time";
+  return "the message did not arrive within " + std::to_string(static_cast<long>(seconds)) + " s; send less at a time";
 }
 
 }  // namespace
@@ -384,6 +385,11 @@ void on_headers(State& state, Call& call) {
     return;
   }
   call.authorization.clear();
+  if (call.connection->unsent_replies > state.limits.unsent_of_one) {
+    count(state.counters.unread);
+    replies::refuse(state, call, kResourceExhausted, "the replies to earlier calls of this connection are not read");
+    return;
+  }
   const bool streams = call.method->kind == Method::Kind::kStream;
   // A stream's messages count as if it had always sent all that it may.
   if (!state.room.take(call, kCallBytes + call.header_bytes + (streams ? state.limits.window : 0), false)) {

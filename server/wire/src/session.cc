@@ -12,7 +12,9 @@ namespace {
 constexpr std::int32_t kConnectionWindow = 1 << 30;  // the windows of streams are what holds callers back
 constexpr std::uint64_t kNoRate = 1U << 30;          // this side counts resets itself, and says what is allowed
 
-Connection& connection_of(void* user) { return *static_cast<Connection*>(user); }
+Connection& connection_of(void* user) {
+  return *static_cast<Connection*>(user);
+}
 
 Call* call_of(nghttp2_session* session, std::int32_t stream) {
   return static_cast<Call*>(nghttp2_session_get_stream_user_data(session, stream));
@@ -29,8 +31,8 @@ int on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* header, void* user)
   bool allowed = true;
   switch (header->type) {
     case NGHTTP2_DATA:
-      allowed = header->length != 0 || (header->flags & NGHTTP2_FLAG_END_STREAM) != 0 ||
-                connection.empty_frames.take(now());
+      allowed =
+          header->length != 0 || (header->flags & NGHTTP2_FLAG_END_STREAM) != 0 || connection.empty_frames.take(now());
       break;
     case NGHTTP2_PING:
       allowed = (header->flags & NGHTTP2_FLAG_ACK) != 0 || connection.pings.take(now());

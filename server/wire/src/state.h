@@ -13,10 +13,10 @@
 
 #include "call.h"
 #include "inbox.h"
-#include "wire_limits.h"
 #include "room.h"
 #include "tls.h"
 #include "tokens.h"
+#include "wire_limits.h"
 
 namespace wire {
 
@@ -58,9 +58,11 @@ struct State {
   std::deque<Call*> inflating;
   std::vector<Connection*> dirty;   // with something to be written
   std::vector<Connection*> closed;  // to be deleted at the end of the round
-  double pressed_until = 0;        // a message was refused for want of room a moment ago
+  double pressed_until = 0;         // a message was refused for want of room a moment ago
 };
 
-inline void count(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
+inline void count(std::atomic<std::uint64_t>& counter) {
+  counter.fetch_add(1, std::memory_order_relaxed);
+}
 
 }  // namespace wire

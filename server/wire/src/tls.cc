@@ -34,11 +34,17 @@ using Key = std::unique_ptr<EVP_PKEY, KeyFree>;
   throw std::invalid_argument(what + ": " + reason);
 }
 
-Bio text_of(const std::string& pem) { return Bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
+Bio text_of(const std::string& pem) {
+  return Bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+}
 
-Certificate next_certificate(BIO* text) { return Certificate(PEM_read_bio_X509(text, nullptr, nullptr, nullptr)); }
+Certificate next_certificate(BIO* text) {
+  return Certificate(PEM_read_bio_X509(text, nullptr, nullptr, nullptr));
+}
 
-int no_password(char*, int, int, void*) { return 0; }
+int no_password(char*, int, int, void*) {
+  return 0;
+}
 
 int choose_protocol(SSL*, const unsigned char** chosen, unsigned char* length, const unsigned char* offered,
                     unsigned int offered_length, void*) {

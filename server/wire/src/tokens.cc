@@ -38,8 +38,7 @@ Tokens::Tokens(const std::vector<std::string>& digests) : digests_(digests.begin
 
 bool Tokens::accept(std::string_view authorization) const {
   constexpr std::string_view kScheme = "bearer ";
-  if (authorization.size() < kScheme.size() ||
-      strncasecmp(authorization.data(), kScheme.data(), kScheme.size()) != 0) {
+  if (authorization.size() < kScheme.size() || strncasecmp(authorization.data(), kScheme.data(), kScheme.size()) != 0) {
     return false;
   }
   const std::string_view token = stripped(authorization.substr(kScheme.size()));
