@@ -14,9 +14,10 @@ from mlpserve.v1.classifier_pb2 import (
     GetModelResponse,
     ListModelsResponse,
 )
-from mlpserve_client.coalesce import MAX_IMAGES, Coalescer
-from mlpserve_client.connection.channel import channel_config
+from mlpserve_client.coalesce import MAX_IMAGES, Coalescer, Send
+from mlpserve_client.connection.channel import ChannelConfig, channel_config
 from mlpserve_client.connection.endpoint import Endpoint, Settings
+from mlpserve_client.connection.failures import from_rpc_error, too_late
 from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, SHORTEST, Attempts, RetryPolicy
 from mlpserve_client.connection.tracing import trace_metadata
 from mlpserve_client.errors import (
@@ -25,7 +26,6 @@ from mlpserve_client.errors import (
     InvalidRequestError,
     InvalidResponseError,
     ModelChangedError,
-    from_rpc_error,
 )
 from mlpserve_client.messages import encoding
 from mlpserve_client.messages.encoding import Images, Options
@@ -36,8 +36,43 @@ from mlpserve_client.messages.responses import Responses, check_size, same_model
 Method = Callable[..., Awaitable[bytes]]
 
 
+class _Connection:
+    """What belongs to one event loop: gRPC's channel, and the calls that wait. Made in that loop.
+
+    Attributes:
+        channel: to the server.
+        predict, describe, list_models: the methods, from bytes to bytes.
+        coalescer: of small calls.
+        closed: set when the client is closed.
+        asking: tasks that ask for the model's description, by the timeout of those who wait.
+    """
+
+    def __init__(self, target: str, config: ChannelConfig, send: Send) -> None:
+        self.channel = (
+            grpc.aio.secure_channel(target, config.credentials, config.options)
+            if config.credentials
+            else grpc.aio.insecure_channel(target, config.options)
+        )
+        # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
+        self.predict: Method = self.channel.unary_unary(encoding.PREDICT)
+        self.describe: Method = self.channel.unary_unary(encoding.GET_MODEL)
+        self.list_models: Method = self.channel.unary_unary(encoding.LIST_MODELS)
+        self.coalescer = Coalescer(send)
+        self.closed = asyncio.Event()
+        self.asking: dict[float, asyncio.Task[GetModelResponse]] = {}
+
+    async def close(self, error: Exception) -> None:
+        """Fail the calls that wait, and close the channel."""
+        self.closed.set()
+        self.coalescer.close(error)
+        await self.channel.close()
+
+
 class AsyncClient:
-    """Calls one server from one event loop, the one of its first call.
+    """Calls one server from asyncio code.
+
+    It may be made anywhere, at the top of a module too. gRPC's channels belong to an event loop: the client connects in
+    each loop that it is used in, once. What belongs to a loop that has ended is dropped.
 
     Args:
         target, retries, settings: as for `Client`.
@@ -63,42 +98,29 @@ class AsyncClient:
         self.target = endpoint.target
         self._model, self._version = endpoint.model, endpoint.version
         self.retry = RetryPolicy(CALL_TIMEOUT if endpoint.timeout is None else endpoint.timeout, retries)
+        self._endpoint = endpoint
         self._config = channel_config(endpoint)
         self._responses = Responses(self.target, self._model, self._version)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._channel: grpc.aio.Channel | None = None
         self._info: GetModelResponse | None = None
-        self._asking: dict[float, asyncio.Task[GetModelResponse]] = {}  # by the timeout of those who wait
         self._coalesce = coalesce
-        self._coalescer = Coalescer(self._request)
-        self._closed = asyncio.Event()
+        self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
+        self._closed = False
 
-    def _open(self) -> None:
-        """Connect in the running loop, once; gRPC's channels belong to the loop that they were made in.
+    def _open(self) -> _Connection:
+        """The running loop's connection, made in its first call.
 
         Raises:
-            ClientClosedError: the client is closed, or another loop's.
+            ClientClosedError: the client is closed.
         """
-        loop = asyncio.get_running_loop()
-        if self._closed.is_set():
+        if self._closed:
             raise self._is_closed()
-        if self._loop is loop:
-            return
-        if self._loop is not None:
-            raise ClientClosedError(
-                f"{self.target}: this AsyncClient was used in another event loop; make one in each loop"
-            )
-        config = self._config
-        self._channel = (
-            grpc.aio.secure_channel(self.target, config.credentials, config.options)
-            if config.credentials
-            else grpc.aio.insecure_channel(self.target, config.options)
-        )
-        # Bytes both ways: what cannot be read is an error of ours, which gRPC would log with a traceback.
-        self._predict: Method = self._channel.unary_unary(encoding.PREDICT)
-        self._describe: Method = self._channel.unary_unary(encoding.GET_MODEL)
-        self._list: Method = self._channel.unary_unary(encoding.LIST_MODELS)
-        self._loop = loop
+        loop = asyncio.get_running_loop()
+        connection = self._connections.get(loop)
+        if connection is None:
+            for other in [other for other in list(self._connections) if other.is_closed()]:
+                self._connections.pop(other, None)  # which another thread may have dropped meanwhile
+            connection = self._connections[loop] = _Connection(self.target, self._config, self._request)
+        return connection
 
     async def predict(
         self,
@@ -110,28 +132,28 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Predictions:
         """See `Client.predict`. Small calls that are made at the same time share a request."""
-        self._open()
+        connection = self._open()
         timeout = self.retry.timeout if timeout is None else timeout
         attempts = self.retry.begin(timeout)
-        info = self._info or await self._first_info(timeout)
+        info = self._info or await self._first_info(connection, timeout)
         array = encoding.check_images(images, info)
         encoding.check_top_k(top_k, info)
         options = encoding.Options(top_k, probabilities, timing)
         if not self._coalesce or len(array) > MAX_IMAGES:
             return await self._request(array, options, attempts.time_left())
         try:
-            return await self._coalescer.predict(array, options, attempts.time_left())
+            return await connection.coalescer.predict(array, options, attempts.time_left())
         except TimeoutError as error:
             raise self._too_late(timeout) from error
 
-    async def _first_info(self, timeout: float) -> GetModelResponse:
+    async def _first_info(self, connection: _Connection, timeout: float) -> GetModelResponse:
         """What the server says of its model; calls with the same timeout that need it at the same time ask once."""
         attempts, cancels = self.retry.begin(timeout), _cancels()
         while True:
-            asking = self._asking.get(timeout)
+            asking = connection.asking.get(timeout)
             if asking is None:
-                asking = self._asking[timeout] = asyncio.ensure_future(self._get_model(attempts))
-                asking.add_done_callback(lambda task: self._asked(task, timeout))
+                asking = connection.asking[timeout] = asyncio.ensure_future(self._get_model(attempts))
+                asking.add_done_callback(lambda task: self._asked(connection, task, timeout))
             try:
                 async with asyncio.timeout(attempts.time_left()):
                     return await asyncio.shield(asking)
@@ -145,13 +167,13 @@ class AsyncClient:
                     raise
                 self._open()  # somebody else cancelled the task that asked; ask again, unless it was our end
 
-    def _asked(self, task: "asyncio.Task[GetModelResponse]", timeout: float) -> None:
-        del self._asking[timeout]
+    def _asked(self, connection: _Connection, task: "asyncio.Task[GetModelResponse]", timeout: float) -> None:
+        del connection.asking[timeout]
         if not task.cancelled() and task.exception() is None:
             self._info = task.result()
 
     def _too_late(self, timeout: float) -> DeadlineExceededError:
-        message = f"{self.target}: no answer within {timeout:g} s"
+        message = f"{self.target}: {too_late(timeout)}"
         return DeadlineExceededError(message, grpc.StatusCode.DEADLINE_EXCEEDED, self.target)
 
     async def _request(self, array: Images, options: Options, timeout: float) -> Predictions:
@@ -166,10 +188,11 @@ class AsyncClient:
 
     async def _ask(self, array: Images, options: Options, info: GetModelResponse, attempts: Attempts) -> Predictions:
         """See `Client._ask`."""
+        predict = self._open().predict
         size = encoding.part_size(info)
         for _ in range(encoding.MODEL_CHANGES):
             parts = encoding.build(array, size, model=self._model, version=self._version, options=options)
-            answers = [self._responses.predict(await self._call(self._predict, part, attempts)) for part in parts]
+            answers = [self._responses.predict(await self._call(predict, part, attempts)) for part in parts]
             if same_model(answers):
                 break
         sizes = encoding.sizes(len(array), size)
@@ -184,32 +207,30 @@ class AsyncClient:
 
     async def get_model(self, timeout: float | None = None) -> GetModelResponse:
         """See `Client.get_model`."""
-        self._open()
         return await self._get_model(self.retry.begin(timeout))
 
     async def list_models(self, limit: int = 0) -> ListModelsResponse:
         """See `Client.list_models`."""
-        self._open()
+        list_models = self._open().list_models
         pages, attempts = Pages(limit, self.target), self.retry.begin()
         while pages.request is not None:
-            content = await self._call(self._list, pages.request.SerializeToString(), attempts)
+            content = await self._call(list_models, pages.request.SerializeToString(), attempts)
             pages.add(self._responses.listed(content))
         return pages.listed
 
     async def wait_ready(self, timeout: float) -> GetModelResponse:
         """See `Client.wait_ready`."""
-        self._open()
         return await self._get_model(RetryPolicy(timeout, retries=None).begin())
 
     async def close(self) -> None:
-        """Close the connection. Calls that are waited for end with ClientClosedError, as do later ones."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        if self._channel is None or self._loop is not asyncio.get_running_loop():
-            return  # what belongs to a loop that has ended, ended with it
-        self._coalescer.close(self._is_closed())
-        await self._channel.close()
+        """Close the connections. Calls that are waited for end with ClientClosedError, as do later ones."""
+        self._closed = True
+        connections, self._connections = self._connections, {}
+        for loop, connection in connections.items():
+            if loop is asyncio.get_running_loop():
+                await connection.close(self._is_closed())
+            elif loop.is_running():  # in another thread, which need not be waited for
+                asyncio.run_coroutine_threadsafe(connection.close(self._is_closed()), loop)
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -221,25 +242,26 @@ class AsyncClient:
 
     async def _get_model(self, attempts: Attempts) -> GetModelResponse:
         request = GetModelRequest(model=self._model, version=self._version).SerializeToString()
-        return self._responses.info(await self._call(self._describe, request, attempts))
+        return self._responses.info(await self._call(self._open().describe, request, attempts))
 
     async def _call(self, method: Method, request: bytes, attempts: Attempts) -> bytes:
         metadata = (*self._config.metadata, *trace_metadata())
         cancels = _cancels()
-        while not self._closed.is_set():
+        closed = self._open().closed
+        while not closed.is_set():
             try:
                 return await method(request, timeout=attempts.time_left(), metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                failure = from_rpc_error(error, self.target)
+                failure = from_rpc_error(error, self._endpoint, attempts.timeout)
             except (grpc.aio.UsageError, asyncio.CancelledError):
                 # A channel that is closed cancels its calls, and whoever waits for one seems to be cancelled.
-                if not self._closed.is_set() or _cancels() > cancels:
+                if not closed.is_set() or _cancels() > cancels:
                     raise
                 break
-            if not self._closed.is_set():
+            if not closed.is_set():
                 with suppress(TimeoutError):
                     async with asyncio.timeout(attempts.delay(failure)):
-                        await self._closed.wait()
+                        await closed.wait()
         raise self._is_closed()
 
     def _is_closed(self) -> ClientClosedError:

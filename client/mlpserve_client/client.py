@@ -19,6 +19,7 @@ from mlpserve.v1.classifier_pb2 import (
 )
 from mlpserve_client.connection.channel import channel_config
 from mlpserve_client.connection.endpoint import Endpoint, Settings
+from mlpserve_client.connection.failures import from_rpc_error
 from mlpserve_client.connection.retries import CALL_TIMEOUT, DEFAULT_RETRIES, Attempts, RetryPolicy
 from mlpserve_client.connection.tracing import trace_metadata
 from mlpserve_client.errors import (
@@ -27,7 +28,6 @@ from mlpserve_client.errors import (
     InvalidRequestError,
     InvalidResponseError,
     ModelChangedError,
-    from_rpc_error,
 )
 from mlpserve_client.messages import encoding
 from mlpserve_client.messages.encoding import Images, Options
@@ -67,6 +67,7 @@ class Client:
     ) -> None:
         endpoint = Endpoint.of(target, **settings)
         self.target = endpoint.target
+        self._endpoint = endpoint
         self._model, self._version = endpoint.model, endpoint.version
         self.retry = RetryPolicy(CALL_TIMEOUT if endpoint.timeout is None else endpoint.timeout, retries)
         config = channel_config(endpoint)
@@ -224,7 +225,7 @@ class Client:
             try:
                 return method(request, timeout=attempts.time_left(), metadata=metadata)
             except grpc.RpcError as error:
-                failure = from_rpc_error(error, self.target)
+                failure = from_rpc_error(error, self._endpoint, attempts.timeout)
             except ValueError:  # gRPC's word for a closed channel
                 if self._closed.is_set():
                     break

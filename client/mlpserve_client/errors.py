@@ -15,17 +15,9 @@ MlpserveError
     └── InvalidResponseError   the server's response violates the contract
 """
 
-from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
-from google.rpc.status_pb2 import Status
-
-DETAILS_KEY = "grpc-status-details-bin"
 
 
 class MlpserveError(Exception):
@@ -109,44 +101,6 @@ class InvalidResponseError(ServerError):
     """
 
 
-_BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
-    grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
-    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
-    grpc.StatusCode.UNAVAILABLE: UnavailableError,
-}
-
-
-def from_rpc_error(error: grpc.RpcError, target: str) -> ServerError:
-    """Translate a gRPC error into the client's exception; the only place that does so."""
-    code: grpc.StatusCode = error.code()
-    field, retry_after = "", None
-    with suppress(DecodeError):  # details of another kind; code and message stand without them
-        for detail in _details(error):
-            if detail.Is(BadRequest.DESCRIPTOR):
-                bad = BadRequest.FromString(detail.value)
-                field = printable(bad.field_violations[0].field) if bad.field_violations else ""
-            elif detail.Is(RetryInfo.DESCRIPTOR):
-                retry_after = max(RetryInfo.FromString(detail.value).retry_delay.ToMilliseconds() / 1000, 0.0)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        kind: type[ServerError] = MessageTooLargeError if retry_after is None else OverloadedError
-    else:
-        if code is grpc.StatusCode.CANCELLED:
-            # Not cancelled by this caller, which ends otherwise: servers and proxies that go away reset calls this way.
-            code = grpc.StatusCode.UNAVAILABLE
-        kind = _BY_CODE.get(code, ServerError)
-    return kind(f"{target}: {printable(error.details() or code.name)}", code, target, field, retry_after)
-
-
 def printable(text: str) -> str:
     """Make a server's text safe for logs and terminals."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
-
-
-def _details(error: grpc.RpcError) -> list[AnyMessage]:
-    metadata: Iterable[Any] = error.trailing_metadata() or ()  # pairs, which their stubs do not say
-    for key, value in metadata:
-        if key == DETAILS_KEY:
-            return list(Status.FromString(value).details)
-    return []

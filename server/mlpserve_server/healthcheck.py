@@ -11,6 +11,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SECONDS = 3.0
+# The check runs beside the server; a proxy that the environment names would look for it elsewhere.
+NO_PROXY = (("grpc.enable_http_proxy", 0), ("grpc.address_http_proxy_enabled_addresses", ""))
 
 
 def main() -> None:
@@ -30,9 +32,11 @@ def main() -> None:
 
 def is_serving(address: str, credentials: grpc.ChannelCredentials | None = None, server_name: str = "") -> bool:
     """Whether the server at "HOST:PORT" says SERVING within `SECONDS`."""
-    options = [("grpc.ssl_target_name_override", server_name)] if server_name else []
+    options: list[tuple[str, int | str]] = [*NO_PROXY]
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
     with (
-        grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address)
+        grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
     ) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)

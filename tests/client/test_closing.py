@@ -213,18 +213,50 @@ def test_the_end_of_the_loop_ends_every_call() -> None:
     assert all(isinstance(outcome, (asyncio.CancelledError, MlpserveError)) for outcome in outcomes)
 
 
-def test_a_client_is_of_one_loop() -> None:
-    """Made anywhere, used in the loop of its first call; elsewhere it says so."""
+@pytest.mark.parametrize("coalesce", [True, False])
+def test_one_client_in_one_loop_after_another(coalesce: bool) -> None:
+    """As a client at the top of a module is used by tests, or by several calls of asyncio.run."""
 
     async def use() -> int:
-        return len(await client.predict(IMAGES))
+        answers = await asyncio.gather(*(client.predict(image) for image in IMAGES))
+        return len(answers)
 
     with Liar() as server:
-        client = AsyncClient(server.address)
-        assert asyncio.run(use()) == len(IMAGES)
-        with pytest.raises(ClientClosedError, match="another event loop; make one in each loop"):
-            asyncio.run(use())
+        client = AsyncClient(server.address, coalesce=coalesce)
+        for _ in range(3):
+            assert asyncio.run(use()) == len(IMAGES)
+        assert len(client._connections) == 1, "what belongs to loops that have ended is dropped"
         asyncio.run(client.close())
+        with pytest.raises(ClientClosedError, match="make a new one"):
+            asyncio.run(use())
+
+
+def test_one_client_in_loops_of_several_threads() -> None:
+    """One closes it while the others wait."""
+    inside = threading.Barrier(4, timeout=HANG)
+
+    async def use(closes: bool) -> str:
+        await client.predict(IMAGES[0])
+        await asyncio.to_thread(inside.wait)
+        if closes:
+            server.asked.clear()
+            server.gate.clear()
+        await asyncio.to_thread(inside.wait)
+        if closes:
+            while server.asked.count("Predict") < 3:
+                await asyncio.sleep(0.01)
+            await client.close()
+            return "closed"
+        try:
+            await client.predict(IMAGES[0], timeout=300)
+        except ClientClosedError:
+            return "ended"
+        return "answered"
+
+    with Liar() as server, ThreadPoolExecutor(4) as pool:
+        client = AsyncClient(server.address)
+        outcomes = list(pool.map(lambda closes: asyncio.run(use(closes)), [False, False, False, True], timeout=HANG))
+    assert outcomes == ["ended"] * 3 + ["closed"]
 
 
 @pytest.mark.parametrize("method", ["predict", "get_model", "list_models", "wait_ready"])

@@ -25,6 +25,8 @@ import numpy as np
 
 from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve_client.client import Client
+from mlpserve_client.connection.proxies import ADDRESS_PROXY, PROXY_VARIABLES, proxy_of
+from mlpserve_client.connection.targets import addresses, host_of
 from mlpserve_client.errors import (
     DeadlineExceededError,
     InvalidResponseError,
@@ -88,6 +90,7 @@ def examine(client: Client) -> Iterator[Finding]:
     yield _machine()
     yield from _packages()
     yield _gpu()
+    yield _proxy(client.target)
     yield from _server(client)
 
 
@@ -234,6 +237,17 @@ def _gpu() -> Finding:
     return Finding("GPU", OK, found)
 
 
+def _proxy(target: str) -> Finding:
+    proxy = proxy_of(target)
+    if proxy:
+        advice = f"if the proxy does not let gRPC through: export no_proxy={host_of(addresses(target)[0])}"
+        return Finding("proxy", NOTE, f"calls to {target} go through {proxy}", advice)
+    named = [f"${name}" for name in (*PROXY_VARIABLES, ADDRESS_PROXY) if os.environ.get(name)]
+    if named:
+        return Finding("proxy", OK, f"{', '.join(named)} set; calls to {target} go past it")
+    return Finding("proxy", OK, "none")
+
+
 def _server(client: Client) -> Iterator[Finding]:
     target = client.target
     host, _, port = target.rpartition(":")
@@ -275,7 +289,7 @@ def _listens(host: str, port: int) -> bool:
 
 def _advice(error: ServerError) -> str:
     if isinstance(error, UnauthenticatedError):
-        return "the server wants a token: --token-file FILE (docs/serving.md#authentication-and-tls)"
+        return "give a token that the server knows: --token-file FILE (docs/serving.md#authentication-and-tls)"
     if isinstance(error, ModelNotFoundError):
         return "leave out --model and --version, or give those that `mlpserve info` shows"
     if isinstance(error, InvalidResponseError):

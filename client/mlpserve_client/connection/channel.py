@@ -1,13 +1,14 @@
 """gRPC channels: options, TLS and the token, the same for both clients."""
 
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc
 
-from mlpserve_client.connection.endpoint import Endpoint
-from mlpserve_client.connection.targets import addresses, is_local
+from mlpserve_client.connection.endpoint import Endpoint, Pem
+from mlpserve_client.connection.targets import addresses, has_port, is_local
 from mlpserve_client.errors import InvalidInputError
 
 # Calls go round the addresses that a target resolves to (dns:///name, or a list), without those whose health is bad.
@@ -60,6 +61,12 @@ def channel_config(endpoint: Endpoint) -> ChannelConfig:
     target, tls, token = endpoint.target, endpoint.tls, endpoint.token
     if not target or not target.isprintable():
         raise InvalidInputError(f"the target {target!r} is no address; expected HOST:PORT or a name that gRPC resolves")
+    if url := re.match(r"(https?|grpcs?)://([^/]*)", target):
+        tls_too = " with tls=Tls() (--tls)" if url[1].endswith("s") else ""
+        raise InvalidInputError(f"the target {target!r} is a URL; expected HOST:PORT, here {url[2]!r}{tls_too}")
+    for address in addresses(target):
+        if has_port(address) and not 0 < int(address.rpartition(":")[2]) < 65536:
+            raise InvalidInputError(f"the target {target!r} has a port that cannot be; expected 1 to 65535")
     local = is_local(target)
     if token and tls is None and not endpoint.token_over_plaintext and not local:
         raise InvalidInputError(
@@ -77,15 +84,32 @@ def channel_config(endpoint: Endpoint) -> ChannelConfig:
         return ChannelConfig(None, options, metadata)
     if (tls.cert is None) != (tls.key is None):
         raise InvalidInputError("a certificate and its key go together")
-    credentials = grpc.ssl_channel_credentials(_read(tls.ca), _read(tls.key), _read(tls.cert))
+    credentials = grpc.ssl_channel_credentials(
+        _pem(tls.ca, "CERTIFICATE"), _pem(tls.key, "PRIVATE KEY"), _pem(tls.cert, "CERTIFICATE")
+    )
     name: list[tuple[str, int | str]] = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
     return ChannelConfig(credentials, [*options, *name], metadata)
 
 
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
+def _pem(source: Pem | None, kind: str) -> bytes | None:
+    """The content of a PEM file.
+
+    Args:
+        source: path or content; None for nothing.
+        kind: what must be in it, "CERTIFICATE" or "PRIVATE KEY".
+    """
+    if source is None:
         return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error.strerror}; expected a PEM file") from error
+    if isinstance(source, bytes):
+        content, name = source, "the PEM in bytes"
+    else:
+        name = str(source)
+        try:
+            content = Path(source).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InvalidInputError(f"{name} cannot be read: {reason}; expected a PEM file") from error
+    # As it is, gRPC would say of a file of another kind that the connection failed.
+    if not re.search(rb"-----BEGIN [A-Z ]*" + kind.encode(), content):
+        raise InvalidInputError(f"{name} holds no {kind.lower()}; expected PEM, with a line -----BEGIN {kind}-----")
+    return content

@@ -1,10 +1,12 @@
 """Which server and model to call, and how: the settings of a connection, written once."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from mlpserve_client.errors import InvalidInputError
+
+Pem = str | Path | bytes  # a path, or what such a file holds
 
 
 @dataclass(frozen=True)
@@ -12,14 +14,15 @@ class Tls:
     """An encrypted connection.
 
     Attributes:
-        ca: PEM file with the authorities that may have signed the server's certificate; None: the system's.
-        cert, key: PEM files of the caller's own certificate chain and key, for servers that ask for one.
+        ca: the authorities that may have signed the server's certificate, as a path to a PEM file or as its content in
+            bytes; None: the system's.
+        cert, key: the caller's own certificate chain and key, in the same forms, for servers that ask for one.
         server_name: name in the server's certificate, where it is not the one in the target.
     """
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: Pem | None = None
+    cert: Pem | None = None
+    key: Pem | None = field(default=None, repr=False)
     server_name: str = ""
 
 
@@ -57,7 +60,7 @@ class Endpoint:
     version: int = 0
     timeout: float | None = None
     tls: Tls | None = None
-    token: str = ""
+    token: str = field(default="", repr=False)
     token_over_plaintext: bool = False
 
     def __post_init__(self) -> None:

@@ -78,9 +78,13 @@ class Attempts:
     Args:
         policy: of the client.
         timeout: seconds for all attempts together.
+
+    Attributes:
+        timeout: as given.
     """
 
     def __init__(self, policy: RetryPolicy, timeout: float) -> None:
+        self.timeout = timeout
         self._policy = policy
         self._deadline = time.monotonic() + timeout
         self._made = 0

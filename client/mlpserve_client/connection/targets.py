@@ -35,10 +35,10 @@ def is_local(target: str) -> bool:
     """Whether a target is certainly on this machine: a Unix socket, or loopback addresses only."""
     if _SOCKET.fullmatch(target):
         return hasattr(socket, "AF_UNIX")
-    return all(_is_loopback(_host(address)) for address in addresses(target))
+    return all(_is_loopback(host_of(address)) for address in addresses(target))
 
 
-def _host(address: str) -> str:
+def host_of(address: str) -> str:
     """The host of "HOST", "HOST:PORT", "[IPV6]", "[IPV6]:PORT" or "IPV6"; "" for any other form."""
     if address.startswith("["):
         host, bracket, port = address[1:].partition("]")
@@ -50,6 +50,11 @@ def _host(address: str) -> str:
     else:
         host, port = address, ""
     return host if not port or (port.isascii() and port.isdigit()) else ""
+
+
+def has_port(address: str) -> bool:
+    """Whether an address of a known form names a port."""
+    return re.search(r"(\]|^[^:\[\]]*):\d+$", address) is not None
 
 
 def _is_loopback(host: str) -> bool:
