@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 
+from mlpserve.v1.artifact_pb2 import ImageSpec, Preparation
 from mlpserve_server.catalog import Catalog, Served
 from mlpserve_server.errors import ArtifactError, DeviceError, StartupError, VersionMissing
 from mlpserve_server.host.tuning import yield_to_others
@@ -21,6 +22,7 @@ from mlpserve_server.store.waiting import waiting_for
 log = logging.getLogger(__name__)
 
 ACTING_SECONDS = 1.0  # for a hand-over that has begun to end
+SHOWN = 3  # classes that have changed
 LONGEST_PAUSE = 300.0  # seconds between two trials of a version that was refused
 
 
@@ -194,13 +196,33 @@ def _check_same_interface(new: Version, old: Version) -> None:
     Raises:
         ArtifactError: they do.
     """
-    ours, theirs = new.manifest, old.manifest
-    for what, now, before in (
-        ("images of", f"{ours.image.rows}x{ours.image.cols}", f"{theirs.image.rows}x{theirs.image.cols}"),
-        ("this number of classes:", len(ours.labels), len(theirs.labels)),
-    ):
-        if now != before:
-            raise ArtifactError(
-                f"{new.folder} takes {what} {now}, the version that serves {before}; callers may rely on it. "
-                f"To change it: mlpserve-store promote {ours.model} {ours.version}"
-            )
+    changes = [*_changes_of_images(new.manifest.image, old.manifest.image), *_changes_of_labels(new, old)]
+    if changes:
+        raise ArtifactError(
+            f"{new.folder} is not what callers of version {old.manifest.version} rely on: {'; '.join(changes)}. To "
+            f"change it on purpose: mlpserve-store promote {new.manifest.model} {new.manifest.version}"
+        )
+
+
+def _changes_of_images(new: ImageSpec, old: ImageSpec) -> list[str]:
+    found = []
+    if (new.rows, new.cols) != (old.rows, old.cols):
+        found.append(f"its images are {new.rows}x{new.cols}, not {old.rows}x{old.cols}")
+    if new.preparation != old.preparation:
+        names = [Preparation.Name(image.preparation).removeprefix("PREPARATION_").lower() for image in (new, old)]
+        found.append(f"its pictures are prepared as {names[0]}, not as {names[1]}")
+    return found
+
+
+def _changes_of_labels(new: Version, old: Version) -> list[str]:
+    """What a class id means now and meant before, where that differs."""
+    ours, theirs = list(new.manifest.labels), list(old.manifest.labels)
+    if ours == theirs:
+        return []
+    if len(ours) != len(theirs):
+        return [f"it has {len(ours)} classes, not {len(theirs)}"]
+    changed = [number for number, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
+    shown = ", ".join(f"{number} is {ours[number]!r} and was {theirs[number]!r}" for number in changed[:SHOWN])
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    what = "reordered" if sorted(ours) == sorted(theirs) else "renamed"
+    return [f"its classes are {what}: class {shown}{more}"]

@@ -6,7 +6,7 @@ Every such name becomes part of a path or of a key in object storage, so it pass
 import re
 from collections.abc import Iterable
 
-from mlpserve.artifact import CHECKSUM, LARGEST_NUMBER, MANIFEST, PROMOTED, SIGNATURE
+from mlpserve.artifact import CHECKSUM, MANIFEST, PROMOTED, SIGNATURE
 from mlpserve_server.errors import ArtifactError, StoreError
 
 LARGEST_FILE = 1 << 30  # bytes
@@ -16,7 +16,6 @@ MOST_PARTS = 8  # folders and name of one file
 
 MODEL_RULE = "letters, digits, '-', '_' and '.', a letter or digit first, 64 at most"
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _PATH = re.compile(rf"{_PART}(?:/{_PART}){{0,{MOST_PARTS - 1}}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -35,12 +34,6 @@ def check_model(name: str) -> None:
     """
     if not is_model(name):
         raise StoreError(f"{name[:80]!r} cannot be the name of a model; expected {MODEL_RULE}")
-
-
-def version_number(name: str) -> int | None:
-    """The number of the version in a folder of this name; None for any other folder."""
-    number = int(name) if _NUMBER.fullmatch(name) else 0
-    return number if 0 < number <= LARGEST_NUMBER else None
 
 
 def check_files(where: str, files: Iterable[tuple[str, str, int]]) -> None:

@@ -11,8 +11,8 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from mlpserve.artifact import version_number
 from mlpserve_server.errors import StartupError
-from mlpserve_server.names import version_number
 from mlpserve_server.store import promotion
 from mlpserve_server.store.folder import Store
 from mlpserve_server.store.object_storage import RemoteStore, open_store

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import json_format
 from support.grpc_calls import pixels, stub, wait_for_version
 from support.mnist import mnist_images
 from support.processes import ServerProcess, run
 from support.waiting import wait_until
-from tests.support.artifacts import BREAKAGES, publish_rolled
+from tests.support.artifacts import BREAKAGES, publish_rolled, seal
 
 from mlpserve.v1 import classifier_pb2 as pb
+from mlpserve.v1.artifact_pb2 import Manifest, Preparation
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client
 
@@ -68,6 +70,36 @@ def test_a_new_version_takes_over_and_a_broken_one_does_not(
     assert "version 3 is refused, version 2 keeps serving" in process.log
     publish_rolled(own / "mnist/1", own, 8)
     wait_for_version(caller, 8)
+
+
+@pytest.mark.parametrize("change", ["renamed", "reordered", "prepared"])
+def test_a_version_whose_answers_mean_something_else_waits_for_a_promotion(
+    following: tuple[ServerProcess, ClassifierServiceStub], own: Path, change: str
+) -> None:
+    _, caller = following
+    folder = publish_rolled(own / "mnist/1", own, 2)
+    folder = folder.rename(own / "mnist/.2")
+    manifest = json_format.Parse((folder / "manifest.json").read_bytes(), Manifest())
+    if change == "renamed":
+        manifest.labels[0] = "nought"
+    elif change == "reordered":
+        manifest.labels[:] = [*manifest.labels[1:], manifest.labels[0]]
+    else:
+        manifest.image.preparation = Preparation.PREPARATION_SCALED
+    seal(folder, manifest)
+    folder.rename(own / "mnist/2")
+    _wait_for_states(caller, lambda states: states.get(2) == "REFUSED")
+    assert _serves(caller) == 1
+    detail = caller.ListModels(pb.ListModelsRequest(), timeout=10).models[0].detail
+    assert {
+        "renamed": "its classes are renamed: class 0 is 'nought' and was '0'. To change it on purpose",
+        "reordered": "its classes are reordered: class 0 is '1' and was '0', 1 is '2' and was '1', 2 is '3' and",
+        "prepared": "its pictures are prepared as scaled, not as centred_ink. To change it on purpose",
+    }[change] in detail
+    assert "mlpserve-store promote mnist 2" in detail
+    promoted = run("mlpserve-store", "--store", own, "promote", "mnist", 2)
+    assert promoted.returncode == 0, promoted.stderr
+    wait_for_version(caller, 2)
 
 
 def test_promote_and_rollback(following: tuple[ServerProcess, ClassifierServiceStub], own: Path) -> None:

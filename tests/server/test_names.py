@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.processes import run
 from tests.support.artifacts import seal
 
+from mlpserve import artifact
 from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
 from mlpserve_server import names
 from mlpserve_server.config import ServerConfig
@@ -79,7 +80,7 @@ def test_trainer_and_server_agree_on_names_of_models(name: str) -> None:
     [("1", 1), ("4294967295", 2**32 - 1), ("4294967296", None), ("0", None), ("007", None), ("٣", None), ("1\n", None)],
 )
 def test_names_of_versions(name: str, number: int | None) -> None:
-    assert names.version_number(name) == number
+    assert artifact.version_number(name) == number
 
 
 def test_a_folder_with_an_odd_number_is_no_version(store: Path, tmp_path: Path) -> None:

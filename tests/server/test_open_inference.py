@@ -256,6 +256,8 @@ def _broken(change: str) -> oip.ModelInferRequest:
             tensor.contents.uint_contents.extend([1, 2])
         case "normalised":
             return _infer(IMAGES / 255, datatype="FP32")
+        case "zeros and ones":
+            return _infer(IMAGES // 128, datatype="FP32")
         case "negative":
             return _infer(-IMAGES.astype(np.int32), datatype="INT32", raw=False)
         case "nan":
@@ -287,6 +289,7 @@ def _broken(change: str) -> oip.ModelInferRequest:
         ("two raw", "expected one entry"),
         ("typed length", "2 values in contents.uint_contents; 5 images have 3920"),
         ("normalised", "whole numbers from 0 to 255, not normalised"),
+        ("zeros and ones", "all pixels are 0 or 1; they must be 0 to 255, not normalised"),
         ("negative", "whole numbers from 0 to 255"),
         ("nan", "whole numbers from 0 to 255"),
         ("FP16 typed", "FP16 has no typed contents; send raw_input_contents"),

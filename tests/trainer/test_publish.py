@@ -11,9 +11,10 @@ import pytest
 from support.waiting import wait_until
 
 from mlpserve.v1.artifact_pb2 import FileRole, ImageSpec, Manifest
+from mlpserve_server.errors import StoreError
 from mlpserve_server.store.folder import Store
 from mlpserve_trainer.errors import PublishError
-from mlpserve_trainer.publishing.publish import check_store, publish, versions
+from mlpserve_trainer.publishing.publish import check_store, latest, publish, versions
 
 FILES = {f"pictures/{n}.png": (FileRole.FILE_ROLE_PICTURE, bytes([n]) * 100_000) for n in range(12)}
 
@@ -96,3 +97,33 @@ def test_a_store_that_cannot_be_written_fails_before_the_training(tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(PublishError, match=r"--store .*file cannot be written: Not a directory"):
         check_store(tmp_path / "file", "m")
+
+
+@pytest.mark.parametrize("stranger", ["20240101120000", "9999999999", "00000001", "\u0663", "v2", "1.0"])
+def test_folders_that_are_no_versions_are_nobodys_business(tmp_path: Path, stranger: str) -> None:
+    (tmp_path / "m" / stranger).mkdir(parents=True)
+    check_store(tmp_path, "m")
+    assert publish(tmp_path, "m", _manifest(), FILES) == tmp_path / "m/1"
+    assert Store(tmp_path).versions("m") == versions(tmp_path / "m") == [1]
+
+
+def test_a_store_without_a_number_left_fails_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "m" / str(2**32 - 1)).mkdir(parents=True)
+    with pytest.raises(PublishError, match="4294967295 has the last number that there is; remove that folder"):
+        check_store(tmp_path, "m")
+
+
+def test_an_empty_folder_is_no_version_that_is_there_already(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    assert latest(tmp_path, "m") is None
+    assert publish(tmp_path, "m", _manifest(), FILES) == tmp_path / "m/2"
+    (tmp_path / "m" / "7").mkdir()
+    assert latest(tmp_path, "m") == tmp_path / "m/2"
+
+
+def test_a_version_with_zeros_in_front_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m" / "00000001").mkdir(parents=True)
+    with pytest.raises(
+        StoreError, match="no versions are 00000001: a version is a number from 1 without zeros in front"
+    ):
+        Store(tmp_path).open("m")

@@ -96,6 +96,10 @@ def _evaluate(exported: Exported, dataset: Dataset, min_accuracy: float) -> list
     evaluated = [evaluate.evaluate(file, exported.classifier, dataset.test) for file in exported.files]
     for result in evaluated:
         print(_result_line(result), flush=True)
+    class_id, share = evaluate.majority(evaluated[0].confusion)
+    print(f"Always answering {dataset.labels[class_id]!r}, the most frequent class, would be right for {share:.2%}")
+    for warning in evaluate.no_better(evaluated, dataset.labels):
+        print(f"mlpserve-train: warning: {warning}", file=sys.stderr)
     evaluate.check(evaluated, min_accuracy)
     return evaluated
 

@@ -137,6 +137,8 @@ class ModelInferCodec:
         pixels = numbers.astype(np.float64)
         if not np.all((pixels >= 0) & (pixels <= 255) & (pixels == np.floor(pixels))):
             raise InvalidRequest("inputs", "pixels must be whole numbers from 0 to 255, not normalised")
+        if pixels.max() == 1:  # a black-and-white image that was divided by 255
+            raise InvalidRequest("inputs", "all pixels are 0 or 1; they must be 0 to 255, not normalised")
         return pixels.astype(np.uint8).tobytes()
 
     def _form(self, request: oip.ModelInferRequest, count: int) -> Form:

@@ -12,8 +12,8 @@ from bisect import bisect_right
 from contextlib import suppress
 from typing import NamedTuple
 
+from mlpserve.artifact import version_number
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve_server import names
 from mlpserve_server.catalog import Catalog
 from mlpserve_server.errors import CallError, InvalidRequest, Overloaded, StartupError, StoreSilent, VersionMissing
 from mlpserve_server.store import promotion
@@ -75,7 +75,7 @@ class Listing:
         """
         if size < 0:
             raise InvalidRequest("page_size", f"{size}; expected 0 for {DEFAULT_SIZE}, or up to {LARGEST_SIZE}")
-        below = names.version_number(token) if token else 0
+        below = version_number(token) if token else 0
         if below is None:
             raise InvalidRequest("page_token", "not one that this server gave; begin with an empty one")
         wish = Wish(min(size or DEFAULT_SIZE, LARGEST_SIZE), below)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlpserve.artifact import CHECKSUM, LARGEST_MANIFEST, MANIFEST, PROMOTED, SIGNATURE
+from mlpserve.artifact import CHECKSUM, LARGEST_MANIFEST, MANIFEST, PROMOTED, SIGNATURE, version_number
 from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
 from mlpserve_server import names
 from mlpserve_server.errors import ArtifactError, StartupError, StoreError, VersionMissing
@@ -116,7 +116,7 @@ class Store:
             raise StoreError(
                 f"--store {self.location}: cannot be read ({error.strerror}); check its permissions"
             ) from error
-        numbers = (names.version_number(name) for name in found)
+        numbers = (version_number(name) for name in found)
         return sorted((number for number in numbers if number is not None), reverse=True)
 
     def _folders(self, model: str) -> list[str]:
@@ -158,10 +158,21 @@ class Store:
         """
         published = self.versions(model)
         if not published:
+            others = self._other_folders(model)
+            beside = f"; no versions are {_listed(others)}: a version is a number from 1 without zeros in front"
             raise StoreError(
                 f"model {model!r} in {self.location} has no published version; train it with mlpserve-train"
+                f"{beside if others else ''}"
             )
         return published
+
+    def _other_folders(self, model: str) -> list[str]:
+        """Folders that somebody may take for versions."""
+        try:
+            found = self._folders(model)
+        except OSError:
+            return []
+        return sorted(name for name in found if version_number(name) is None)
 
     def _version(self, version: Version) -> Version:
         return version

@@ -4,6 +4,7 @@ The files that are published are the ones that are evaluated: they run in ONNX R
 the same images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +82,23 @@ def _reference(classifier: Classifier[MLP], images: torch.Tensor) -> npt.NDArray
     """PyTorch's probabilities [N, C]."""
     result: npt.NDArray[np.float32] = classifier(images).numpy()
     return result
+
+
+def majority(confusion: npt.NDArray[np.int64]) -> tuple[int, float]:
+    """The most frequent class of a test set, and the accuracy of always answering it, 0 to 1."""
+    counts = confusion.sum(axis=1)
+    return int(counts.argmax()), float(counts.max() / max(int(counts.sum()), 1))
+
+
+def no_better(evaluated: Sequence[Evaluated], labels: Sequence[str]) -> list[str]:
+    """A warning where the model is no better than the answer that is right most often."""
+    class_id, share = majority(evaluated[0].confusion)
+    if evaluated[0].accuracy > share:
+        return []
+    return [
+        f"the model is no better than always answering {labels[class_id]!r}: that is right for {share:.2%} of the "
+        f"test images, and the model for {evaluated[0].accuracy:.2%}"
+    ]
 
 
 def check(evaluated: list[Evaluated], min_accuracy: float) -> None:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from mlpserve.v1 import artifact_pb2 as pb
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset
-from mlpserve_trainer.evaluation.evaluate import Evaluated, reference
+from mlpserve_trainer.evaluation.evaluate import Evaluated, no_better, reference
 from mlpserve_trainer.export import Exported
 from mlpserve_trainer.fitting.fit import Fit
 from mlpserve_trainer.networks.mlp import MLP
@@ -51,7 +51,7 @@ def new_manifest(
             start_channels=config.start_channels,
             teacher_layers=_teacher_layers(config, mlp),
             warp=config.warp,
-            warnings=dataset.warnings,
+            warnings=[*dataset.warnings, *no_better(evaluated, dataset.labels)],
         ),
         evaluations=[
             pb.Evaluation(

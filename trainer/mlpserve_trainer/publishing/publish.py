@@ -12,7 +12,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,11 +20,10 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from mlpserve.artifact import CHECKSUM, FORMAT, LARGEST_MANIFEST, LARGEST_NUMBER, MANIFEST
+from mlpserve.artifact import CHECKSUM, FORMAT, LARGEST_MANIFEST, LARGEST_NUMBER, MANIFEST, version_number
 from mlpserve.v1.artifact_pb2 import ArtifactFile, FileRole, Manifest
 from mlpserve_trainer.errors import PublishError
 
-_VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UNFINISHED = ".publishing-"
 
 
@@ -33,13 +31,14 @@ def check_store(store: Path, model: str) -> None:
     """Check before training that the store is writable.
 
     Raises:
-        PublishError: the store cannot be created or written.
+        PublishError: the store cannot be created or written, or has no number for another version.
     """
     folder = store / model
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        _next_version(folder)
     except OSError as error:
         raise PublishError(f"--store {store} cannot be written: {error.strerror}") from error
 
@@ -94,7 +93,7 @@ def publish(
 
 
 def latest(store: Path, model: str) -> Path | None:
-    """The folder of a model's newest version; None if there is none.
+    """The folder of a model's newest version; None if there is none. An empty folder is none.
 
     Raises:
         PublishError: the store cannot be read.
@@ -104,12 +103,20 @@ def latest(store: Path, model: str) -> Path | None:
         numbers = versions(folder) if folder.is_dir() else []
     except OSError as error:
         raise PublishError(f"--store {store} cannot be read: {error.strerror}") from error
-    return folder / str(numbers[-1]) if numbers else None
+    return next((found for number in reversed(numbers) if ((found := folder / str(number)) / MANIFEST).is_file()), None)
 
 
 def versions(folder: Path) -> list[int]:
-    """Numbers of the published versions in a model's folder, in ascending order."""
-    return sorted(int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir())
+    """Numbers of the folders of versions in a model's folder, in ascending order, those without a manifest included."""
+    numbers = (version_number(path.name) for path in folder.iterdir() if path.is_dir())
+    return sorted(number for number in numbers if number is not None)
+
+
+def _next_version(folder: Path) -> int:
+    version = max(versions(folder), default=0) + 1
+    if version > LARGEST_NUMBER:
+        raise PublishError(f"{folder / str(version - 1)} has the last number that there is; remove that folder")
+    return version
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import base64
 import jinja2
 
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
+from mlpserve_trainer.evaluation.evaluate import majority
 from mlpserve_trainer.report import figures, layers
 from mlpserve_trainer.report.findings import Findings, gather
 
@@ -38,7 +39,13 @@ def report_files(manifest: Manifest, parameter_table: str, findings: Findings) -
     }
     if len(findings.weights) > 1:
         pictures["next-layer"] = layers.next_layer(findings, manifest.labels, rows, cols)
-    context = {"manifest": manifest, "parameter_table": parameter_table, "classes": _per_class(findings, manifest)}
+    class_id, share = majority(findings.confusion)
+    context = {
+        "manifest": manifest,
+        "parameter_table": parameter_table,
+        "classes": _per_class(findings, manifest),
+        "majority": {"label": manifest.labels[class_id], "share": share},
+    }
     html = templates.get_template("report.html").render(
         **context, pictures={name: base64.b64encode(png).decode() for name, png in pictures.items()}
     )
@@ -47,6 +54,10 @@ def report_files(manifest: Manifest, parameter_table: str, findings: Findings) -
     files["report.html"] = (FileRole.FILE_ROLE_REPORT, html.encode())
     files["MODEL_CARD.md"] = (FileRole.FILE_ROLE_MODEL_CARD, card.encode())
     return files
+
+
+def _share(part: int, whole: int, otherwise: str) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else otherwise
 
 
 def _per_class(findings: Findings, manifest: Manifest) -> list[dict[str, object]]:
@@ -59,8 +70,8 @@ def _per_class(findings: Findings, manifest: Manifest) -> list[dict[str, object]
             {
                 "label": label,
                 "images": total,
-                "recall": right / total if total else float("nan"),
-                "precision": right / answered if answered else float("nan"),
+                "recall": _share(right, total, "no images"),
+                "precision": _share(right, answered, "never answered"),
             }
         )
     return rows

@@ -1,7 +1,7 @@
 """Parts of the output: a Parquet file each, and beside it what says that it is finished.
 
 Columns: row int64 (in the whole job), input string (of several), file string (of pictures), class_id int32, label
-string, score float32, error string, model_version int32, model_digest string; with true labels target int32; with a
+string, score float32, error string, model_version int64, model_digest string; with true labels target int32; with a
 second version other_class_id int32, other_score float32. A bad row has an error and nulls.
 
 Nothing in a part or its sidecar depends on when or how often it was written, so a job that was interrupted ends with
@@ -162,7 +162,7 @@ class PartWriter:
         for offset, message in self._errors.items():
             errors[offset] = text(message)
         columns["error"] = pa.array(errors, pa.string())
-        columns["model_version"] = pa.array(np.full(count, plan.model.version, np.int32), mask=bad)
+        columns["model_version"] = pa.array(np.full(count, plan.model.version, np.int64), mask=bad)
         digests = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8), mask=bad), [plan.model.digest])
         columns["model_digest"] = digests.cast(pa.string())
         if self._has_targets:
