@@ -18,9 +18,7 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 
-from mlpserve.v1.artifact_pb2 import ImageSpec, Preparation
 from mlpserve_client import AsyncClient, InvalidInputError, MlpserveError
-from mlpserve_client.prepare import read_image
 
 IN_FLIGHT = 32  # pictures
 WAITING = 64  # paths that have been read and are waiting for a free slot
@@ -36,13 +34,13 @@ async def main() -> int:
     loop, paths, stop = asyncio.get_running_loop(), Paths(WAITING), asyncio.Event()
     async with AsyncClient(target, timeout=30) as client:
         try:
-            image = (await client.get_model()).manifest.image
+            await client.get_model()
         except MlpserveError as error:
             print(f"worker: {error}", file=sys.stderr)
             return 1
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        workers = [asyncio.create_task(work(paths, client, image)) for _ in range(IN_FLIGHT)]
+        workers = [asyncio.create_task(work(paths, client)) for _ in range(IN_FLIGHT)]
         threading.Thread(target=read_paths, args=(paths, loop, stop), daemon=True).start()
         await stop.wait()
         for _ in workers:
@@ -65,26 +63,24 @@ def read_paths(paths: Paths, loop: asyncio.AbstractEventLoop, stop: asyncio.Even
         loop.call_soon_threadsafe(stop.set)
 
 
-async def work(paths: Paths, client: AsyncClient, image: ImageSpec) -> int:
+async def work(paths: Paths, client: AsyncClient) -> int:
     """Classify pictures until the queue ends; returns how many."""
     done = 0
     while (path := await paths.get()) is not None:
-        print(json.dumps({"path": str(path)} | await classify(path, client, image)), flush=True)
+        print(json.dumps({"path": str(path)} | await classify(path, client)), flush=True)
         done += 1
     return done
 
 
-async def classify(path: Path, client: AsyncClient, image: ImageSpec) -> dict[str, object]:
+async def classify(path: Path, client: AsyncClient) -> dict[str, object]:
     """The answer for one picture, or what went wrong: one bad picture does not stop the worker."""
-    raw = image.preparation != Preparation.PREPARATION_CENTRED_INK
     try:
-        pixels = await asyncio.to_thread(read_image, path, image.rows, image.cols, raw=raw)
-        answer = await client.predict(pixels)
+        (best,) = await client.predict(path)
     except InvalidInputError as error:
         return {"error": str(error)}
     except MlpserveError as error:
         return {"error": f"{type(error).__name__}: {error}"}
-    return {"class_id": int(answer.class_ids[0]), "score": round(float(answer.scores[0]), 4)}
+    return {"label": best.label, "score": round(best.score, 4)}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The mlpserve client: arrays in, classes out.
+"""The mlpserve client: pictures or arrays in, classes out.
 
 from mlpserve_client import Client
 
 with Client("127.0.0.1:50051") as client:
-    answer = client.predict(images)  # uint8 [N, 28, 28]
-    print(answer.class_ids, answer.scores, answer.model.version)
+    print(client.predict("photo.png"))  # or PIL images, bytes of a PNG or JPEG, uint8 [N, 28, 28], lists of them
+    for prediction in client.predict(images):
+        print(prediction.label, prediction.score)
 """
 
 from mlpserve_client.aio import AsyncClient
@@ -25,7 +26,7 @@ from mlpserve_client.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from mlpserve_client.messages.predictions import ModelId, Predictions
+from mlpserve_client.messages.predictions import ModelId, Prediction, Predictions
 
 __all__ = [
     "AsyncClient",
@@ -42,6 +43,7 @@ __all__ = [
     "ModelId",
     "ModelNotFoundError",
     "OverloadedError",
+    "Prediction",
     "Predictions",
     "ServerError",
     "Tls",

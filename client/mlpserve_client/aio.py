@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import grpc
 import numpy.typing as npt
@@ -25,13 +26,18 @@ from mlpserve_client.errors import (
     DeadlineExceededError,
     InvalidRequestError,
     InvalidResponseError,
+    MlpserveError,
     ModelChangedError,
 )
+from mlpserve_client.images import are_pictures, prepared
 from mlpserve_client.messages import encoding
 from mlpserve_client.messages.encoding import Images, Options
 from mlpserve_client.messages.pages import Pages
-from mlpserve_client.messages.predictions import Predictions
-from mlpserve_client.messages.responses import Responses, check_size, same_model
+from mlpserve_client.messages.predictions import ModelId, Predictions
+from mlpserve_client.messages.responses import Responses, check_size, model_id, same_model
+
+if TYPE_CHECKING:
+    from mlpserve_client.images import Input
 
 Method = Callable[..., Awaitable[bytes]]
 
@@ -124,27 +130,69 @@ class AsyncClient:
 
     async def predict(
         self,
-        images: npt.ArrayLike,
+        images: "Input",
         *,
         top_k: int = 1,
         probabilities: bool = False,
         timing: bool = False,
         timeout: float | None = None,
     ) -> Predictions:
-        """See `Client.predict`. Small calls that are made at the same time share a request."""
+        """See `Client.predict`. Small calls that are made at the same time share a request.
+
+        Pictures are read in a thread.
+        """
         connection = self._open()
         timeout = self.retry.timeout if timeout is None else timeout
         attempts = self.retry.begin(timeout)
-        info = self._info or await self._first_info(connection, timeout)
-        array = encoding.check_images(images, info)
-        encoding.check_top_k(top_k, info)
-        options = encoding.Options(top_k, probabilities, timing)
-        if not self._coalesce or len(array) > MAX_IMAGES:
-            return await self._request(array, options, attempts.time_left())
-        try:
-            return await connection.coalescer.predict(array, options, attempts.time_left())
-        except TimeoutError as error:
-            raise self._too_late(timeout) from error
+        options, pictures = encoding.Options(top_k, probabilities, timing), are_pictures(images)
+        for _ in range(encoding.MODEL_CHANGES):
+            info = self._info or await self._first_info(connection, timeout)
+            if pictures:
+                array = encoding.check_images(await asyncio.to_thread(prepared, images, info), info)
+            else:
+                array = encoding.check_images(cast(npt.ArrayLike, images), info)
+            encoding.check_top_k(top_k, info)
+            if not self._coalesce or len(array) > MAX_IMAGES:
+                answer = await self._request(array, options, attempts.time_left())
+            else:
+                try:
+                    answer = await connection.coalescer.predict(array, options, attempts.time_left())
+                except TimeoutError as error:
+                    raise self._too_late(timeout) from error
+            if answer.model.digest == info.model.digest:
+                return answer
+            if not pictures:
+                return await self._named(answer, attempts)
+            self._info = None
+        raise ModelChangedError(  # each may want pictures prepared in its own way
+            "versions take over from one another faster than pictures are prepared; call again, or pin the version"
+        )
+
+    async def _named(self, answer: Predictions, attempts: Attempts) -> Predictions:
+        """See `Client._named`."""
+        if not answer.classes:
+            self._info = None  # a new version, which the next call asks about
+            request = GetModelRequest(model=answer.model.name, version=answer.model.version).SerializeToString()
+            with suppress(MlpserveError):
+                self._responses.info(await self._call(self._open().describe, request, attempts))
+        return replace(answer, classes=self._responses.classes(answer.model.digest))
+
+    @property
+    def labels(self) -> Awaitable[tuple[str, ...]]:
+        """`await client.labels`; see `Client.labels`."""
+        return self._labels()
+
+    @property
+    def model(self) -> Awaitable[ModelId]:
+        """`await client.model`; see `Client.model`."""
+        return self._model_id()
+
+    async def _labels(self) -> tuple[str, ...]:
+        info = self._info or await self._first_info(self._open(), self.retry.timeout)
+        return tuple(info.manifest.labels)
+
+    async def _model_id(self) -> ModelId:
+        return model_id(self._info or await self._first_info(self._open(), self.retry.timeout))
 
     async def _first_info(self, connection: _Connection, timeout: float) -> GetModelResponse:
         """What the server says of its model; calls with the same timeout that need it at the same time ask once."""

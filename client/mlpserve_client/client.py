@@ -4,9 +4,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
-from typing import TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
 import grpc
 import numpy as np
@@ -27,13 +29,18 @@ from mlpserve_client.errors import (
     InvalidInputError,
     InvalidRequestError,
     InvalidResponseError,
+    MlpserveError,
     ModelChangedError,
 )
+from mlpserve_client.images import are_pictures, prepared
 from mlpserve_client.messages import encoding
 from mlpserve_client.messages.encoding import Images, Options
 from mlpserve_client.messages.pages import Pages
-from mlpserve_client.messages.predictions import Predictions
-from mlpserve_client.messages.responses import Responses, check_size, same_model
+from mlpserve_client.messages.predictions import ModelId, Predictions
+from mlpserve_client.messages.responses import Responses, check_size, model_id, same_model
+
+if TYPE_CHECKING:
+    from mlpserve_client.images import Input, Picture
 
 T = TypeVar("T")
 Method = Callable[..., bytes]
@@ -87,7 +94,7 @@ class Client:
 
     def predict(
         self,
-        images: npt.ArrayLike,
+        images: "Input",
         *,
         top_k: int = 1,
         probabilities: bool = False,
@@ -97,29 +104,73 @@ class Client:
         """Classify images; large arrays are sent in parts that the server accepts.
 
         Args:
-            images: uint8 [N, rows, cols], [rows, cols] or [N, rows * cols].
+            images: uint8 [N, rows, cols], [rows, cols] or [N, rows * cols]. Or a picture of any size, or a list of
+                them: PIL images, paths, or the content of files (PNG, JPEG …) in bytes; they are prepared as
+                `mlpserve predict` does it, and need Pillow.
             top_k: classes to return for each image.
             probabilities: return the whole distribution as well.
             timing: return how long requests waited and ran as well.
             timeout: seconds for all of it; None for the client's own.
 
         Raises:
-            InvalidInputError: wrong type or shape; nothing was sent.
+            InvalidInputError: wrong type or shape, or no readable picture; nothing was sent.
             ServerError: the call failed; the subclass says how.
             InvalidResponseError: the server's answer does not fit the request or the model's description.
-            ModelChangedError: new versions took over between two parts, again and again.
+            ModelChangedError: new versions took over meanwhile, again and again.
             ClientClosedError: the client is closed, or was closed meanwhile.
         """
         attempts = self.retry.begin(timeout)
-        info = self._info or self._get_model(attempts)
-        self._info = info  # which another thread may forget meanwhile
-        array = encoding.check_images(images, info)
-        encoding.check_top_k(top_k, info)
-        try:
-            return self._ask(array, Options(top_k, probabilities, timing), info, attempts)
-        except (InvalidRequestError, InvalidResponseError, ModelChangedError):
-            self._info = None  # the server is not what it was; the next call asks it again
-            raise
+        options, pictures = Options(top_k, probabilities, timing), are_pictures(images)
+        for _ in range(encoding.MODEL_CHANGES):
+            info = self._info or self._get_model(attempts)
+            self._info = info  # which another thread may forget meanwhile
+            array = encoding.check_images(prepared(images, info) if pictures else cast(npt.ArrayLike, images), info)
+            encoding.check_top_k(top_k, info)
+            try:
+                answer = self._ask(array, options, info, attempts)
+            except (InvalidRequestError, InvalidResponseError, ModelChangedError):
+                self._info = None  # the server is not what it was; the next call asks it again
+                raise
+            if answer.model.digest == info.model.digest:
+                return answer
+            if not pictures:
+                return self._named(answer, attempts)
+            self._info = None
+        raise ModelChangedError(  # each may want pictures prepared in its own way
+            "versions take over from one another faster than pictures are prepared; call again, or pin the version"
+        )
+
+    def _named(self, answer: Predictions, attempts: Attempts) -> Predictions:
+        """An answer of another version than the one that was described, with the names of its classes."""
+        if not answer.classes:
+            self._info = None  # a new version, which the next call asks about
+            request = GetModelRequest(model=answer.model.name, version=answer.model.version).SerializeToString()
+            with suppress(MlpserveError):  # it has gone already; the numbers stand without names
+                self._responses.info(self._call(self._describe, request, attempts))
+        return replace(answer, classes=self._responses.classes(answer.model.digest))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the model's classes, by number, as the server last described it.
+
+        Raises:
+            ServerError: the server was asked for the first time, and the call failed.
+        """
+        return tuple(self._described().manifest.labels)
+
+    @property
+    def model(self) -> ModelId:
+        """The model that answers, as the server last described it; an answer's own `model` says who gave it.
+
+        Raises:
+            ServerError: the server was asked for the first time, and the call failed.
+        """
+        return model_id(self._described())
+
+    def _described(self) -> GetModelResponse:
+        info = self._info or self._get_model(self.retry.begin())
+        self._info = info
+        return info
 
     def _ask(self, array: Images, options: Options, info: GetModelResponse, attempts: Attempts) -> Predictions:
         """Send an array in parts that the server accepts, all of them again while versions change between them."""
@@ -141,12 +192,18 @@ class Client:
         return self._responses.join(answers, sizes, options, info)
 
     def map(
-        self, images: Iterable[npt.ArrayLike], *, batch: int = 256, in_flight: int = 4, timeout: float | None = None
+        self,
+        images: "Iterable[npt.ArrayLike | Picture]",
+        *,
+        batch: int = 256,
+        in_flight: int = 4,
+        timeout: float | None = None,
     ) -> Iterator[Predictions]:
         """Classify a stream of images with a bounded number of requests in flight.
 
         Args:
-            images: single images, uint8 [rows, cols] or [rows * cols]; read as far ahead as is in flight.
+            images: single images, uint8 [rows, cols] or [rows * cols], or pictures as for `predict`; read as
+                far ahead as is in flight.
             batch: images in one request.
             in_flight: most requests at a time.
             timeout: seconds for one request with its retries; None for the client's own.
@@ -242,7 +299,9 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield part
 
 
-def _stack(images: list[npt.ArrayLike]) -> "npt.NDArray[np.uint8]":
+def _stack(images: "list[npt.ArrayLike | Picture]") -> "Input":
+    if are_pictures(cast("Input", images)):
+        return cast("Input", images)
     try:
         return np.stack([np.asarray(image) for image in images])
     except ValueError as error:

@@ -30,8 +30,8 @@ def test_every_path_is_answered(address: str, tmp_path: Path) -> None:
     answers = {Path(answer["path"]): answer for answer in map(json.loads, worked.stdout.splitlines())}
     assert "not a readable image" in answers.pop(broken)["error"]
     with Client(address) as client:
-        expected = client.predict(mnist_images()[:100]).class_ids.tolist()
-    assert [answers[path]["class_id"] for path in digits] == expected
+        expected = client.predict(mnist_images()[:100]).labels.tolist()
+    assert [answers[path]["label"] for path in digits] == expected
 
 
 def test_a_signal_finishes_what_was_taken(address: str, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_signal_finishes_what_was_taken(address: str, tmp_path: Path) -> None:
         assert worker.wait(timeout=60) == 0, errors
         feeding.join(timeout=60)
     answers = [json.loads(line) for line in lines]
-    assert all("class_id" in answer for answer in answers)
+    assert all("label" in answer for answer in answers)
     assert f"worker: {len(answers)} pictures done" in errors
     assert "Traceback" not in errors
 

@@ -3,10 +3,16 @@
 Legend: N images, C classes, K classes returned for each image.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from mlpserve_client.errors import ModelChangedError, printable
+
+SHOWN = 10  # images that a printed answer names
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,25 @@ class Timing:
     batch_images: int
 
 
-@dataclass(frozen=True)
+class Prediction(NamedTuple):
+    """The prediction for one image.
+
+    Attributes:
+        label: name of the best class.
+        score: its probability.
+        class_id: its number.
+        others: the next best classes, with top_k above 1.
+    """
+
+    label: str
+    score: float
+    class_id: int
+    others: tuple["Prediction", ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
 class Predictions:
-    """Predictions for N images.
+    """Predictions for N images: a sequence of `Prediction`, in columns. Printed, it is a table.
 
     Attributes:
         class_ids: int64 [N], the best class; [N, K] with top_k above 1, best first.
@@ -43,6 +65,8 @@ class Predictions:
         probabilities: float32 [N, C], or None if not requested.
         model: the artifact that answered.
         timing: time in the server, or None if not requested or not supported by the server.
+        classes: names of the model's classes, by number; empty where another version answered than the server
+            describes.
     """
 
     class_ids: npt.NDArray[np.int64]
@@ -50,9 +74,46 @@ class Predictions:
     probabilities: npt.NDArray[np.float32] | None
     model: ModelId
     timing: Timing | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> npt.NDArray[np.object_]:
+        """Names of `class_ids`, as str, in the same shape.
+
+        Raises:
+            ModelChangedError: the server no longer describes the version that answered.
+        """
+        if not self.classes:
+            raise ModelChangedError(
+                f"{self.model.name!r} version {self.model.version} answered, and the server no longer says what its "
+                "classes are called; call again, or pin the version"
+            )
+        return np.array([*self.classes, ""], object)[self.class_ids]
 
     def __len__(self) -> int:
         return len(self.class_ids)
+
+    def __getitem__(self, row: int) -> Prediction:
+        count = len(self)
+        if not -count <= row < count:
+            raise IndexError(f"image {row} of {count}")
+        return next(iter(self.rows(row % count, row % count + 1)))
+
+    def __iter__(self) -> Iterator[Prediction]:
+        columns = (column.reshape(len(self), -1).tolist() for column in (self.labels, self.scores, self.class_ids))
+        for labels, scores, numbers in zip(*columns, strict=True):
+            best, *others = map(Prediction, labels, scores, numbers)
+            yield best._replace(others=tuple(others))
+
+    def __repr__(self) -> str:
+        """The first rows, as a table."""
+        head = f"{len(self):,} predictions of {self.model.name} version {self.model.version}"
+        part = self.rows(0, SHOWN)
+        if not part.classes:
+            part = replace(part, classes=tuple(map(str, range(int(part.class_ids.max(initial=0)) + 1))))
+        lines = ["  ".join(_shown(item) for item in (row, *row.others)) for row in part]
+        rest = [f"… and {len(self) - SHOWN:,} more"] if len(self) > SHOWN else []
+        return "\n".join([head, *lines, *rest])
 
     def rows(self, start: int, stop: int) -> "Predictions":
         """The predictions for images `start` to `stop`."""
@@ -62,4 +123,9 @@ class Predictions:
             None if self.probabilities is None else self.probabilities[start:stop],
             self.model,
             self.timing,
+            self.classes,
         )
+
+
+def _shown(prediction: Prediction) -> str:
+    return f"{printable(prediction.label)} {prediction.score:.1%}"

@@ -26,6 +26,7 @@ MOST_SCORE = 1.0001  # a softmax in half precision rounds
 MOST_SCORE_BITS = int(np.float32(MOST_SCORE).view(np.uint32))
 SUM_TOLERANCE = 0.01  # of a row of probabilities
 FEW = 32  # values; for fewer than this Python is faster than numpy
+MOST_DESCRIBED = 64  # artifacts whose class names are kept
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 M = TypeVar("M", bound=Message)
@@ -44,6 +45,11 @@ class Responses:
         self._target = target
         self._model = model
         self._version = version
+        self._classes: dict[str, tuple[str, ...]] = {}  # names by digest of the artifact
+
+    def classes(self, digest: str) -> tuple[str, ...]:
+        """Names of an artifact's classes, by number; empty for one that the server has not described."""
+        return self._classes.get(digest, ())
 
     def info(self, content: bytes) -> GetModelResponse:
         """Decode the response of GetModel.
@@ -64,6 +70,9 @@ class Responses:
             self._refuse(f"max_message_bytes {serving.max_message_bytes:,}", "room for one image at least")
         for evaluation in info.manifest.evaluations:
             self._check_share("test_accuracy", evaluation.test_accuracy)
+        if len(self._classes) >= MOST_DESCRIBED:
+            self._classes = {}
+        self._classes[info.model.digest] = tuple(info.manifest.labels)
         return info
 
     def listed(self, content: bytes) -> ListModelsResponse:
@@ -134,7 +143,8 @@ class Responses:
             probabilities = probabilities.reshape(-1, classes)
             self._check_rows(class_ids, scores, probabilities)
         model = ModelId(first.model.name, first.model.version, first.model.digest)
-        return Predictions(class_ids, scores, probabilities, model, self._timing(answers) if options.timing else None)
+        timing = self._timing(answers) if options.timing else None
+        return Predictions(class_ids, scores, probabilities, model, timing, self.classes(model.digest))
 
     def _read(self, kind: type[M], content: bytes) -> M:
         try:
@@ -234,6 +244,11 @@ class Responses:
 def same_model(answers: list[PackedPredictResponse]) -> bool:
     """Whether the same version answered all parts of an array."""
     return len(answers) == 1 or all(answer.model == answers[0].model for answer in answers)
+
+
+def model_id(info: GetModelResponse) -> ModelId:
+    """The artifact that a description is of."""
+    return ModelId(info.model.name, info.model.version, info.model.digest)
 
 
 def check_size(images: Images, info: GetModelResponse) -> None:
