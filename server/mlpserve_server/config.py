@@ -1,16 +1,18 @@
 """Every setting of the server. `cli.py` makes one flag of each field, so a setting is written once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mlpserve.artifact import LARGEST_NUMBER
+from mlpserve.numbers import LONGEST, MOST
 from mlpserve_server.errors import ConfigError
 from mlpserve_server.names import MODEL_RULE, is_model
 
 DEVICES = "auto, cpu, cuda or cuda:N"
 PRECISIONS = ("auto", "fp32", "int8")
 LOG_FORMATS = ("text", "json")
+MOST_OF = {"version": LARGEST_NUMBER, "workers": 1024, "threads": 1024, "max_batch": 1 << 20, "max_request": 1 << 20}
 TRANSPORTS = ("auto", "native", "grpcio")
 
 
@@ -136,6 +138,7 @@ class ServerConfig:
     )
 
     def __post_init__(self) -> None:
+        self._check_bounds()
         checks = {
             f"--model {self.model[:80]!r} cannot be the name of a model; expected {MODEL_RULE}": is_model(self.model),
             "--version must be 0 or a version number": 0 <= self.version <= LARGEST_NUMBER,
@@ -173,6 +176,16 @@ class ServerConfig:
         split_address(self.listen, "--listen")
         if self.metrics_listen:
             split_address(self.metrics_listen, "--metrics-listen")
+
+    def _check_bounds(self) -> None:
+        """Refuse what overflows below, infinity and numbers that are none among it."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            flag = f"--{item.name.replace('_', '-')}"
+            if item.metadata.get("metavar") == "SECONDS" and not value <= LONGEST:
+                raise ConfigError(f"{flag} is {value:g}; expected seconds, at most {LONGEST:,.0f}")
+            if isinstance(value, int) and value > MOST_OF.get(item.name, MOST):
+                raise ConfigError(f"{flag} is {value}; expected at most {MOST_OF.get(item.name, MOST):,}")
 
 
 def split_device(device: str) -> tuple[str, int]:

@@ -1,9 +1,10 @@
 """Every setting of a training run. `cli.py` turns each field into a flag, so each setting is defined once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mlpserve.numbers import MOST
 from mlpserve_trainer.errors import ConfigError
 from mlpserve_trainer.recipes import RECIPES
 
@@ -13,6 +14,12 @@ DEVICES = ("auto", "cpu", "cuda")
 TEACHERS = ("mlp", "convolutional")
 COMPUTE = ("float32", "bfloat16", "auto")
 ON_INTERRUPT = ("stop", "publish")
+# Beyond these nothing is learnt, or no machine has the memory.
+MOST_OF = {
+    **{"seed": 2**63 - 1, "learning_rate": 1_000, "temperature": 1_000, "image_size": 10_000, "teachers": 1_000},
+    **dict.fromkeys(("epochs", "start_epochs", "teacher_epochs"), 1_000_000),
+    **dict.fromkeys(("hidden", "teacher_hidden", "start_channels"), 1_000_000),
+}
 
 
 # The groups of --help, in its order.
@@ -178,6 +185,13 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            most = MOST_OF.get(item.name, MOST)
+            if not all(-most <= number <= most for number in numbers if isinstance(number, int | float)):
+                flag = f"--{item.name.replace('_', '-')}"
+                raise ConfigError(f"{flag} is {_shown(value)}; expected a number, at most {most:,}")
         checks = {
             "--epochs must be at least 1": self.epochs >= 1,
             "--batch-size must be at least 1": self.batch_size >= 1,
@@ -212,6 +226,10 @@ class TrainConfig:
         for message, holds in checks.items():
             if not holds:
                 raise ConfigError(message)
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def configure(recipe: str, **given: Any) -> TrainConfig:

@@ -3,6 +3,7 @@
 TrainerError
 ├── ConfigError    a flag has a value that cannot work
 ├── DataError      the data cannot be read or used
+├── FitError       the weights have become no numbers
 ├── GateError      the model is not good enough, or its ONNX file differs from PyTorch
 └── PublishError   the version cannot be written to the store
 """
@@ -26,6 +27,12 @@ class DataError(TrainerError):
     """The data cannot be read or used."""
 
     page = "docs/training.md#data"
+
+
+class FitError(TrainerError):
+    """The training went astray: the loss, and with it every weight, is no number any more."""
+
+    page = "docs/training.md#optimisation"
 
 
 class GateError(TrainerError):

@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from mlpserve.numbers import LONGEST, MOST, is_seconds
 from mlpserve_client.connection.retries import CALL_TIMEOUT, JOB_TIMEOUT
 
 
@@ -22,7 +23,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     )
     target.add_argument(
         "--timeout",
-        type=_positive_float,
+        type=positive_seconds,
         metavar="SECONDS",
         help=f"deadline of a call, retries included (default: {CALL_TIMEOUT:g}; score: {JOB_TIMEOUT:g})",
     )
@@ -58,22 +59,40 @@ def add_preparation(command: argparse.ArgumentParser) -> None:
     )
     preparation.add_argument(
         "--max-pixels",
-        type=_positive_int,
+        type=positive,
         default=50_000_000,
         metavar="N",
         help="largest picture to decode, width times height; bounds memory (default: 50,000,000)",
     )
 
 
-def _positive_float(text: str) -> float:
+def seconds(text: str) -> float:
+    """A time that can be waited for; 0 is none."""
     value = float(text)
-    if not value > 0:
+    if not is_seconds(value):
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds from 0 to {LONGEST:,.0f}")
+    return value
+
+
+def positive_seconds(text: str) -> float:
+    """A time that can be waited for, above 0."""
+    value = seconds(text)
+    if not value:
         raise argparse.ArgumentTypeError(f"{text} must be above 0")
     return value
 
 
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
+def positive(text: str) -> int:
+    """A count of at least 1."""
+    value = at_least_zero(text)
+    if not value:
         raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def at_least_zero(text: str) -> int:
+    """A count of at least 0."""
+    value = int(text)
+    if not 0 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 to {MOST:,}")
     return value

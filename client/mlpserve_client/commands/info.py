@@ -7,6 +7,7 @@ import argparse
 from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve.v1.classifier_pb2 import ModelState
 from mlpserve_client.client import Client
+from mlpserve_client.commands.flags import seconds
 from mlpserve_client.errors import printable
 from mlpserve_client.messages.responses import value_name
 
@@ -17,7 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command and its flags."""
     info = commands.add_parser("info", help="show what the server serves")
     info.add_argument(
-        "--wait", type=float, default=0.0, metavar="SECONDS", help="wait up to this long for the server to be ready"
+        "--wait", type=seconds, default=0.0, metavar="SECONDS", help="wait up to this long for the server to be ready"
     )
     info.add_argument("--json", action="store_true", help="print the whole answer as JSON, with the manifest")
     info.set_defaults(run=run)

@@ -15,7 +15,7 @@ from mlpserve.names import text
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
 from mlpserve_client.client import Client
-from mlpserve_client.commands.flags import add_preparation
+from mlpserve_client.commands.flags import add_preparation, positive
 from mlpserve_client.errors import InvalidInputError, MlpserveError, ModelChangedError, printable
 from mlpserve_client.messages.encoding import MODEL_CHANGES
 from mlpserve_client.messages.predictions import ModelId
@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     predict = commands.add_parser("predict", help="classify pictures")
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE|DIR", help="PNG, JPEG … of any size, or folders")
     predict.add_argument(
-        "--top-k", type=int, default=1, metavar="K", help="show the K most likely classes (default: 1)"
+        "--top-k", type=positive, default=1, metavar="K", help="show the K most likely classes (default: 1)"
     )
     add_preparation(predict)
     predict.add_argument("--json", action="store_true", help="print one JSON object per picture")

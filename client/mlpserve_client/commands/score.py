@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlpserve import folders
-from mlpserve_client.commands.flags import add_preparation
+from mlpserve_client.commands.flags import add_preparation, at_least_zero, positive
 
 if TYPE_CHECKING:
     from mlpserve_client.connection.endpoint import Endpoint
@@ -60,7 +60,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     shadow = score.add_argument_group("Comparing two versions")
     shadow.add_argument(
         "--compare",
-        type=_positive,
+        type=positive,
         default=0,
         metavar="N",
         help="score with version N as well and report where they differ",
@@ -70,23 +70,23 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     running = score.add_argument_group("Throughput and resuming")
     running.add_argument(
-        "--batch", type=_positive, default=4096, metavar="ROWS", help="rows per request (default: 4096)"
+        "--batch", type=positive, default=4096, metavar="ROWS", help="rows per request (default: 4096)"
     )
     running.add_argument(
         "--in-flight",
-        type=_not_negative,
+        type=at_least_zero,
         default=0,
         metavar="N",
         help="most requests in flight; 0 allows four per server (default: 0)",
     )
     running.add_argument(
         "--part-rows",
-        type=_positive,
+        type=positive,
         default=131_072,
         metavar="ROWS",
         help="most rows per output file (default: 131072)",
     )
-    running.add_argument("--max-errors", type=int, metavar="N", help="stop after more than N bad rows")
+    running.add_argument("--max-errors", type=at_least_zero, metavar="N", help="stop after more than N bad rows")
     running.add_argument("--overwrite", action="store_true", help="delete an earlier job's output and start over")
     running.add_argument(
         "--ray", default="", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local"
@@ -233,17 +233,3 @@ def _print_confusion(summary: Summary) -> None:
     print(" " * width + "".join(f"{label:>{width}}" for label in summary.labels))
     for label, row in zip(summary.labels, matrix, strict=True):
         print(f"{label:>{width}}" + "".join(f"{count or '·':>{width}}" for count in row))
-
-
-def _not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} must not be negative")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
-    return value

@@ -3,7 +3,8 @@
 import random
 import time
 
-from mlpserve_client.errors import OverloadedError, ServerError, UnavailableError
+from mlpserve.numbers import LONGEST, is_seconds
+from mlpserve_client.errors import InvalidInputError, OverloadedError, ServerError, UnavailableError
 
 CALL_TIMEOUT = 10.0  # seconds for a whole call with its retries
 JOB_TIMEOUT = 60.0  # seconds for one request of a scoring job, with its retries
@@ -42,6 +43,17 @@ class RetryBudget:
         self._counted = now
 
 
+def checked(timeout: float) -> float:
+    """A timeout that can be waited for.
+
+    Raises:
+        InvalidInputError: it is infinite, no number, negative or longer than gRPC can count.
+    """
+    if not is_seconds(timeout):
+        raise InvalidInputError(f"timeout is {timeout:g}; expected seconds, at most {LONGEST:,.0f}. Every call has one")
+    return timeout
+
+
 class RetryPolicy:
     """When the calls of one client are tried again: exponential backoff with jitter, within the call's timeout.
 
@@ -54,10 +66,13 @@ class RetryPolicy:
 
     Attributes:
         budget: what is left for retries; None where nothing bounds them.
+
+    Raises:
+        InvalidInputError: the timeout is not one.
     """
 
     def __init__(self, timeout: float, retries: int | None = DEFAULT_RETRIES) -> None:
-        self.timeout = timeout
+        self.timeout = checked(timeout)
         self.retries = retries
         self.budget = None if retries is None else RetryBudget()
 
@@ -66,10 +81,13 @@ class RetryPolicy:
 
         Args:
             timeout: seconds for all its attempts together; None for the policy's own.
+
+        Raises:
+            InvalidInputError: the timeout is not one.
         """
         if self.budget is not None:
             self.budget.add()
-        return Attempts(self, self.timeout if timeout is None else timeout)
+        return Attempts(self, self.timeout if timeout is None else checked(timeout))
 
 
 class Attempts:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, Split
+from mlpserve_trainer.errors import FitError
 from mlpserve_trainer.fitting.feed import Batch, Feed, Teachers
 from mlpserve_trainer.fitting.placement import Placement, compute_type
 from mlpserve_trainer.fitting.schedule import average_shares, constant, one_cycle
@@ -150,6 +151,11 @@ def fit(
         mean_loss = steps.epoch(order, config.batch_size, progress).item() / len(train)
         seconds = time.perf_counter() - epoch_started
         epoch = Epoch(number, mean_loss, *validate(averaged, validation), seconds)
+        if not math.isfinite(epoch.loss + epoch.validation_loss):
+            raise FitError(
+                f"the loss is {epoch.loss:g} after epoch {number}, {epoch.validation_loss:g} on the validation images: "
+                f"the weights are no numbers any more. Lower --learning-rate, which is {config.learning_rate:g}"
+            )
         history.append(epoch)
         if chosen is not None and choose(history, len(validation)) is not epoch:
             return chosen
