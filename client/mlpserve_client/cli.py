@@ -18,6 +18,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from mlpserve.terminal import tolerate
 from mlpserve_client.client import Client
 from mlpserve_client.commands import completion, doctor, info, playground, predict, score
 from mlpserve_client.commands.flags import add_connection
@@ -30,6 +31,7 @@ EXTRAS = {"PIL": "images", "starlette": "web", "uvicorn": "web", "shtab": "compl
 
 def main() -> None:
     """Entry point of `mlpserve`."""
+    tolerate()
     arguments = parser().parse_args()
     # Pillow warns of pictures that we refuse in words.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb", RuntimeWarning)

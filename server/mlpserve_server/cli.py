@@ -21,6 +21,7 @@ import logging
 import sys
 from typing import NoReturn
 
+from mlpserve.terminal import tolerate
 from mlpserve_server.config import GROUPS, ServerConfig
 from mlpserve_server.host import streams
 from mlpserve_server.host.signals import Stop, stop_or_end_on_signals
@@ -31,6 +32,7 @@ COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
 
 def main() -> None:
     """Entry point of `mlpserve-server`."""
+    tolerate()
     # Before the imports below, so that even an early SIGTERM ends the process in order.
     streams.unblock()
     stop = Stop()

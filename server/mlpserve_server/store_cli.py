@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from mlpserve.artifact import version_number
+from mlpserve.terminal import tolerate
 from mlpserve_server.errors import StartupError
 from mlpserve_server.store import promotion
 from mlpserve_server.store.folder import Store
@@ -24,6 +25,7 @@ AT_ONCE = 100  # versions read before they are printed
 
 def main() -> None:
     """Entry point of `mlpserve-store`."""
+    tolerate()
     arguments = parser().parse_args()
     model = arguments.model
     try:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlpserve.terminal import tolerate
 from mlpserve_trainer.config import GROUPS, TrainConfig, configure
 from mlpserve_trainer.errors import ConfigError, TrainerError
 
@@ -31,6 +32,7 @@ mlpserve-train sweep --help      search for hyper-parameters"""
 
 def main() -> None:
     """Entry point of `mlpserve-train`."""
+    tolerate()
     arguments = sys.argv[1:]
     commands = {"compare": _compare, "sweep": _sweep}
     command = commands.get(arguments[0]) if arguments else None

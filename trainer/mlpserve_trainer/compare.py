@@ -25,6 +25,7 @@ from mlpserve_trainer.data import torchvision_sets
 from mlpserve_trainer.errors import ConfigError, DataError
 from mlpserve_trainer.evaluation.calibration import calibration_error
 from mlpserve_trainer.report import figures, templates
+from mlpserve_trainer.report.lettering import drawable
 
 ROLES = {"fp32": FileRole.FILE_ROLE_MODEL_FP32, "int8": FileRole.FILE_ROLE_MODEL_INT8}
 PRECISIONS = {"fp32": Precision.PRECISION_FP32, "int8": Precision.PRECISION_INT8}
@@ -105,10 +106,8 @@ def compare(
     # Those where one version is right come first, ordered by confidence.
     sureness = np.maximum(one.probabilities.max(axis=1), other.probabilities.max(axis=1))
     order = differing[np.lexsort((-sureness[differing], ~(one.right ^ other.right)[differing]))][:SHOWN]
-    titles = [
-        f"{first.labels[targets[i]]}: {first.labels[one.class_ids[i]]} | {first.labels[other.class_ids[i]]}"
-        for i in order
-    ]
+    labels = drawable(first.labels)
+    titles = [f"{labels[targets[i]]}: {labels[one.class_ids[i]]} | {labels[other.class_ids[i]]}" for i in order]
     pictures = images[order].reshape(-1, dataset.rows, dataset.cols)
     heading = f"True class: {one.name} | {other.name}"
     html = templates.get_template("compare.html").render(

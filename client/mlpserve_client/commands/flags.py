@@ -13,7 +13,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     target = parser.add_argument_group("Server and model")
     target.add_argument(
         "--server",
-        default=os.environ.get("MLPSERVE_SERVER", "127.0.0.1:50051"),
+        default=os.environ.get("MLPSERVE_SERVER") or "127.0.0.1:50051",
         metavar="HOST:PORT",
         help="address of the server (default: $MLPSERVE_SERVER, or 127.0.0.1:50051)",
     )
@@ -39,7 +39,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         "--token-file",
         type=Path,
         metavar="FILE",
-        default=os.environ.get("MLPSERVE_TOKEN_FILE"),
+        default=os.environ.get("MLPSERVE_TOKEN_FILE") or None,
         help="file with the bearer token (default: $MLPSERVE_TOKEN_FILE)",
     )
     security.add_argument(

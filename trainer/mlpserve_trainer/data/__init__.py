@@ -13,6 +13,7 @@ import dataclasses
 from pathlib import Path
 
 from mlpserve.kinds import Kind
+from mlpserve.names import text
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import arrays, checks, folders, tables, torchvision_sets
 from mlpserve_trainer.data.bounds import check_unchanged, marks
@@ -53,7 +54,7 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
     if known:
         if image_size is not None:
             raise DataError(f"--image-size is for folders of images and files; {data} has its own size")
-        raw = torchvision_sets.SOURCES[data](cache.expanduser() / data)
+        raw = torchvision_sets.SOURCES[data](torchvision_sets.folder_of(data, cache))
     else:
         files = found_in(Path(data))
         before = marks(files.paths)
@@ -93,7 +94,7 @@ def name_of(data: str) -> str:
     if data in torchvision_sets.SOURCES:
         return data
     path = Path(data).resolve()
-    return path.name if path.is_dir() else path.stem
+    return text(path.name if path.is_dir() else path.stem)
 
 
 def load_configured(config: TrainConfig) -> Dataset:

@@ -21,6 +21,20 @@ def _raw(labels: tuple[str, ...], train: tuple[Tensor, Tensor], test: tuple[Tens
     return Raw(labels, (rows, cols), split(*train), split(*test))
 
 
+def folder_of(name: str, cache: Path) -> Path:
+    """Where a set is kept; nothing is kept of the one that comes with the package.
+
+    Raises:
+        DataError: there is no home folder.
+    """
+    if name == "mnist":
+        return cache / name
+    try:
+        return cache.expanduser() / name
+    except RuntimeError as error:
+        raise DataError(f"--data-cache {cache}: there is no home folder here; give --data-cache DIR") from error
+
+
 def _embedded_mnist(_: Path) -> Raw:
     """MNIST from the four files in this package; torchvision reads them unpacked from a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="mlpserve-mnist-") as root:

@@ -3,6 +3,7 @@
 findings.py    the values
 figures.py     curves, confusion, calibration, mistakes, robustness
 layers.py      what the layers learned
+lettering.py   class names in figures
 """
 
 import base64
@@ -13,6 +14,7 @@ from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
 from mlpserve_trainer.evaluation.evaluate import majority
 from mlpserve_trainer.report import figures, layers
 from mlpserve_trainer.report.findings import Findings, gather
+from mlpserve_trainer.report.lettering import drawable
 
 __all__ = ["Findings", "gather", "report_files"]
 
@@ -29,21 +31,23 @@ templates.filters["precision"] = lambda value: Precision.Name(value).removeprefi
 def report_files(manifest: Manifest, parameter_table: str, findings: Findings) -> dict[str, tuple[FileRole, bytes]]:
     """The report, its pictures and the model card: path inside the artifact to role and content."""
     rows, cols = manifest.image.rows, manifest.image.cols
+    shown = drawable(manifest.labels)
     pictures = {
         "curves": figures.curves(findings),
-        "confusion": figures.confusion(findings.confusion, manifest.labels),
+        "confusion": figures.confusion(findings.confusion, shown),
         "calibration": figures.calibration(findings),
         "robustness": figures.robustness(findings),
         "weights": layers.first_layer(findings.weights[0], rows, cols),
-        "mistakes": figures.mistakes(findings, manifest.labels),
+        "mistakes": figures.mistakes(findings, shown),
     }
     if len(findings.weights) > 1:
-        pictures["next-layer"] = layers.next_layer(findings, manifest.labels, rows, cols)
+        pictures["next-layer"] = layers.next_layer(findings, shown, rows, cols)
     class_id, share = majority(findings.confusion)
     context = {
         "manifest": manifest,
         "parameter_table": parameter_table,
         "classes": _per_class(findings, manifest),
+        "numbered": shown != list(manifest.labels),
         "majority": {"label": manifest.labels[class_id], "share": share},
     }
     html = templates.get_template("report.html").render(
@@ -68,6 +72,7 @@ def _per_class(findings: Findings, manifest: Manifest) -> list[dict[str, object]
         right = int(findings.confusion[class_id, class_id])
         rows.append(
             {
+                "id": class_id,
                 "label": label,
                 "images": total,
                 "recall": _share(right, total, "no images"),
