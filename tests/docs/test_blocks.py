@@ -1,4 +1,4 @@
-"""Every command and program in README and docs runs, here or in the test that a comment above it names."""
+"""Every command and program in docs runs, here or in the test that a comment above it names; README: test_readme.py."""
 
 import os
 import re
@@ -14,11 +14,12 @@ from tests.support.documents import ROOT, Block
 
 BLOCKS = [block for page in documents.PAGES for block in documents.blocks(page)]
 TUTORIALS = [ROOT / "docs/tutorial/index.md", ROOT / "docs/tutorial/index.zh-CN.md"]
+IN_ORDER = [*ROOT.glob("README*.md")]  # test_readme.py
 SCREENSHOTS = os.environ.get("MLPSERVE_SCREENSHOTS")  # set by `make screenshots`
 ALONE = [
     block
     for block in BLOCKS
-    if block.language not in documents.SHOWN and not block.elsewhere and block.page not in TUTORIALS
+    if block.language not in documents.SHOWN and not block.elsewhere and block.page not in (*TUTORIALS, *IN_ORDER)
 ]
 
 
