@@ -1,4 +1,4 @@
-"""README as somebody new follows it: a fresh clone, a fresh environment, every block in the order in which it stands."""
+"""README as somebody new follows it: a fresh clone, a fresh environment, every block where it stands."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def test_readme_runs_as_it_is_pasted(tmp_path: Path) -> None:
     for block in followed():
         script.append(f"echo '== README.md:{block.line}'")
         script.append(block.code if block.language == "bash" else f"python - <<'PROGRAM'\n{block.code}PROGRAM")
-    text = "\n".join(script)
+    text = "\n".join([*script, "wait"])  # for the servers that it has told to stop
     ports = {port: str(free_port()) for port in PORTS}
     for port, other in ports.items():
         text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{other}")
@@ -70,5 +70,5 @@ def test_readme_runs_as_it_is_pasted(tmp_path: Path) -> None:
         )
     said = log.read_text()
     assert result.returncode == 0, said[-5000:]
-    for words in ("Test accuracy 98.", "predictions of mnist version 1", "rolled back", "mlpserve_model_info{"):
+    for words in ("Test accuracy 98.", "predictions of mnist version 1", "follow version 1 (before: 2)", "mlpserve_model_info{", "drained; every"):
         assert words in said, said[-5000:]

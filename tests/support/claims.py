@@ -100,7 +100,11 @@ def evidence(command: str) -> set[str]:
     if program == "make":
         return _recipe(words[0])
     if program == "pip":
-        return {extra.group() if (extra := re.search(r"\[.*\]", word)) else word for word in words if word != "install"}
+        return {
+            extra.group() if (extra := re.search(r"\[.*\]", word)) else word
+            for word in words
+            if word not in ("install", ".")
+        }
     if words and words[0].endswith((".py", ".mjs")):  # whatever runs it
         return {Path(words[0]).name} | {word.partition("=")[0] for word in words if word.startswith("-")}
     needed = {ALIASES.get(program, program)}
