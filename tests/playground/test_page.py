@@ -264,3 +264,56 @@ def test_a_server_that_is_away_and_comes_back(browser: Any, good_store: Path, tm
             with ServerProcess(tmp_path / "again", good_store, "--listen", f"127.0.0.1:{port}"):
                 page.wait_for_selector("#notice[hidden]", state="attached", timeout=60000)
                 _verdict(page, "4")
+
+
+def test_the_first_touch_draws_a_dot_and_moves_nothing(page: Any) -> None:
+    """A press without a movement is ink, and what is posted is that ink."""
+    posted: list[str] = []
+    page.on("request", lambda request: posted.append(request.url) if "/api/predict" in request.url else None)
+    paper = page.locator("#paper")
+    box = paper.bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.wait_for_function("() => document.querySelector('#verdict').textContent.includes('%')")
+    at = int(100 * 280 / box["width"])
+    assert paper.evaluate("(sheet, at) => sheet.getContext('2d').getImageData(at, at, 1, 1).data[0]", at) < 64
+    assert page.locator("#notice").is_hidden()
+    page.mouse.up()
+    assert paper.bounding_box() == box
+    page.click("#clear")
+    page.wait_for_function("() => document.querySelector('#verdict').textContent === 'Draw something'")
+    before = len(posted)
+    page.focus("#paper")
+    page.keyboard.press("ArrowUp")
+    page.mouse.move(box["x"] + 50, box["y"] + 50)
+    page.wait_for_timeout(200)
+    assert len(posted) == before, "without ink there is nothing to ask"
+
+
+def test_a_notice_moves_nothing(page: Any) -> None:
+    before = page.locator("#paper").bounding_box()
+    page.set_input_files("#file", Path(__file__))
+    page.wait_for_selector("#notice:not([hidden])")
+    assert page.locator("#paper").bounding_box() == before
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_every_width(browser: Any, playground: Playground, width: int, scheme: str) -> None:
+    """Nothing is wider than its panel, tables included, and axes have whole numbers."""
+    for page in _opened(browser, playground.url, viewport={"width": width, "height": 900}, color_scheme=scheme):
+        _draw(page, "3")
+        _verdict(page, "3")
+        page.fill("#requests", "500")
+        page.click("#start")
+        page.wait_for_function("() => document.querySelector('#burst-result').textContent.includes('500 answers')")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        cut = page.evaluate(
+            "() => [...document.querySelectorAll('.panel, .scroll, td, th, dd, li, figure')]"
+            ".filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.outerHTML.slice(0, 80))"
+        )
+        assert cut == []
+        ticks = page.locator(".chart text").all_text_contents()
+        assert ticks
+        assert [tick for tick in ticks if not tick.endswith("s") and not tick.replace(",", "").isdigit()] == []
+        _shoot(page, f"playground-{width}-{scheme}")

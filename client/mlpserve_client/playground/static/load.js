@@ -3,7 +3,7 @@
 import { burst } from "./api.js";
 
 const find = (id) => document.getElementById(id);
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [320, 90, 34, 14, 8];
+const [HEIGHT, LEFT, BOTTOM, TOP] = [110, 44, 18, 10]; // CSS pixels, as everything in a chart
 
 export function connectLoad(currentPixels, onFailure) {
   let abort = null;
@@ -50,25 +50,27 @@ function summary(point) {
 
 function draw(points) {
   const answered = points.filter((point) => point.answered);
-  chart(find("batch-chart"), answered, [["", (point) => point.batch]], (value) => value.toFixed(0), "images in a batch");
+  chart(find("batch-chart"), answered, [["", (point) => point.batch]], (value) => value.toFixed(1), "images in a batch");
   const lines = [
     ["p50", (point) => point.p50Ms],
     ["p99", (point) => point.p99Ms],
   ];
-  chart(find("latency-chart"), answered, lines, (value) => `${value.toFixed(0)} ms`, "latency in milliseconds");
+  chart(find("latency-chart"), answered, lines, (value) => `${value.toFixed(1)} ms`, "latency");
 }
 
 function chart(svg, points, lines, format, what) {
+  const width = Math.max(svg.clientWidth, 160);
+  svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   const seconds = Math.max(...points.map((point) => point.seconds), 0.1);
-  const most = Math.max(...lines.flatMap(([, value]) => points.map(value)), 1) * 1.1;
-  const x = (point) => LEFT + ((WIDTH - LEFT - 4) * point.seconds) / seconds;
+  const most = top(Math.max(...lines.flatMap(([, value]) => points.map(value)), 1));
+  const x = (point) => LEFT + ((width - LEFT - 4) * point.seconds) / seconds;
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / most);
   const shapes = [];
-  for (const value of [0, most / 2.2, most / 1.1]) {
-    shapes.push(shape("line", { x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }));
-    shapes.push(shape("text", { x: LEFT - 3, y: y(value) + 3, "text-anchor": "end" }, format(value)));
+  for (const value of [0, most / 2, most]) {
+    shapes.push(shape("line", { x1: LEFT, x2: width, y1: y(value), y2: y(value) }));
+    shapes.push(shape("text", { x: LEFT - 3, y: y(value) + 4, "text-anchor": "end" }, value.toLocaleString("en")));
   }
-  shapes.push(shape("text", { x: WIDTH - 2, y: HEIGHT - 3, "text-anchor": "end" }, `${seconds.toFixed(1)} s`));
+  shapes.push(shape("text", { x: width - 2, y: HEIGHT - 3, "text-anchor": "end" }, `${seconds.toFixed(1)} s`));
   for (const [name, value] of lines) {
     const path = points.map((point) => `${x(point).toFixed(1)},${y(value(point)).toFixed(1)}`).join(" ");
     shapes.push(shape("polyline", { class: name, points: path }));
@@ -77,6 +79,13 @@ function chart(svg, points, lines, format, what) {
   const last = points.at(-1);
   const values = last ? lines.map(([name, value]) => `${name} ${format(value(last))}`.trim()).join(", ") : "none yet";
   svg.setAttribute("aria-label", `${what} over ${seconds.toFixed(1)} seconds; last: ${values}`);
+}
+
+// The end of an axis: the next of 2, 4, 6, 8, 10, 20, 40 …, whose half is a whole number too.
+function top(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  const found = [2, 4, 6, 8, 10].find((factor) => factor * power >= value);
+  return found * power;
 }
 
 function shape(tag, attributes, text = "") {

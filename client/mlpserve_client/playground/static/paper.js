@@ -132,11 +132,14 @@ export class Paper {
       const [width, height] = [this.picture.width * scale, this.picture.height * scale];
       context.drawImage(this.picture, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
     }
-    Object.assign(context, { strokeStyle: "#111", lineWidth: WIDTH, lineCap: "round", lineJoin: "round" });
+    Object.assign(context, { strokeStyle: "#111", fillStyle: "#111", lineWidth: WIDTH, lineCap: "round", lineJoin: "round" });
     for (const [first, ...rest] of this.strokes) {
       context.beginPath();
+      context.arc(...first, WIDTH / 2, 0, 2 * Math.PI); // a line of no length would draw nothing
+      context.fill();
+      context.beginPath();
       context.moveTo(...first);
-      for (const point of rest.length ? rest : [first]) context.lineTo(...point);
+      for (const point of rest) context.lineTo(...point);
       context.stroke();
     }
     if (withCursor && this.cursor) {
