@@ -70,5 +70,11 @@ def test_readme_runs_as_it_is_pasted(tmp_path: Path) -> None:
         )
     said = log.read_text()
     assert result.returncode == 0, said[-5000:]
-    for words in ("Test accuracy 98.", "predictions of mnist version 1", "follow version 1 (before: 2)", "mlpserve_model_info{", "drained; every"):
+    for words in (
+        "Test accuracy 98.",
+        "predictions of mnist version 1",
+        "follow version 1 (before: 2)",
+        "mlpserve_model_info{",
+        "drained; every",
+    ):
         assert words in said, said[-5000:]

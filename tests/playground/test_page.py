@@ -316,4 +316,3 @@ def test_every_width(browser: Any, playground: Playground, width: int, scheme: s
         ticks = page.locator(".chart text").all_text_contents()
         assert ticks
         assert [tick for tick in ticks if not tick.endswith("s") and not tick.replace(",", "").isdigit()] == []
-        _shoot(page, f"playground-{width}-{scheme}")
