@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,6 +10,9 @@ import pytest
 from google.protobuf import descriptor
 from support.grpc_calls import channel, pixels, stub
 from support.mnist import mnist_images
+from support.processes import ServerProcess
+from support.waiting import wait_until
+from tests.support import http2
 from tests.support.envoy import Gateway
 from tests.support.rest import ask
 
@@ -150,6 +154,21 @@ def test_an_unknown_grpc_method_is_unimplemented(gateway: Gateway, method: str) 
     assert caught.value.details() == (
         "nothing is served at this path; there are gRPC, /v1/models and /v2 (docs/gateway.md)"
     )
+
+
+@pytest.mark.parametrize("path", [b"/\xff\xfe/x", b"/mlpserve.v1.ClassifierService/\xff\xfe"])
+def test_a_malformed_method_does_not_reach_a_server(store: Path, tmp_path: Path, path: bytes) -> None:
+    """gRPC's own server ends on it, and is opened again."""
+    flags = ["--precision", "fp32", "--transport", "grpcio", "--workers", 1]
+    with ServerProcess(tmp_path, store, *flags) as server, Gateway(tmp_path, [server.address]) as gateway:
+        with http2.Connection(gateway.address) as connection:
+            end = http2.END_HEADERS | http2.END_STREAM
+            connection.send(http2.frame(http2.HEADERS, end, 1, http2.headers(path)))
+            wait_until(lambda: connection.ended or connection.frames[http2.RST_STREAM], "the gateway refuses it")
+        with stub(gateway.address) as caller:
+            for _ in range(20):
+                assert len(caller.Predict(pb.PredictRequest(images=bytes(784)), timeout=10).class_ids) == 1
+        assert "opened again" not in server.log
 
 
 def test_nothing_in_the_configuration_is_deprecated(gateway: Gateway) -> None:

@@ -59,9 +59,9 @@ def test_a_health_watch_sees_the_server_drain(store: Path, transport: str, tmp_p
 
 def test_a_watch_without_a_deadline_has_none(gateway: Gateway) -> None:
     """The gateway's own limit of 30 s a call is not for calls that stay open."""
-    assert gateway.route_of("/grpc.health.v1.Health")["timeout"] == "0s"
-    assert gateway.route_of("/grpc.health.v1.Health")["idle_timeout"] == "3600s"
-    assert gateway.route_of("/mlpserve.v1.ClassifierService")["timeout"] == "30s"
+    assert gateway.route_of("/grpc.health.v1.Health/Watch")["timeout"] == "0s"
+    assert gateway.route_of("/grpc.health.v1.Health/Watch")["idle_timeout"] == "3600s"
+    assert gateway.route_of("/mlpserve.v1.ClassifierService/Predict")["timeout"] == "30s"
 
 
 def test_a_check_by_name(gateway: Gateway) -> None:

@@ -1,6 +1,7 @@
 """The shipped gateway configuration, run by Envoy's own binary on other ports."""
 
 import json
+import re
 import subprocess
 import sys
 import urllib.request
@@ -84,20 +85,19 @@ class Gateway:
     def log(self) -> str:
         return self._log.read_text()
 
-    def route_of(self, prefix: str) -> dict[str, Any]:
-        """What Envoy, as it runs, does with calls of a path and the paths below it."""
+    def route_of(self, path: str) -> dict[str, Any]:
+        """What Envoy, as it runs, does with gRPC calls of a path."""
         with urllib.request.urlopen(f"http://{self.admin}/config_dump", timeout=5) as response:
             dump = json.load(response)
         (configuration,) = [
             entry["route_config"] for part in dump["configs"] for entry in part.get("static_route_configs", [])
         ]
-        (found,) = [
-            route["route"]
-            for route in configuration["virtual_hosts"][0]["routes"]
-            if route["match"].get("path_separated_prefix") == prefix
-        ]
-        result: dict[str, Any] = found
-        return result
+        for route in configuration["virtual_hosts"][0]["routes"]:
+            pattern = route["match"].get("safe_regex", {}).get("regex")
+            if pattern is not None and re.fullmatch(pattern, path):
+                found: dict[str, Any] = route["route"]
+                return found
+        raise AssertionError(f"no route takes {path}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
