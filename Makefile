@@ -103,10 +103,16 @@ screenshots: setup  ## the documentation's pictures, from the tests of the playg
 	@MLPSERVE_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/playground/test_page.py \
 	  tests/docs/test_blocks.py::test_the_tutorial_is_one_program
 
+export MLPSERVE_REGISTRY ?=
 export MLPSERVE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export MLPSERVE_REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-images:  ## the containers' images, labelled with version and revision
-	@docker compose build
+images:  ## the containers' images, tagged and labelled with version and revision; MLPSERVE_REGISTRY=host/team/ goes before their names
+	@docker compose --profile gateway build
+	@for name in trainer server client gateway; do \
+	  image=$(MLPSERVE_REGISTRY)mlpserve-$$name && \
+	  docker tag $$image:$(MLPSERVE_VERSION) $$image:$(MLPSERVE_VERSION)-$(MLPSERVE_REVISION) && \
+	  echo $$image:$(MLPSERVE_VERSION)-$(MLPSERVE_REVISION); \
+	done
 
 sbom: setup  ## what the client and the server depend on, as CycloneDX in build/sbom
 	@$(BIN)/python .ci/sbom.py build/sbom

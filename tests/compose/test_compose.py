@@ -19,6 +19,7 @@ from tests.support.cuda_emulator import BUILT, Emulator, missing
 from mlpserve.v1 import classifier_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 SERVER_LIMIT, GPU_SERVER_LIMIT = 400_000_000, 2_000_000_000  # bytes
 
 
@@ -56,6 +57,9 @@ def test_up_trains_serves_and_scores_then_does_not_train_again(project: list[str
     accuracy = re.search(r"Accuracy ([\d.]+)%", first.stdout)
     assert accuracy, first.stdout[-3000:]
     assert float(accuracy[1]) >= 98.2
+    # The epochs are seen in what is shown by default, not only in the trainer's own log.
+    epochs = re.findall(r"trainer-\d+ +\| Epoch (\d+)", first.stdout)
+    assert epochs == [str(epoch) for epoch in range(1, 11)]
     assert "Published mnist version 1" in _docker(*project, "logs", "trainer").stdout
     _docker(*project, "down")
     second = _docker(*project, "up", "--exit-code-from", "score")
@@ -63,6 +67,30 @@ def test_up_trains_serves_and_scores_then_does_not_train_again(project: list[str
     again = _docker(*project, "logs", "trainer").stdout
     assert "mnist version 1 is in the store already; nothing to do" in again
     assert "Epoch" not in again
+
+
+@pytest.mark.compose
+@pytest.mark.timeout(1800)
+def test_a_person_looks_promotes_and_rolls_back(project: list[str]) -> None:
+    """After the test before has filled the store: the commands of docs/deployment.md, while the server runs."""
+
+    def tool(*arguments: str) -> str:
+        shown = _docker(*project, "run", "--rm", *arguments)
+        assert shown.returncode == 0, shown.stdout + shown.stderr
+        return shown.stdout
+
+    up = _docker(*project, "up", "--detach", "--wait", "server")
+    assert up.returncode == 0, up.stdout[-5000:] + up.stderr[-5000:]
+    train = ["--entrypoint", "mlpserve-train", "trainer", "--store", "/store", "--epochs", "1"]
+    assert "Published mnist version 2" in tool(*train)
+    served = ["client", "info"]
+    wait_until(lambda: "mnist version 2" in tool(*served), "the server follows the new version", 120)
+    assert re.search(r"^ +2 .*◀ newest$", tool("store", "list", "mnist"), re.MULTILINE)
+    assert tool("store", "promote", "mnist", "1") == "Servers of mnist follow version 1 (before: 2)\n"
+    wait_until(lambda: "mnist version 1" in tool(*served), "the server serves the promoted version", 120)
+    assert tool("store", "rollback", "mnist") == "Servers of mnist follow version 2 (before: 1)\n"
+    assert "version, 2" in tool("store", "follow-newest", "mnist")
+    _docker(*project, "down")
 
 
 def _get(url: str) -> Any:
@@ -98,21 +126,21 @@ def test_images_are_labelled_with_version_and_revision(project: list[str]) -> No
     built = subprocess.run(["make", "images"], cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for name in ("trainer", "server", "client"):
-        labels = json.loads(_docker("image", "inspect", f"mlpserve-{name}").stdout)[0]["Config"]["Labels"]
-        assert labels["org.opencontainers.image.version"] == version
+        for tag in (VERSION, f"{VERSION}-{revision.strip()}"):
+            labels = json.loads(_docker("image", "inspect", f"mlpserve-{name}:{tag}").stdout)[0]["Config"]["Labels"]
+        assert labels["org.opencontainers.image.version"] == VERSION
         assert labels["org.opencontainers.image.revision"] == revision.strip()
 
 
 @pytest.mark.compose
 def test_images_are_small_and_hold_only_their_part(project: list[str]) -> None:
-    image = json.loads(_docker("image", "inspect", "mlpserve-server").stdout)[0]
+    image = json.loads(_docker("image", "inspect", f"mlpserve-server:{VERSION}").stdout)[0]
     assert image["Size"] <= SERVER_LIMIT
     assert image["Config"]["User"] == "65532:65532"
     for name, absent in (("server", "torch onnx mlpserve_trainer mlpserve_client"), ("client", "onnxruntime torch")):
         code = f"import importlib.util as u; print([n for n in '{absent}'.split() if u.find_spec(n)])"
-        found = _docker("run", "--rm", "--entrypoint", "python", f"mlpserve-{name}", "-c", code)
+        found = _docker("run", "--rm", "--entrypoint", "python", f"mlpserve-{name}:{VERSION}", "-c", code)
         assert found.stdout.strip() == "[]", found.stdout + found.stderr
 
 
@@ -138,11 +166,29 @@ def open_store(store: Path) -> Iterator[Path]:
 @pytest.mark.timeout(1800)
 def test_gpu_image_is_small_and_fails_closed(project: list[str], open_store: Path) -> None:
     """The real GPU build of ONNX Runtime, on a machine without a GPU."""
-    arguments = ["--build-arg", "RUNTIME=gpu", "--file", "server/Dockerfile", "--tag", "mlpserve-server-gpu", "."]
+    arguments = [
+        "--build-arg",
+        "RUNTIME=gpu",
+        "--file",
+        "server/Dockerfile",
+        "--tag",
+        f"mlpserve-server-gpu:{VERSION}",
+        ".",
+    ]
     built = _docker("build", *arguments)
     assert built.returncode == 0, built.stderr[-3000:]
-    assert json.loads(_docker("image", "inspect", "mlpserve-server-gpu").stdout)[0]["Size"] <= GPU_SERVER_LIMIT
-    command = ["run", "--rm", "--volume", f"{open_store}:/store:ro", "mlpserve-server-gpu", "--store", "/store"]
+    assert (
+        json.loads(_docker("image", "inspect", f"mlpserve-server-gpu:{VERSION}").stdout)[0]["Size"] <= GPU_SERVER_LIMIT
+    )
+    command = [
+        "run",
+        "--rm",
+        "--volume",
+        f"{open_store}:/store:ro",
+        f"mlpserve-server-gpu:{VERSION}",
+        "--store",
+        "/store",
+    ]
     refused = _docker(*command, "--device", "cuda", timeout=120)
     if "Serving mnist" in refused.stdout:
         pytest.skip("there is a GPU here")
@@ -177,7 +223,7 @@ def test_gpu_image_serves_on_an_emulated_gpu(
     command = ["--store", "/store", "--listen", "0.0.0.0:50051", "--allow-plaintext", "--device", "cuda"]
     run = ["run", "--detach", "--name", name, "--publish", "127.0.0.1:0:50051", *mounts, *found]
     try:
-        started = _docker(*run, "mlpserve-server-gpu", *command)
+        started = _docker(*run, f"mlpserve-server-gpu:{VERSION}", *command)
         assert started.returncode == 0, started.stderr
         _wait_until_it_serves(name)
         with stub(_docker("port", name, "50051").stdout.strip()) as caller:

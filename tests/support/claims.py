@@ -120,7 +120,7 @@ def evidence(command: str) -> set[str]:
 def _recipe(target: str) -> set[str]:
     """The files and modules that a target of the Makefile runs."""
     recipes = dict(TARGET.findall((ROOT / "Makefile").read_text()))
-    return set(re.findall(r"(?<=python )[\w/]+\.py|(?<=-m )bench[\w.]+", recipes.get(target, ""))) or {f"make {target}"}
+    return set(re.findall(r"(?<=python )[\w/]+\.py|(?<=-m )bench[\w.]+", recipes.get(target, ""))) or {"make", target}
 
 
 def missing(block: Block) -> list[str]:
