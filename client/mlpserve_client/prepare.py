@@ -15,7 +15,7 @@ from mlpserve.arrays import ZERO_OR_ONE
 from mlpserve.names import text
 from mlpserve_client.errors import InvalidInputError
 from mlpserve_client.ink import find_ink
-from mlpserve_client.pictures import MOST_BYTES, MOST_PIXELS, read, to_grey
+from mlpserve_client.pictures import MOST_BYTES, MOST_PIXELS, NotAPictureError, read, to_grey
 
 BOX = 20 / 28  # share of the model's image that the ink fills
 Grey = npt.NDArray[np.uint8]
@@ -71,7 +71,12 @@ def from_bytes(content: bytes, rows: int, cols: int, *, raw: bool = False, max_p
 def prepare(content: bytes, rows: int, cols: int, *, raw: bool, max_pixels: int = MOST_PIXELS) -> Prepared:
     """The same, with what the file holds beside it; see `read_image`."""
     picture = read(content, max_pixels)
-    return Prepared(_prepared(picture.grey, rows, cols, raw=raw), picture.several)
+    try:
+        return Prepared(_prepared(picture.grey, rows, cols, raw=raw), picture.several)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # of a picture that nobody foresaw
+        raise NotAPictureError(f"cannot be prepared ({type(error).__name__}: {error})") from error
 
 
 def from_image(image: Image.Image, rows: int, cols: int, *, raw: bool = False) -> Grey:
@@ -105,7 +110,10 @@ def _centre(ink: npt.NDArray[np.floating[Any]], rows: int, cols: int) -> Grey:
         Image.fromarray(np.round(255 * ink).astype(np.uint8)).resize((width, height), Image.Resampling.LANCZOS),
         np.float64,
     )
-    scaled *= 255 / scaled.max()  # thin strokes of a large picture have become faint
+    most = scaled.max()
+    if not most:
+        raise InvalidInputError("no ink found: it is too faint for so small an image")
+    scaled *= 255 / most  # thin strokes of a large picture have become faint
     mass = scaled.sum()
     top = round((rows - 1) / 2 - float((scaled.sum(axis=1) * np.arange(height)).sum() / mass))
     left = round((cols - 1) / 2 - float((scaled.sum(axis=0) * np.arange(width)).sum() / mass))

@@ -67,6 +67,15 @@ def kind_of(name: str, head: Callable[[], bytes]) -> Kind:
     return kind_of_content(head())
 
 
+def head_of(path: str) -> bytes:
+    """A file's first `HEAD` bytes; none where it cannot be read, which whoever reads it says."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(HEAD)
+    except OSError:
+        return b""
+
+
 def kind_of_content(head: bytes) -> Kind:
     """What a file that begins with these bytes holds."""
     if head.startswith(GZIP):

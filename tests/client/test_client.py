@@ -72,6 +72,7 @@ BAD_INPUTS = [
     (np.zeros((1, 2, 28, 28), np.uint8), "expected one image or N of them"),
     (np.zeros(784, np.uint8), r"expected \[N, 28, 28\]"),
     ([[1, 2], [3, 4]], "expected uint8"),
+    (np.ones((2, 28, 28), np.uint8), r"every pixel is 0 or 1; expected 0 \(black\) to 255"),
 ]
 
 

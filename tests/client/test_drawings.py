@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from support.mnist import mnist_images
 from tests.support.drawings import KINDS, drawing
 from tests.support.pictures import png
 
+from mlpserve_client import prepare
 from mlpserve_client.errors import InvalidInputError
 from mlpserve_client.prepare import from_bytes, from_image
+from mlpserve_client.scoring.inputs.rows import Collector
 from mlpserve_trainer.config import configure
 from mlpserve_trainer.job import train
 
@@ -85,3 +89,49 @@ def test_paper_without_ink(size: tuple[int, int]) -> None:
     for pixels in (np.full(size[::-1], 255.0), shades, shades + grain):
         with pytest.raises(InvalidInputError, match="no ink found"):
             from_image(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), 28, 28)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["noise", "two levels", "blocks", "one pixel"]),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_whatever_is_in_a_picture(size: tuple[int, int], seed: int, content: str, model: tuple[int, int]) -> None:
+    """Not through `from_bytes`, which holds what nobody foresaw: here it may not happen."""
+    random = np.random.default_rng(seed)
+    pixels = {
+        "noise": lambda: random.integers(0, 256, size),
+        "two levels": lambda: random.choice(random.integers(0, 256, 2), size),
+        "blocks": lambda: np.kron(random.integers(0, 256, (4, 4)), np.ones((18, 18), int))[: size[0], : size[1]],
+        "one pixel": lambda: np.where(np.arange(size[0] * size[1]).reshape(size) == seed % (size[0] * size[1]), 0, 255),
+    }[content]()
+    try:
+        image = from_image(Image.fromarray(pixels.astype(np.uint8)), *model)
+    except InvalidInputError:
+        return
+    assert image.shape == model
+    assert image.max() != 1
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (2, 3000), (5000, 3)])
+def test_slivers(size: tuple[int, int]) -> None:
+    pixels = np.full(size[::-1], 250, np.uint8)
+    pixels.ravel()[size[0] * size[1] // 2] = 0
+    try:
+        assert from_image(Image.fromarray(pixels), 28, 28).shape == (28, 28)
+    except InvalidInputError as error:
+        assert "no ink found" in str(error)
+
+
+def test_a_reader_that_fails_is_a_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr(prepare, "_prepared", fail)
+    with pytest.raises(InvalidInputError, match=r"cannot be prepared \(ZeroDivisionError: nobody foresaw this\)"):
+        from_bytes(png(mnist_images()[0]), 28, 28)
+    collector = Collector(784)
+    collector.add(3, fail)  # type: ignore[arg-type]
+    assert collector.errors == {3: ("the reader failed", "ZeroDivisionError: nobody foresaw this")}

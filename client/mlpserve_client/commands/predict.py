@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mlpserve import folders
-from mlpserve.kinds import HEAD, Kind, kind_of
+from mlpserve.kinds import Kind, head_of, kind_of
 from mlpserve.names import text
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
@@ -86,7 +86,7 @@ def pictures_of(paths: Sequence[Path]) -> Iterator[Path]:
             raise InvalidInputError(f"{path}: cannot be read ({error.strerror or error})") from error
         pictures = []
         for name in found.files:
-            kind = kind_of(name, partial(_head, path / name))
+            kind = kind_of(name, partial(head_of, str(path / name)))
             if kind is Kind.PICTURE:
                 pictures.append(path / name)
             else:
@@ -97,14 +97,6 @@ def pictures_of(paths: Sequence[Path]) -> Iterator[Path]:
         if not pictures:
             raise InvalidInputError(f"{path}: no pictures in this folder")
         yield from pictures
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except OSError:  # whoever reads it says so
-        return b""
 
 
 def _description(client: Client, model: ModelId, info: GetModelResponse) -> GetModelResponse:

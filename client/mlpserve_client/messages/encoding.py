@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mlpserve.arrays import ZERO_OR_ONE
 from mlpserve.v1.classifier_pb2 import GetModelResponse, PredictRequest
 from mlpserve_client.errors import InvalidInputError
 
@@ -47,7 +48,7 @@ def check_images(images: npt.ArrayLike, info: GetModelResponse) -> Images:
         info: of the model that will answer; its image size tells the forms apart.
 
     Raises:
-        InvalidInputError: another type or shape, or no images.
+        InvalidInputError: another type or shape, no images, or pixels that are all 0 or 1.
     """
     array = np.asarray(images)
     rows, cols = info.manifest.image.rows, info.manifest.image.cols
@@ -61,6 +62,8 @@ def check_images(images: npt.ArrayLike, info: GetModelResponse) -> Images:
         )
     if array.ndim > 3 or array.size == 0:
         raise InvalidInputError(f"images have shape {array.shape}; expected one image or N of them, N at least 1")
+    if array.max() == 1:  # a model answers them all as if they were blank
+        raise InvalidInputError(ZERO_OR_ONE)
     return np.ascontiguousarray(array.reshape(-1, rows * cols))
 
 

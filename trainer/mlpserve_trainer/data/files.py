@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from mlpserve import folders
-from mlpserve.kinds import HEAD, Kind, kind_of
+from mlpserve.kinds import Kind, head_of, kind_of
 from mlpserve_trainer.data import arrays, torchvision_sets
 from mlpserve_trainer.errors import DataError
 
@@ -59,7 +59,7 @@ def found_in(path: Path) -> Files:
         raise DataError(f"--data {path}: cannot be read ({error.strerror})") from error
     by_kind: dict[Kind, list[str]] = {kind: [] for kind in READ}
     for file in found.files:
-        kind = kind_of(file, partial(_head, path / file))
+        kind = kind_of(file, partial(head_of, str(path / file)))
         if kind in IN_THE_WAY:
             raise DataError(f"--data {path}: {file} is {kind.value}, which is in the way; {IN_THE_WAY[kind]}")
         if kind is Kind.TABLE and folders.is_bookkeeping(file):
@@ -69,11 +69,3 @@ def found_in(path: Path) -> Files:
         else:
             found.passed_over[file] = kind.value
     return Files(path, by_kind, found.passed_over)
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD)
-    except OSError:
-        return b""

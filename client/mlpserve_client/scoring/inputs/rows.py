@@ -140,11 +140,14 @@ class Collector:
     first_pages: int = 0
 
     def add(self, offset: int, decode: Callable[[], Prepared]) -> None:
-        """Decode one row; a BadRow is noted."""
+        """Decode one row; a BadRow is noted, and so is whatever else a reader raises for a row that nobody foresaw."""
         try:
             prepared = decode()
         except BadRow as error:
             self.errors[offset] = (error.reason, str(error))
+            return
+        except Exception as error:
+            self.errors[offset] = ("the reader failed", f"{type(error).__name__}: {error}")
             return
         self.images.append(prepared.pixels.ravel())
         self.first_pages += prepared.several
