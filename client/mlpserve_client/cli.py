@@ -6,8 +6,8 @@
     mlpserve playground                            a web page to draw on and watch the model answer
     mlpserve doctor                                check this machine and the way to the server
 
-Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, or finished with bad rows or unreadable files,
-3 an input of `score` changed while it ran, 130 interrupted.
+Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, 3 an input of `score` changed while it ran,
+4 finished with bad rows or unreadable pictures, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from mlpserve.terminal import tolerate
 from mlpserve_client.client import Client
 from mlpserve_client.commands import completion, doctor, info, playground, predict, score
-from mlpserve_client.commands.flags import add_connection
+from mlpserve_client.commands.flags import Parser, add_connection, repeat_connection
 from mlpserve_client.connection.endpoint import Endpoint, Tls
 from mlpserve_client.errors import InvalidInputError, MlpserveError
 
@@ -44,7 +44,7 @@ def main() -> None:
             code = arguments.run(client, arguments)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(error.name or "", "score")
-        _exit(2, f"{error.name} is not installed; this command needs: pip install 'mlpserve[{extra}]'")
+        _exit(1, f"{error.name} is not installed; this command needs: pip install 'mlpserve[{extra}]'")
     except MlpserveError as error:
         _exit(getattr(error, "exit_code", 1), f"{error} (see {error.page})")
     except BrokenPipeError:  # of `mlpserve … | head`
@@ -57,11 +57,12 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their flags."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="mlpserve",
         description="Call an mlpserve server: classify pictures, score data sets, inspect models.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or finished with bad rows, 3 an input of score changed "
-        "while it was read, 130 interrupted.",
+        epilog="The flags of server, model and TLS may stand before the command or after it. Exit codes: 0 done, "
+        "1 failed, 2 wrong usage, 3 an input of score changed while it was read, 4 finished with bad "
+        "rows, 130 interrupted.",
     )
     add_connection(parser)
     commands = parser.add_subparsers(required=True, title="Commands", metavar="COMMAND")
@@ -72,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     playground.add(commands)
     doctor.add(commands)
     completion.add(commands)
+    for command in commands.choices.values():
+        repeat_connection(command)
     return parser
 
 

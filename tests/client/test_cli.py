@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from support.mnist import mnist_images
 from support.processes import PROVIDER, ServerProcess, flags_in_help, run
@@ -24,7 +25,7 @@ def test_predict_pictures_of_any_size(server: ServerProcess, tmp_path: Path) -> 
     (tmp_path / "broken.png").write_bytes(b"nothing")
     files = [tmp_path / name for name in ("seven.png", "broken.png", "photo.jpg")]
     result = run("mlpserve", "--server", server.address, "predict", *files, "--json", "--top-k", 3)
-    assert result.returncode == 2, "one file could not be read"
+    assert result.returncode == 4, "one file could not be read"
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer["best"][0]["label"] for answer in answers] == ["7", "4"]
     assert [len(answer["best"]) for answer in answers] == [3, 3]
@@ -61,3 +62,39 @@ def test_flags_are_those_that_were_reviewed() -> None:
         for flag in flags_in_help("mlpserve", command)
     ]
     assert flags_in_help("mlpserve") + found == (Path(__file__).parent / "flags.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["infos"], "invalid choice: 'infos'"),
+        (["predict"], "the following arguments are required: FILE"),
+        (["info", "--wat"], "unrecognized arguments: --wat"),
+        (["--version", "x", "info"], "argument --version: invalid int value: 'x'"),
+    ],
+)
+def test_wrong_usage_is_a_sentence(arguments: list[str], sentence: str) -> None:
+    result = run("mlpserve", *arguments)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert sentence in line
+    assert line.endswith("--help lists what there is")
+
+
+def test_flags_of_the_connection_on_either_side_of_the_command(server: ServerProcess) -> None:
+    before = run("mlpserve", "--server", server.address, "--model", "mnist", "info")
+    after = run("mlpserve", "info", "--server", server.address, "--model", "mnist")
+    assert before.returncode == after.returncode == 0, after.stderr
+    assert before.stdout == after.stdout
+    both = run("mlpserve", "--server", "127.0.0.1:1", "--version", 1, "info", "--server", server.address)
+    assert both.returncode == 0, both.stderr
+    wrong = run("mlpserve", "info", "--server", server.address, "--version", 7)
+    assert wrong.returncode == 1
+
+
+def test_version_alone_is_the_programs() -> None:
+    for arguments in (["--version"], ["info", "--version"]):
+        result = run("mlpserve", *arguments)
+        assert result.returncode == 0
+        assert result.stdout.split()[0] == "mlpserve"
+        assert result.stdout.split()[1][0].isdigit()

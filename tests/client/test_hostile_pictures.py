@@ -58,7 +58,7 @@ def test_no_picture_reaches_ghostscript(one_server: ServerProcess, tmp_path: Pat
         (tmp_path / "in" / name).write_bytes(bombs.EPS)
     (tmp_path / "in/z.png").write_bytes(png(mnist_images()[0]))
     predicted = run("mlpserve", "--server", one_server.address, "predict", tmp_path / "in/x.png", env=env)
-    assert predicted.returncode == 2
+    assert predicted.returncode == 4
     assert f"x.png: not a readable image (no picture); {EXPECTED}" in predicted.stderr
     scored = run(
         "mlpserve", "--server", one_server.address, "score", tmp_path / "in", tmp_path / "o", "--json", env=env
@@ -114,7 +114,7 @@ def test_pictures_are_refused_before_they_are_decoded(one_server: ServerProcess,
         paths.append(tmp_path / name)
         paths[-1].write_bytes(content)
     status, said, megabytes = peak(*command, *paths, small)
-    assert status == 2, said
+    assert status == 4, said
     assert "Traceback" not in said
     assert "Warning" not in said
     for path in paths[:-1]:
@@ -140,7 +140,7 @@ def test_the_largest_that_is_decoded_is_in_memory_once(one_server: ServerProcess
     with pytest.raises(TooLargeError, match="7,000 x 7,100 pixels; at most 1,000,000"):
         read_image(tmp_path / "x.png", 28, 28, max_pixels=1_000_000)
     raised = run(*["mlpserve", "--server", one_server.address, "predict"], "--max-pixels", 1000, tmp_path / "x.png")
-    assert raised.returncode == 2
+    assert raised.returncode == 4
     assert "at most 1,000 are decoded" in raised.stderr
 
 
@@ -292,7 +292,7 @@ def test_a_job_goes_on_after_such_rows(one_server: ServerProcess, tmp_path: Path
     (folder / "9.png").write_bytes(png(mnist_images()[0]))
     command = [BIN / "mlpserve", "--server", one_server.address, "score"]
     status, said, megabytes = peak(*command, folder, tmp_path / "o", "--json")
-    assert status == 2, said
+    assert status == 4, said
     assert json.loads(said.splitlines()[0])["bad_rows_by_reason"] == {"too large": 6, "not a picture": 1}
     errors = pq.read_table(tmp_path / "o")["error"].to_pylist()
     assert "at most 50,000,000 are decoded" in errors[0]

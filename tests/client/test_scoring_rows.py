@@ -25,7 +25,7 @@ def test_bad_rows_are_counted_by_reason(server: ServerProcess, tmp_path: Path) -
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"image": values}), path)
     result = run("mlpserve", "--server", server.address, "score", path, tmp_path / "o", "--json", "--part-rows", 100)
-    assert result.returncode == 2
+    assert result.returncode == 4
     summary = json.loads(result.stdout)
     assert summary["bad_rows_by_reason"] == {"no image": 2, "not a picture": 1}
     assert "3 bad rows (2 no image, 1 not a picture); first: row 7: the image is null" in result.stderr

@@ -93,7 +93,7 @@ def test_bad_rows_of_five_kinds(store: Path, tmp_path: Path, figures: dict[str, 
         "others wrong": wrong,
         **summary["bad_rows_by_reason"],
     }
-    assert result.returncode == 2
+    assert result.returncode == 4
     assert reported == bad
     assert wrong == 0
     assert sum(summary["bad_rows_by_reason"].values()) == BAD

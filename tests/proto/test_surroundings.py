@@ -69,7 +69,7 @@ def test_a_file_whose_name_is_not_utf8(server: ServerProcess, tmp_path: Path) ->
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     path.write_bytes(b"nothing")
     done = run("mlpserve", "--server", server.address, "predict", path)
-    assert done.returncode == 2
+    assert done.returncode == 4
     assert "caf\\xe9.png: not a readable image" in done.stderr
     assert [found.name for found in pictures_of([tmp_path])] == [path.name]
 

@@ -15,7 +15,7 @@ from mlpserve.names import text
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
 from mlpserve_client.client import Client
-from mlpserve_client.commands.flags import add_preparation, positive
+from mlpserve_client.commands.flags import WITH_BAD_ROWS, add_preparation, positive
 from mlpserve_client.errors import InvalidInputError, MlpserveError, ModelChangedError, printable
 from mlpserve_client.messages.encoding import MODEL_CHANGES
 from mlpserve_client.messages.predictions import ModelId
@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(client: Client, arguments: argparse.Namespace) -> int:
-    """Print each picture's best classes, and return the exit code: 2 when a picture was refused."""
+    """Print each picture's best classes, and return the exit code: WITH_BAD_ROWS when a picture was refused."""
     from mlpserve_client.prepare import read_picture
 
     info = client.get_model()
@@ -67,7 +67,7 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
         else:
             shown = (f"{printable(str(item['label']))} {item['score']:.1%}" for item in best)
             print(f"{name}  " + "  ".join(shown))
-    return 2 if failed else 0
+    return WITH_BAD_ROWS if failed else 0
 
 
 def pictures_of(paths: Sequence[Path]) -> Iterator[Path]:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlpserve import folders
-from mlpserve_client.commands.flags import add_preparation, at_least_zero, positive
+from mlpserve_client.commands.flags import WITH_BAD_ROWS, add_preparation, at_least_zero, positive
 
 if TYPE_CHECKING:
     from mlpserve_client.connection.endpoint import Endpoint
@@ -21,7 +21,8 @@ EPILOG = """OUTPUT becomes a folder of Parquet files with one row for each input
 scored has an error in place of an answer. The job is resumable and idempotent: run the same command
 again after any interruption, and it skips finished parts and ends with bit-identical files.
 
-Exit codes: 0 done, 1 failed, 2 done with bad rows, 3 an input changed meanwhile, 130 interrupted."""
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an input changed meanwhile,
+4 done with bad rows, 130 interrupted."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -126,7 +127,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
     if tally.bad_rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.reasons.most_common(SHOWN))
         print(f"mlpserve: {tally.bad_rows:,} bad rows ({reasons}); first: {tally.first_error}", file=sys.stderr)
-        return 2
+        return WITH_BAD_ROWS
     return 0
 
 
