@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from support.processes import BIN, ServerProcess, run
 
-from mlpserve_client import Client, InvalidInputError
 from mlpserve_client.commands.predict import pictures_of
 
 # As for a user without an entry in the list of users, which containers often have.
@@ -80,12 +79,3 @@ def test_empty_variables_are_unset(server: ServerProcess) -> None:
     assert done.returncode == 0, done.stderr
     other = run("mlpserve", "--timeout", "0.5", "info", env=environment)
     assert "127.0.0.1:50051" in other.stderr + other.stdout
-
-
-@pytest.mark.parametrize("scheme", ["http", "https", "grpc"])
-def test_a_web_address_is_no_target(scheme: str) -> None:
-    with pytest.raises(InvalidInputError, match=rf"a target is HOST:PORT without {scheme}://, here there:50051"):
-        Client(f"{scheme}://there:50051/path")
-    done = run("mlpserve", "--server", f"{scheme}://there:50051", "info")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr

@@ -52,7 +52,7 @@ class Endpoint:
         token_over_plaintext: show it without TLS to other hosts too, where something between encrypts.
 
     Raises:
-        InvalidInputError: the version does not fit the contract, or the target is a web page's address.
+        InvalidInputError: the version does not fit the contract.
     """
 
     target: str
@@ -67,12 +67,6 @@ class Endpoint:
         if not 0 <= self.version < 2**32:
             raise InvalidInputError(
                 f"version is {self.version}; expected 0 (the one that is served) or a version number"
-            )
-        scheme, separator, rest = self.target.partition("://")
-        if separator and scheme.lower() in ("http", "https", "grpc", "grpcs"):
-            tls = " and TLS by --tls or tls=Tls()" if scheme.lower().endswith("s") else ""
-            raise InvalidInputError(
-                f"{self.target!r}: a target is HOST:PORT without {scheme}://, here {rest.split('/', 1)[0]}{tls}"
             )
 
     @classmethod
