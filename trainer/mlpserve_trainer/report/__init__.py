@@ -3,6 +3,7 @@
 findings.py    the values
 figures.py     curves, confusion, calibration, mistakes, robustness
 layers.py      what the layers learned
+sheets.py      many small images in one picture
 lettering.py   class names in figures
 """
 
@@ -10,7 +11,7 @@ import base64
 
 import jinja2
 
-from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision
+from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision, Preparation
 from mlpserve_trainer.evaluation.evaluate import majority
 from mlpserve_trainer.report import figures, layers
 from mlpserve_trainer.report.findings import Findings, gather
@@ -32,16 +33,17 @@ def report_files(manifest: Manifest, parameter_table: str, findings: Findings) -
     """The report, its pictures and the model card: path inside the artifact to role and content."""
     rows, cols = manifest.image.rows, manifest.image.cols
     shown = drawable(manifest.labels)
+    ink = manifest.image.preparation == Preparation.PREPARATION_CENTRED_INK
     pictures = {
         "curves": figures.curves(findings),
         "confusion": figures.confusion(findings.confusion, shown),
         "calibration": figures.calibration(findings),
         "robustness": figures.robustness(findings),
         "weights": layers.first_layer(findings.weights[0], rows, cols),
-        "mistakes": figures.mistakes(findings, shown),
+        "mistakes": figures.mistakes(findings, shown, ink=ink),
     }
     if len(findings.weights) > 1:
-        pictures["next-layer"] = layers.next_layer(findings, shown, rows, cols)
+        pictures["next-layer"] = layers.next_layer(findings, shown, ink=ink)
     class_id, share = majority(findings.confusion)
     context = {
         "manifest": manifest,

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mlpserve_trainer.evaluation.calibration import BINS, calibration_error, reliability
 from mlpserve_trainer.report.findings import Findings
+from mlpserve_trainer.report.sheets import Tile, grey, sheet, short
 
 MISTAKES = 24  # pictures of wrong answers
 COLUMNS = 8  # pictures of images in a row
@@ -116,33 +117,34 @@ def robustness(findings: Findings) -> bytes:
     return png(figure)
 
 
-def mistakes(findings: Findings, labels: Sequence[str]) -> bytes:
-    """The errors that give the true class the lowest probability."""
+def mistakes(findings: Findings, labels: Sequence[str], *, ink: bool) -> bytes:
+    """The errors that give the true class the lowest probability.
+
+    Args:
+        findings: of the run.
+        labels: names of the classes.
+        ink: the images are bright strokes, which are shown dark on white; others in their own brightness.
+    """
     answers = findings.probabilities.argmax(axis=1)
     wrong = np.flatnonzero(answers != findings.targets)
     worst = wrong[np.argsort(findings.probabilities[wrong, findings.targets[wrong]])][:MISTAKES]
     titles = [
-        f"{labels[findings.targets[i]]} → {labels[answers[i]]} {findings.probabilities[i, answers[i]]:.0%}"
+        f"true {short(labels[findings.targets[i]])}\npredicted {short(labels[answers[i]])}\n"
+        f"({findings.probabilities[i, answers[i]]:.0%})"
         for i in worst
     ]
-    return grid(findings.images[worst], titles, "Worst mistakes: least probability given to the true class")
+    return grid(findings.images[worst], titles, "Worst mistakes: least probability given to the true class", ink=ink)
 
 
-def grid(images: npt.NDArray[np.uint8], titles: Sequence[str], heading: str) -> bytes:
+def grid(images: npt.NDArray[np.uint8], titles: Sequence[str], heading: str, *, ink: bool = True) -> bytes:
     """Images [N, rows, cols] with a title each."""
     if len(images) == 0:
         figure = Figure(figsize=(6, 1), layout="constrained")
         figure.text(0.5, 0.5, "None on the test set", ha="center", va="center")
         return png(figure)
-    lines = -(-len(images) // COLUMNS)
-    figure = Figure(figsize=(1.3 * COLUMNS, 1.55 * lines + 0.5), layout="constrained")
-    figure.suptitle(heading, fontsize=11)
-    for axes, image, title in zip(figure.subplots(lines, COLUMNS, squeeze=False).flat, images, titles, strict=False):
-        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-        axes.set_title(title, fontsize=9)
-    for axes in figure.axes:
-        axes.axis("off")
-    return png(figure)
+    tiles = [Tile(grey(image, ink=ink), title) for image, title in zip(images, titles, strict=True)]
+    lines = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+    return sheet(lines, heading, inches=1.15)
 
 
 def png(figure: Figure) -> bytes:

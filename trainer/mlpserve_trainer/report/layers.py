@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from mlpserve_trainer.report.figures import png
 from mlpserve_trainer.report.findings import Findings
+from mlpserve_trainer.report.sheets import Tile, grey, sheet, short, signed
 
 UNITS = 64  # pictures of first-layer weights
+ACROSS = 16  # of them in a line
 NEXT_UNITS = 10  # units of the next layer that are shown
 PARTS = 6  # first-layer units shown for each of them
 
@@ -25,18 +24,12 @@ Floats = npt.NDArray[np.float32]
 def first_layer(weights: Floats, rows: int, cols: int) -> bytes:
     """The units with the largest weights [D, H], each as the image that excites it (red) and inhibits it (blue)."""
     strongest = np.argsort(-np.linalg.norm(weights, axis=0))[:UNITS]
-    columns = min(16, len(strongest))
-    lines = -(-len(strongest) // columns)
-    figure = Figure(figsize=(0.6 * columns + 0.4, 0.6 * lines + 0.9), layout="constrained")
-    figure.suptitle("First-layer weights: red excites a unit, blue inhibits it", fontsize=10)
-    for axes, unit in zip(figure.subplots(lines, columns, squeeze=False).flat, strongest, strict=False):
-        _signed(axes, weights[:, unit].reshape(rows, cols))
-    for axes in figure.axes:
-        axes.axis("off")
-    return png(figure)
+    tiles = [Tile(signed(weights[:, unit].reshape(rows, cols))) for unit in strongest]
+    lines = [tiles[start : start + ACROSS] for start in range(0, len(tiles), ACROSS)]
+    return sheet(lines, "First-layer weights: red excites a unit, blue inhibits it", inches=0.55)
 
 
-def next_layer(findings: Findings, labels: Sequence[str], rows: int, cols: int) -> bytes:
+def next_layer(findings: Findings, labels: Sequence[str], *, ink: bool) -> bytes:
     """How some units of the second layer combine those of the first.
 
     Each row is one unit (in a network with one hidden layer, a class): the mean of the validation images that excite it
@@ -46,30 +39,23 @@ def next_layer(findings: Findings, labels: Sequence[str], rows: int, cols: int) 
     first, second = findings.weights[0], findings.weights[1]
     is_output = len(findings.weights) == 2
     shown = len(findings.top_activating)
-    figure = Figure(figsize=(1.05 * (PARTS + 2) + 1.0, 1.15 * shown + 0.9), layout="constrained")
-    figure.suptitle("What the next layer makes of them", fontsize=11)
-    axes_grid = figure.subplots(shown, PARTS + 2, squeeze=False)
+    rows, cols = findings.images.shape[1:]
     reach = np.linalg.norm(first, axis=0)
-    for unit, row in enumerate(axes_grid):
-        mean, summed, *parts = row
-        mean.imshow(findings.top_activating[unit], cmap="gray_r")
-        mean.set_ylabel(labels[unit] if is_output else f"unit {unit}", rotation=0, ha="right", va="center")
-        _signed(summed, (first @ second[:, unit]).reshape(rows, cols))
-        heaviest = np.argsort(-np.abs(second[:, unit]) * reach)[: len(parts)]
-        for axes, part in zip(parts, heaviest, strict=False):
-            _signed(axes, first[:, part].reshape(rows, cols))
-            axes.set_title(f"{second[part, unit]:+.2f}", fontsize=8)
-        if unit == 0:
-            mean.set_title("images that\nexcite it", fontsize=8)
-            summed.set_title("weights,\nadded up", fontsize=8)
-    for axes in figure.axes:
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-    return png(figure)
+    lines = []
+    for unit in range(shown):
+        mean = np.clip(np.round(_stretched(findings.top_activating[unit])), 0, 255).astype(np.uint8)
+        line = [
+            Tile(grey(mean, ink=ink), "images that\nexcite it" if unit == 0 else ""),
+            Tile(signed((first @ second[:, unit]).reshape(rows, cols)), "weights,\nadded up" if unit == 0 else ""),
+        ]
+        heaviest = np.argsort(-np.abs(second[:, unit]) * reach)[:PARTS]
+        line += [Tile(signed(first[:, part].reshape(rows, cols)), f"{second[part, unit]:+.2f}") for part in heaviest]
+        lines.append(line)
+    names = [short(labels[unit]) if is_output else f"unit {unit}" for unit in range(shown)]
+    return sheet(lines, "What the next layer makes of them", inches=0.9, names=names)
 
 
-def _signed(axes: Axes, image: Floats) -> None:
-    limit = float(np.abs(image).max()) or 1.0
-    axes.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit)
+def _stretched(image: Floats) -> Floats:
+    """A mean of images over the whole range from black to white."""
+    low, high = float(image.min()), float(image.max())
+    return (image - low) * (255 / (high - low)) if high > low else image * 0
