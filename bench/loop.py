@@ -59,7 +59,7 @@ def main() -> None:
         catalog = Catalog("mnist", keep=0)
         catalog.serve(prepare(model, max_request=4096))
         metrics = Metrics(catalog.describe)
-        admission = Admission(catalog, metrics, max_batch=256, max_queue=16384)
+        admission = Admission(catalog, metrics, max_batch=256, max_queue=16384, batch_queue=65536, batch_share=0.1)
         recorder = Recorder(metrics, RequestLog(slow=1.0), tracing=None)
         loop = BatchingLoop(EndlessTransport(calls), catalog, admission, recorder)
         images = np.zeros((calls, 784), np.uint8)

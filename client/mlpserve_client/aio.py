@@ -102,7 +102,7 @@ class AsyncClient:
     ) -> None:
         endpoint = Endpoint.of(target, **settings)
         self.target = endpoint.target
-        self._model, self._version = endpoint.model, endpoint.version
+        self._model, self._version, self._traffic = endpoint.model, endpoint.version, endpoint.traffic
         self.retry = RetryPolicy(CALL_TIMEOUT if endpoint.timeout is None else endpoint.timeout, retries)
         self._endpoint = endpoint
         self._config = channel_config(endpoint)
@@ -239,7 +239,9 @@ class AsyncClient:
         predict = self._open().predict
         size = encoding.part_size(info)
         for _ in range(encoding.MODEL_CHANGES):
-            parts = encoding.build(array, size, model=self._model, version=self._version, options=options)
+            parts = encoding.build(
+                array, size, model=self._model, version=self._version, options=options, traffic=self._traffic
+            )
             answers = [self._responses.predict(await self._call(predict, part, attempts)) for part in parts]
             if same_model(answers):
                 break

@@ -60,6 +60,7 @@ class Client:
             tls: how to encrypt; None for plaintext.
             token: bearer token to show, for servers that want one.
             token_over_plaintext: show it without TLS to other hosts too, where something between encrypts.
+            traffic: who waits for the answers: "interactive", "batch" for jobs, "" to let the server judge by size.
 
     Attributes:
         target: the server's address.
@@ -75,7 +76,7 @@ class Client:
         endpoint = Endpoint.of(target, **settings)
         self.target = endpoint.target
         self._endpoint = endpoint
-        self._model, self._version = endpoint.model, endpoint.version
+        self._model, self._version, self._traffic = endpoint.model, endpoint.version, endpoint.traffic
         self.retry = RetryPolicy(CALL_TIMEOUT if endpoint.timeout is None else endpoint.timeout, retries)
         config = channel_config(endpoint)
         self._metadata = config.metadata
@@ -176,7 +177,9 @@ class Client:
         """Send an array in parts that the server accepts, all of them again while versions change between them."""
         size = encoding.part_size(info)
         for _ in range(encoding.MODEL_CHANGES):
-            parts = encoding.build(array, size, model=self._model, version=self._version, options=options)
+            parts = encoding.build(
+                array, size, model=self._model, version=self._version, options=options, traffic=self._traffic
+            )
             answers = [self._responses.predict(self._call(self._predict, part, attempts)) for part in parts]
             if same_model(answers):
                 break

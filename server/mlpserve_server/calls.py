@@ -4,8 +4,8 @@ transport.receive() ──▶ [Call] ──▶ … ──▶ transport.send([(Ca
 """
 
 import math
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Hashable, Mapping
+from typing import Any, Protocol
 
 from mlpserve_server.errors import CallError
 
@@ -13,6 +13,11 @@ from mlpserve_server.errors import CallError
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 METHODS = (PREDICT, MODEL_INFER)
+
+# Who waits for an answer: the classes of traffic, elsewhere known by their place in TRAFFIC.
+INTERACTIVE, BATCH = 0, 1
+TRAFFIC = ("interactive", "batch")
+TRAFFIC_KEY = "mlpserve-traffic"  # metadata in which callers may say it
 
 
 class Call:
@@ -23,22 +28,39 @@ class Call:
         arrived: time.monotonic() of its arrival.
         time_left: seconds until its deadline; None without one.
         method: which of METHODS it is, by its place there.
+        caller: whose call it is: a connection, or a token.
 
     Attributes:
+        said: what its metadata say of its traffic; empty if nothing.
+        only_batch: whether its caller may send batch traffic only.
+        traffic: which of TRAFFIC it waits in; None until that is known.
+        request: what its codec has read in it; None until then.
+        progress: how far it has come, if it runs in slices; None until it does.
         deadline: time.monotonic() after which nobody waits for the answer; inf without one.
         alive: False once the caller has cancelled; set by the transport at any time.
         images: how many images the queue has counted it as.
     """
 
-    __slots__ = ("alive", "arrived", "deadline", "images", "method", "payload")
+    __slots__ = (
+        *("alive", "arrived", "caller", "deadline", "images", "method"),
+        *("only_batch", "payload", "progress", "request", "said", "traffic"),
+    )
 
-    def __init__(self, payload: bytes, arrived: float, time_left: float | None, method: int) -> None:
+    def __init__(
+        self, payload: bytes, arrived: float, time_left: float | None, method: int, caller: Hashable = ""
+    ) -> None:
         self.payload = payload
         self.arrived = arrived
         self.deadline = math.inf if time_left is None else arrived + time_left
         self.alive = True
         self.images = 0
         self.method = method
+        self.caller = caller
+        self.said = ""
+        self.only_batch = False
+        self.traffic: int | None = None
+        self.request: Any = None
+        self.progress: Any = None
 
     def metadata(self) -> Mapping[str, str]:
         """What the caller sent beside the message; keys in lower case."""

@@ -73,8 +73,20 @@ class ServerConfig:
     max_queue: int = _flag(
         BATCHING,
         16384,
-        "images that may wait in the queue; a full queue sheds load with RESOURCE_EXHAUSTED",
+        "images of interactive calls that may wait; a full queue sheds load with RESOURCE_EXHAUSTED",
         metavar="IMAGES",
+    )
+    batch_queue: int = _flag(
+        BATCHING,
+        65536,
+        "images of batch traffic that may wait, such as those of scoring jobs: it never takes the room of the others",
+        metavar="IMAGES",
+    )
+    batch_share: float = _flag(
+        BATCHING,
+        0.1,
+        "part of the images that batch traffic gets even while interactive calls could take all, 0 to below 1",
+        metavar="PART",
     )
     threads: int = _flag(
         EXECUTION, 0, "ONNX Runtime threads; 0 uses the container's CPUs, less one for the transport", metavar="N"
@@ -147,6 +159,10 @@ class ServerConfig:
             "--max-queue must be at least --max-request, or the largest request could never be accepted": (
                 self.max_queue >= self.max_request
             ),
+            "--batch-queue must be at least --max-request, or the largest request could never be accepted": (
+                self.batch_queue >= self.max_request
+            ),
+            "--batch-share must be 0 or more, and below 1": 0 <= self.batch_share < 1,
             "--threads must not be negative": self.threads >= 0,
             "--workers must not be negative": self.workers >= 0,
             "--keep-versions must not be negative": self.keep_versions >= 0,

@@ -163,7 +163,14 @@ class Server:
             on_dropped=self.metrics.turned_away,
             share_port=self._share_port,
         )
-        admission = Admission(self.catalog, self.metrics, max_batch=config.max_batch, max_queue=config.max_queue)
+        admission = Admission(
+            self.catalog,
+            self.metrics,
+            max_batch=config.max_batch,
+            max_queue=config.max_queue,
+            batch_queue=config.batch_queue,
+            batch_share=config.batch_share,
+        )
         recorder = Recorder(self.metrics, RequestLog(config.slow_request), tracing)
         self._loop = BatchingLoop(self._transport, self.catalog, admission, recorder)
 

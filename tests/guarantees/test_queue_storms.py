@@ -133,7 +133,7 @@ def test_overload(transport: str, slow_store: Path, tmp_path: Path, figures: dic
         stop.set()
         asking.join()
     answered = (during["mlpserve_images_total"] - before["mlpserve_images_total"]) / elapsed
-    refused = during['mlpserve_dropped_total{reason="overload"}'] * IMAGES / elapsed
+    refused = during['mlpserve_dropped_total{reason="overload",traffic="interactive"}'] * IMAGES / elapsed
     figures |= {
         "capacity images/s": capacity,
         "answered images/s": answered,

@@ -23,6 +23,8 @@ from mlpserve_server.host.cpus import cpu_count
         (["--listen", "256.0.0.1:0"], 1, "--listen 256.0.0.1:0"),
         (["--max-batch", "0"], 2, "--max-batch must be at least 1"),
         (["--max-queue", "10"], 2, "--max-queue must be at least --max-request"),
+        (["--batch-queue", "10"], 2, "--batch-queue must be at least --max-request"),
+        (["--batch-share", "1"], 2, "--batch-share must be 0 or more, and below 1"),
         (["--precision", "fp64"], 2, "invalid choice: 'fp64'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -15,14 +15,15 @@ from support.processes import ServerProcess
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server.batching.batch import decode
+from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.failures import Failure
-from mlpserve_server.calls import METHODS, MODEL_INFER, PREDICT, Call
-from mlpserve_server.catalog import prepare
+from mlpserve_server.calls import BATCH, INTERACTIVE, METHODS, MODEL_INFER, PREDICT, Call
+from mlpserve_server.catalog import Catalog, prepare
 from mlpserve_server.codecs.model_infer import CONTENTS, TYPES, ModelInferCodec
 from mlpserve_server.errors import CallError
 from mlpserve_server.models.loading import load
 from mlpserve_server.models.model import LoadedModel
+from mlpserve_server.observe.metrics import Metrics
 from mlpserve_server.store.folder import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +171,7 @@ def test_headers_that_are_kept_are_bounded(model: LoadedModel) -> None:
         request = _infer(IMAGES[:1])
         request.parameters["x"].string_param = "y" * number
         codec.decode(request.SerializeToString())
-    kept = [header for entries in codec._known.values() for header, _, _ in entries]
+    kept = [header for entries in codec._known.values() for header, *_ in entries]
     assert len(kept) == 256
     assert max(map(len, kept)) <= 1024
 
@@ -185,12 +186,16 @@ def test_both_protocols_share_a_batch(model: LoadedModel) -> None:
             (_infer(IMAGES[3:5], "class_ids"), MODEL_INFER),
         )
     ]
+    catalog = Catalog("mnist", keep=0)
+    catalog.serve(prepare(model, 16))
+    admission = Admission(catalog, Metrics(), max_batch=16, max_queue=16, batch_queue=16, batch_share=0.1)
     failures: list[Failure] = []
-    batch = decode(prepare(model, 16), calls, failures)
+    admission.admit(calls, failures)
+    batch = admission.take(failures)
     assert batch is not None
     assert [failure.call for failure in failures] == [calls[2]]
     answers = batch.encode(model.predict(batch.images))
-    assert [call for call, _ in answers] == batch.calls == [calls[0], calls[1], calls[3]]
+    assert [call for call, _ in answers] == batch.whole == [calls[0], calls[1], calls[3]]
     replies = [reply for _, reply in answers if isinstance(reply, bytes)]
     expected = [model.predict(image.reshape(1, 784)).class_ids[0] for image in IMAGES]
     first, third = (oip.ModelInferResponse.FromString(replies[index]) for index in (0, 2))
@@ -405,3 +410,19 @@ def test_tritons_client(server: ServerProcess, expected: pb.PredictResponse, tmp
     for kind in ("UINT8", "FP32"):
         assert answers[f"{kind} class_ids"].tolist() == list(expected.class_ids)
         assert np.allclose(answers[f"{kind} probabilities"].ravel(), expected.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize(("priority", "traffic"), [(None, None), (0, None), (1, INTERACTIVE), (2, BATCH), (9, BATCH)])
+def test_priority_is_a_class(model: LoadedModel, priority: int | None, traffic: int | None) -> None:
+    codec, request = ModelInferCodec(model, 16), _infer(IMAGES[:1])
+    if priority is not None:
+        request.parameters["priority"].uint64_param = priority
+    for _ in range(2):  # the second time by its kept header
+        assert codec.decode(request.SerializeToString()).traffic == traffic
+
+
+def test_a_priority_that_is_no_whole_number_is_refused(model: LoadedModel) -> None:
+    request = _infer(IMAGES[:1])
+    request.parameters["priority"].string_param = "high"
+    with pytest.raises(CallError, match="priority must be a whole number"):
+        ModelInferCodec(model, 16).decode(request.SerializeToString())

@@ -26,16 +26,21 @@ from mlpserve_server.healthcheck import is_serving
 Busy = tuple[ServerProcess, ClassifierServiceStub, str]
 
 ONE = pb.PredictRequest(images=bytes(784))
-BLOCKER = pb.PredictRequest(images=bytes(784 * 4096))
+ONE_OF_A_JOB = pb.PredictRequest(images=bytes(784), traffic=pb.TRAFFIC_BATCH)
+BLOCKER = pb.PredictRequest(images=bytes(784 * 4096))  # batch traffic by its size: what is of a job waits behind it
 
 
 @pytest.fixture
 def busy_for_long(transport: str, slow_store: Path, tmp_path: Path) -> Iterator[Busy]:
     """A server that may queue all that is sent, and gives itself 0.2 s to drain."""
+    metrics = f"127.0.0.1:{free_port()}"
     flags = ["--model", "slow", "--transport", transport, "--threads", 1, "--drain-timeout", 0.2]
-    with ServerProcess(tmp_path, slow_store, *flags) as process, stub(process.address) as caller:
+    with (
+        ServerProcess(tmp_path, slow_store, *flags, "--metrics-listen", metrics) as process,
+        stub(process.address) as caller,
+    ):
         caller.Predict(ONE, timeout=10)
-        yield process, caller, ""
+        yield process, caller, metrics
 
 
 @pytest.fixture
@@ -57,7 +62,9 @@ def _slow_server(transport: str, store: Path, tmp_path: Path, max_queue: int) ->
     flags = ["--model", "slow", "--transport", transport, "--precision", "fp32", "--threads", 1]
     address = f"127.0.0.1:{free_port()}"
     with (
-        ServerProcess(tmp_path, store, *flags, "--max-queue", max_queue, "--metrics-listen", address) as process,
+        ServerProcess(
+            tmp_path, store, *flags, "--max-queue", max_queue, "--batch-queue", max_queue, "--metrics-listen", address
+        ) as process,
         stub(process.address) as caller,
     ):
         caller.Predict(ONE, timeout=10)  # the connection is up
@@ -65,13 +72,16 @@ def _slow_server(transport: str, store: Path, tmp_path: Path, max_queue: int) ->
 
 
 def _dropped(samples: dict[str, float], reason: str) -> float:
-    return samples.get(f'mlpserve_dropped_total{{reason="{reason}"}}', 0)
+    return sum(
+        samples.get(f'mlpserve_dropped_total{{reason="{reason}",traffic="{traffic}"}}', 0)
+        for traffic in ("interactive", "batch", "")
+    )
 
 
-def _block(caller: ClassifierServiceStub, requests: int = 1) -> "list[grpc.Future[pb.PredictResponse]]":
-    """Start large requests, and give the first one time to reach its Run."""
+def _block(caller: ClassifierServiceStub, metrics: str, requests: int = 1) -> "list[grpc.Future[pb.PredictResponse]]":
+    """Start large requests, and wait until slices of them wait."""
     calls = [caller.Predict.future(BLOCKER, timeout=120) for _ in range(requests)]
-    time.sleep(0.1)
+    scrape_when(metrics, lambda now: now['mlpserve_queue_images{traffic="batch"}'] > 0)
     return calls
 
 
@@ -79,7 +89,7 @@ def test_overload_fails_fast_with_retry_info_and_recovers(
     busy: Busy,
 ) -> None:
     _, caller, metrics = busy
-    blockers = _block(caller, requests=4)
+    blockers = _block(caller, metrics, requests=4)
     codes = []
     for call in blockers:
         try:
@@ -93,32 +103,33 @@ def test_overload_fails_fast_with_retry_info_and_recovers(
     assert codes.count(None) >= 1, "the queue holds at least one"
     assert codes.count("overloaded") >= 1, "and not all of them"
     assert len(caller.Predict(ONE, timeout=60).class_ids) == 1
-    refused = 'mlpserve_dropped_total{reason="overload"}'
+    refused = 'mlpserve_dropped_total{reason="overload",traffic="batch"}'
     samples = scrape_when(metrics, lambda now: now.get(refused, 0) >= codes.count("overloaded"))
     assert samples[refused] == codes.count("overloaded")
-    assert samples["mlpserve_queue_images"] == 0
+    assert [samples[f'mlpserve_queue_images{{traffic="{name}"}}'] for name in ("interactive", "batch")] == [0, 0]
 
 
 def test_deadline_in_the_queue_costs_no_run(busy: Busy) -> None:
     _, caller, metrics = busy
     before = scrape(metrics)["mlpserve_images_total"]
-    (blocker,) = _block(caller)
-    late = [caller.Predict.future(ONE, timeout=0.05) for _ in range(20)]
+    (blocker,) = _block(caller, metrics)
+    late = [caller.Predict.future(ONE_OF_A_JOB, timeout=0.3) for _ in range(20)]
     for call in late:
-        assert call.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        # The server may know by then that they are hopeless.
+        assert call.exception().code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert len(blocker.result().class_ids) == 4096
     caller.Predict(ONE, timeout=60)
     samples = scrape_when(metrics, lambda now: now["mlpserve_images_total"] - before >= 4096 + 1)
     assert samples["mlpserve_images_total"] - before == 4096 + 1, "only the live were run"
     # A call may be dropped as expired by the loop, or ended by the transport first; some may never have been sent.
-    assert 1 <= _dropped(samples, "expired") + _dropped(samples, "cancelled") <= 20
+    assert 1 <= sum(_dropped(samples, reason) for reason in ("expired", "cancelled", "hopeless")) <= 20
 
 
 def test_a_cancelled_caller_harms_nobody(busy: Busy) -> None:
     _, caller, metrics = busy
     before = scrape(metrics)["mlpserve_images_total"]
-    (blocker,) = _block(caller)
-    image = pb.PredictRequest(images=pixels(mnist_images()[:1]), probabilities=True)
+    (blocker,) = _block(caller, metrics)
+    image = pb.PredictRequest(images=pixels(mnist_images()[:1]), probabilities=True, traffic=pb.TRAFFIC_BATCH)
     mates = [caller.Predict.future(image, timeout=60) for _ in range(10)]
     leavers = [caller.Predict.future(image, timeout=60) for _ in range(10)]
     time.sleep(0.1)
@@ -134,8 +145,8 @@ def test_a_cancelled_caller_harms_nobody(busy: Busy) -> None:
 
 
 def test_bad_batch_mates_fail_alone(busy: Busy) -> None:
-    _, caller, _ = busy
-    (blocker,) = _block(caller)
+    _, caller, metrics = busy
+    (blocker,) = _block(caller, metrics)
     good = pb.PredictRequest(images=pixels(mnist_images()[:3]))
     bad = pb.PredictRequest(images=bytes(100))
     calls = [caller.Predict.future(good if index % 2 else bad, timeout=60) for index in range(20)]
@@ -148,8 +159,8 @@ def test_bad_batch_mates_fail_alone(busy: Busy) -> None:
 
 
 def test_sigterm_finishes_what_was_accepted(busy: Busy) -> None:
-    process, caller, _ = busy
-    (blocker,) = _block(caller)
+    process, caller, metrics = busy
+    (blocker,) = _block(caller, metrics)
     waiting = [caller.Predict.future(ONE, timeout=60) for _ in range(50)]
     time.sleep(0.2)
     process.terminate()
@@ -178,8 +189,8 @@ def test_sigterm_under_load_loses_nothing(transport: str, store: Path, tmp_path:
 
 
 def test_a_drain_that_takes_too_long_is_reported(busy_for_long: Busy) -> None:
-    process, caller, _ = busy_for_long
-    _block(caller, requests=4)
+    process, caller, metrics = busy_for_long
+    _block(caller, metrics, requests=4)
     process.terminate()
     assert process.wait() == 3
     assert "some requests were not finished within --drain-timeout 0.2 s" in process.log
@@ -192,18 +203,19 @@ def test_a_call_that_cannot_be_in_time_is_refused_at_once(busy_with_room: Busy) 
     started = time.monotonic()
     caller.Predict(BLOCKER, timeout=60)  # now the loop knows how fast batches run
     run_seconds = time.monotonic() - started
-    (blocker,) = _block(caller)
+    (blocker,) = _block(caller, metrics)
     waiting = [caller.Predict.future(pb.PredictRequest(images=bytes(784 * 1000)), timeout=60) for _ in range(24)]
     time.sleep(0.1)
     # Alive when the loop takes it in, after the blocker's Run (which other work may slow down by half and
     # more); not after the Runs of what waits before it, six times as much.
-    hopeless = [caller.Predict.future(ONE, timeout=3 * run_seconds) for _ in range(10)]
-    in_time = [caller.Predict.future(ONE, timeout=60) for _ in range(10)]
+    hopeless = [caller.Predict.future(ONE_OF_A_JOB, timeout=3 * run_seconds) for _ in range(10)]
+    in_time = [caller.Predict.future(ONE_OF_A_JOB, timeout=60) for _ in range(10)]
+    interactive = [caller.Predict.future(ONE, timeout=3 * run_seconds) for _ in range(10)]
     codes = [call.code() for call in hopeless if call.exception() is not None]
     assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 10
-    assert all("the queue takes about" in call.details() for call in hopeless)
+    assert all("the queue of batch calls takes about" in call.details() for call in hopeless)
     assert all(isinstance(details(call)[0], RetryInfo) for call in hopeless)
-    assert all(call.exception() is None for call in [blocker, *waiting, *in_time])
+    assert all(call.exception() is None for call in [blocker, *waiting, *in_time, *interactive])
     samples = scrape_when(metrics, lambda now: _dropped(now, "hopeless") >= 10)
     assert _dropped(samples, "hopeless") == 10
 

@@ -60,10 +60,10 @@ def test_both_answer_and_are_counted_together(store: Path, transport: str, tmp_p
     with ServerProcess(tmp_path, store, *flags) as process:
         assert len(_workers(process)) == 2
         _call_over_many_connections(process.address)
-        samples = scrape_when(metrics, lambda now: now["mlpserve_queue_seconds_count"] >= 30)
+        samples = scrape_when(metrics, lambda now: now['mlpserve_queue_seconds_count{traffic="interactive"}'] >= 30)
         assert samples['mlpserve_requests_total{code="OK"}'] == 30
         assert samples["mlpserve_images_total"] == 30
-        assert samples["mlpserve_queue_seconds_count"] == 30
+        assert samples['mlpserve_queue_seconds_count{traffic="interactive"}'] == 30
         assert samples["mlpserve_ready"] == 1
         process.terminate()
         assert process.wait() == 0

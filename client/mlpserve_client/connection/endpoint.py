@@ -35,6 +35,10 @@ class Settings(TypedDict, total=False):
     tls: Tls | None
     token: str
     token_over_plaintext: bool
+    traffic: str
+
+
+TRAFFIC = ("", "interactive", "batch")
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,11 @@ class Endpoint:
         tls: how to encrypt; None for plaintext.
         token: bearer token to show, for servers that want one.
         token_over_plaintext: show it without TLS to other hosts too, where something between encrypts.
+        traffic: who waits for the answers, "interactive" or "batch": a server answers batch traffic behind the other;
+            "" lets it judge by the size of a request.
 
     Raises:
-        InvalidInputError: the version does not fit the contract.
+        InvalidInputError: the version does not fit the contract, or there is no such traffic.
     """
 
     target: str
@@ -62,8 +68,11 @@ class Endpoint:
     tls: Tls | None = None
     token: str = field(default="", repr=False)
     token_over_plaintext: bool = False
+    traffic: str = ""
 
     def __post_init__(self) -> None:
+        if self.traffic not in TRAFFIC:
+            raise InvalidInputError(f"traffic is {self.traffic!r}; expected 'interactive', 'batch', or '' for neither")
         if not 0 <= self.version < 2**32:
             raise InvalidInputError(
                 f"version is {self.version}; expected 0 (the one that is served) or a version number"

@@ -25,6 +25,13 @@ MODEL_CHANGES = 3  # times that an array is sent while new versions take over be
 
 Images = npt.NDArray[np.uint8]
 
+# The field that says who waits for an answer, for the names that it has in this package.
+TRAFFIC = {
+    "": b"",
+    "interactive": PredictRequest(traffic="TRAFFIC_INTERACTIVE").SerializeToString(),
+    "batch": PredictRequest(traffic="TRAFFIC_BATCH").SerializeToString(),
+}
+
 
 class Options(NamedTuple):
     """What a call wants to have answered.
@@ -90,13 +97,16 @@ def sizes(count: int, size: int) -> list[int]:
     return [min(size, count - start) for start in range(0, count, size)]
 
 
-def build(images: Images, size: int, *, model: str, version: int, options: Options) -> Iterator[bytes]:
+def build(
+    images: Images, size: int, *, model: str, version: int, options: Options, traffic: str = ""
+) -> Iterator[bytes]:
     """Serialised PredictRequests of at most `size` images each, in order.
 
     Fields that follow one another as bytes are one message, so the pixels are copied once, and a request that names no
-    model and no class count is the pixels behind a constant header, which the server knows without parsing.
+    model and no class count is the pixels behind a constant header, which the server knows without parsing. Nor does it
+    parse one that says whose traffic it is in front of the pixels.
     """
-    names = PredictRequest(model=model, version=version).SerializeToString()
+    names = PredictRequest(model=model, version=version).SerializeToString() + TRAFFIC[traffic]
     # A default is not sent.
     top_k = 0 if options.top_k == 1 else options.top_k
     answer_fields = PredictRequest(

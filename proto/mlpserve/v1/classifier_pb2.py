@@ -25,35 +25,37 @@ _sym_db = _symbol_database.Default()
 from mlpserve.v1 import artifact_pb2 as mlpserve_dot_v1_dot_artifact__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmlpserve/v1/classifier.proto\x12\x0bmlpserve.v1\x1a\x1amlpserve/v1/artifact.proto\"9\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"v\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06images\x18\x03 \x01(\x0c\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x15\n\rprobabilities\x18\x05 \x01(\x08\x12\x0e\n\x06timing\x18\x06 \x01(\x08\"J\n\x06Timing\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x13\n\x0brun_seconds\x18\x02 \x01(\x01\x12\x14\n\x0c\x62\x61tch_images\x18\x03 \x01(\r\"\xa5\x01\n\x0fPredictResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x11\n\tclass_ids\x18\x03 \x03(\x07\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x12\x15\n\rprobabilities\x18\x05 \x03(\x02\x12#\n\x06timing\x18\x06 \x01(\x0b\x32\x13.mlpserve.v1.Timing\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"\x8c\x01\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.mlpserve.v1.Manifest\x12)\n\x07serving\x18\x03 \x01(\x0b\x32\x18.mlpserve.v1.ServingInfo\"\xae\x01\n\x0bServingInfo\x12\x10\n\x08provider\x18\x01 \x01(\t\x12)\n\tprecision\x18\x02 \x01(\x0e\x32\x16.mlpserve.v1.Precision\x12\x18\n\x10max_batch_images\x18\x03 \x01(\r\x12\x1a\n\x12max_request_images\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\r\x12\x11\n\ttransport\x18\x06 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"l\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.mlpserve.v1.ModelSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\"\x95\x01\n\x0cModelSummary\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.mlpserve.v1.ModelState\x12\x15\n\rtest_accuracy\x18\x03 \x01(\x01\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08promoted\x18\x05 \x01(\x08*\xa8\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_SERVING\x10\x02\x12\x1a\n\x16MODEL_STATE_UNREADABLE\x10\x03\x12\x17\n\x13MODEL_STATE_REFUSED\x10\x04\x12\x14\n\x10MODEL_STATE_KEPT\x10\x05\x32\xf1\x01\n\x11\x43lassifierService\x12\x44\n\x07Predict\x12\x1b.mlpserve.v1.PredictRequest\x1a\x1c.mlpserve.v1.PredictResponse\x12G\n\x08GetModel\x12\x1c.mlpserve.v1.GetModelRequest\x1a\x1d.mlpserve.v1.GetModelResponse\x12M\n\nListModels\x12\x1e.mlpserve.v1.ListModelsRequest\x1a\x1f.mlpserve.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmlpserve/v1/classifier.proto\x12\x0bmlpserve.v1\x1a\x1amlpserve/v1/artifact.proto\"9\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\x9d\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06images\x18\x03 \x01(\x0c\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x15\n\rprobabilities\x18\x05 \x01(\x08\x12\x0e\n\x06timing\x18\x06 \x01(\x08\x12%\n\x07traffic\x18\x07 \x01(\x0e\x32\x14.mlpserve.v1.Traffic\"\x81\x01\n\x06Timing\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x13\n\x0brun_seconds\x18\x02 \x01(\x01\x12\x14\n\x0c\x62\x61tch_images\x18\x03 \x01(\r\x12%\n\x07traffic\x18\x04 \x01(\x0e\x32\x14.mlpserve.v1.Traffic\x12\x0e\n\x06slices\x18\x05 \x01(\r\"\xa5\x01\n\x0fPredictResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x11\n\tclass_ids\x18\x03 \x03(\x07\x12\x0e\n\x06scores\x18\x04 \x03(\x02\x12\x15\n\rprobabilities\x18\x05 \x03(\x02\x12#\n\x06timing\x18\x06 \x01(\x0b\x32\x13.mlpserve.v1.Timing\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"\x8c\x01\n\x10GetModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12\'\n\x08manifest\x18\x02 \x01(\x0b\x32\x15.mlpserve.v1.Manifest\x12)\n\x07serving\x18\x03 \x01(\x0b\x32\x18.mlpserve.v1.ServingInfo\"\xae\x01\n\x0bServingInfo\x12\x10\n\x08provider\x18\x01 \x01(\t\x12)\n\tprecision\x18\x02 \x01(\x0e\x32\x16.mlpserve.v1.Precision\x12\x18\n\x10max_batch_images\x18\x03 \x01(\r\x12\x1a\n\x12max_request_images\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\r\x12\x11\n\ttransport\x18\x06 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"l\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.mlpserve.v1.ModelSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\"\x95\x01\n\x0cModelSummary\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.mlpserve.v1.ModelRef\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.mlpserve.v1.ModelState\x12\x15\n\rtest_accuracy\x18\x03 \x01(\x01\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08promoted\x18\x05 \x01(\x08*N\n\x07Traffic\x12\x17\n\x13TRAFFIC_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAFFIC_INTERACTIVE\x10\x01\x12\x11\n\rTRAFFIC_BATCH\x10\x02*\xa8\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_STATE_AVAILABLE\x10\x01\x12\x17\n\x13MODEL_STATE_SERVING\x10\x02\x12\x1a\n\x16MODEL_STATE_UNREADABLE\x10\x03\x12\x17\n\x13MODEL_STATE_REFUSED\x10\x04\x12\x14\n\x10MODEL_STATE_KEPT\x10\x05\x32\xf1\x01\n\x11\x43lassifierService\x12\x44\n\x07Predict\x12\x1b.mlpserve.v1.PredictRequest\x1a\x1c.mlpserve.v1.PredictResponse\x12G\n\x08GetModel\x12\x1c.mlpserve.v1.GetModelRequest\x1a\x1d.mlpserve.v1.GetModelResponse\x12M\n\nListModels\x12\x1e.mlpserve.v1.ListModelsRequest\x1a\x1f.mlpserve.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mlpserve.v1.classifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1190
-  _globals['_MODELSTATE']._serialized_end=1358
+  _globals['_TRAFFIC']._serialized_start=1285
+  _globals['_TRAFFIC']._serialized_end=1363
+  _globals['_MODELSTATE']._serialized_start=1366
+  _globals['_MODELSTATE']._serialized_end=1534
   _globals['_MODELREF']._serialized_start=73
   _globals['_MODELREF']._serialized_end=130
-  _globals['_PREDICTREQUEST']._serialized_start=132
-  _globals['_PREDICTREQUEST']._serialized_end=250
-  _globals['_TIMING']._serialized_start=252
-  _globals['_TIMING']._serialized_end=326
-  _globals['_PREDICTRESPONSE']._serialized_start=329
-  _globals['_PREDICTRESPONSE']._serialized_end=494
-  _globals['_GETMODELREQUEST']._serialized_start=496
-  _globals['_GETMODELREQUEST']._serialized_end=545
-  _globals['_GETMODELRESPONSE']._serialized_start=548
-  _globals['_GETMODELRESPONSE']._serialized_end=688
-  _globals['_SERVINGINFO']._serialized_start=691
-  _globals['_SERVINGINFO']._serialized_end=865
-  _globals['_LISTMODELSREQUEST']._serialized_start=867
-  _globals['_LISTMODELSREQUEST']._serialized_end=925
-  _globals['_LISTMODELSRESPONSE']._serialized_start=927
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1035
-  _globals['_MODELSUMMARY']._serialized_start=1038
-  _globals['_MODELSUMMARY']._serialized_end=1187
-  _globals['_CLASSIFIERSERVICE']._serialized_start=1361
-  _globals['_CLASSIFIERSERVICE']._serialized_end=1602
+  _globals['_PREDICTREQUEST']._serialized_start=133
+  _globals['_PREDICTREQUEST']._serialized_end=290
+  _globals['_TIMING']._serialized_start=293
+  _globals['_TIMING']._serialized_end=422
+  _globals['_PREDICTRESPONSE']._serialized_start=425
+  _globals['_PREDICTRESPONSE']._serialized_end=590
+  _globals['_GETMODELREQUEST']._serialized_start=592
+  _globals['_GETMODELREQUEST']._serialized_end=641
+  _globals['_GETMODELRESPONSE']._serialized_start=644
+  _globals['_GETMODELRESPONSE']._serialized_end=784
+  _globals['_SERVINGINFO']._serialized_start=787
+  _globals['_SERVINGINFO']._serialized_end=961
+  _globals['_LISTMODELSREQUEST']._serialized_start=963
+  _globals['_LISTMODELSREQUEST']._serialized_end=1021
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1023
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1131
+  _globals['_MODELSUMMARY']._serialized_start=1134
+  _globals['_MODELSUMMARY']._serialized_end=1283
+  _globals['_CLASSIFIERSERVICE']._serialized_start=1537
+  _globals['_CLASSIFIERSERVICE']._serialized_end=1778
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Traffic(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRAFFIC_UNSPECIFIED: _ClassVar[Traffic]
+    TRAFFIC_INTERACTIVE: _ClassVar[Traffic]
+    TRAFFIC_BATCH: _ClassVar[Traffic]
+
 class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
@@ -15,6 +21,9 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_UNREADABLE: _ClassVar[ModelState]
     MODEL_STATE_REFUSED: _ClassVar[ModelState]
     MODEL_STATE_KEPT: _ClassVar[ModelState]
+TRAFFIC_UNSPECIFIED: Traffic
+TRAFFIC_INTERACTIVE: Traffic
+TRAFFIC_BATCH: Traffic
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_AVAILABLE: ModelState
 MODEL_STATE_SERVING: ModelState
@@ -33,30 +42,36 @@ class ModelRef(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "top_k", "probabilities", "timing")
+    __slots__ = ("model", "version", "images", "top_k", "probabilities", "timing", "traffic")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     images: bytes
     top_k: int
     probabilities: bool
     timing: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[bytes] = ..., top_k: _Optional[int] = ..., probabilities: bool = ..., timing: bool = ...) -> None: ...
+    traffic: Traffic
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[bytes] = ..., top_k: _Optional[int] = ..., probabilities: bool = ..., timing: bool = ..., traffic: _Optional[_Union[Traffic, str]] = ...) -> None: ...
 
 class Timing(_message.Message):
-    __slots__ = ("queue_seconds", "run_seconds", "batch_images")
+    __slots__ = ("queue_seconds", "run_seconds", "batch_images", "traffic", "slices")
     QUEUE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     RUN_SECONDS_FIELD_NUMBER: _ClassVar[int]
     BATCH_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
+    SLICES_FIELD_NUMBER: _ClassVar[int]
     queue_seconds: float
     run_seconds: float
     batch_images: int
-    def __init__(self, queue_seconds: _Optional[float] = ..., run_seconds: _Optional[float] = ..., batch_images: _Optional[int] = ...) -> None: ...
+    traffic: Traffic
+    slices: int
+    def __init__(self, queue_seconds: _Optional[float] = ..., run_seconds: _Optional[float] = ..., batch_images: _Optional[int] = ..., traffic: _Optional[_Union[Traffic, str]] = ..., slices: _Optional[int] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("model", "top_k", "class_ids", "scores", "probabilities", "timing")

@@ -32,8 +32,8 @@ class ClassifierServiceStub(object):
     INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
     NOT_FOUND           no such model or version is being served
     UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
-    RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
-    to come back), or the message is larger than the server accepts (no RetryInfo)
+    RESOURCE_EXHAUSTED  the queue is full for such traffic, or so long that the call's deadline would pass in it (RetryInfo
+    says when to come back), or the message is larger than the server accepts (no RetryInfo)
     DEADLINE_EXCEEDED   the deadline passed before the batch ran
     UNAVAILABLE         the model is still being proven, or the server is draining
     """
@@ -68,8 +68,8 @@ class ClassifierServiceServicer(object):
     INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
     NOT_FOUND           no such model or version is being served
     UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
-    RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
-    to come back), or the message is larger than the server accepts (no RetryInfo)
+    RESOURCE_EXHAUSTED  the queue is full for such traffic, or so long that the call's deadline would pass in it (RetryInfo
+    says when to come back), or the message is larger than the server accepts (no RetryInfo)
     DEADLINE_EXCEEDED   the deadline passed before the batch ran
     UNAVAILABLE         the model is still being proven, or the server is draining
     """
@@ -128,8 +128,8 @@ class ClassifierService(object):
     INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
     NOT_FOUND           no such model or version is being served
     UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
-    RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
-    to come back), or the message is larger than the server accepts (no RetryInfo)
+    RESOURCE_EXHAUSTED  the queue is full for such traffic, or so long that the call's deadline would pass in it (RetryInfo
+    says when to come back), or the message is larger than the server accepts (no RetryInfo)
     DEADLINE_EXCEEDED   the deadline passed before the batch ran
     UNAVAILABLE         the model is still being proven, or the server is draining
     """

@@ -24,8 +24,8 @@ class ClassifierServiceStub:
       INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
       NOT_FOUND           no such model or version is being served
       UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
-      RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
-                          to come back), or the message is larger than the server accepts (no RetryInfo)
+      RESOURCE_EXHAUSTED  the queue is full for such traffic, or so long that the call's deadline would pass in it (RetryInfo
+                          says when to come back), or the message is larger than the server accepts (no RetryInfo)
       DEADLINE_EXCEEDED   the deadline passed before the batch ran
       UNAVAILABLE         the model is still being proven, or the server is draining
     """
@@ -56,8 +56,8 @@ class ClassifierServiceAsyncStub:
       INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
       NOT_FOUND           no such model or version is being served
       UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
-      RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
-                          to come back), or the message is larger than the server accepts (no RetryInfo)
+      RESOURCE_EXHAUSTED  the queue is full for such traffic, or so long that the call's deadline would pass in it (RetryInfo
+                          says when to come back), or the message is larger than the server accepts (no RetryInfo)
       DEADLINE_EXCEEDED   the deadline passed before the batch ran
       UNAVAILABLE         the model is still being proven, or the server is draining
     """
@@ -87,8 +87,8 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
       INVALID_ARGUMENT    the request is wrong (BadRequest names the field)
       NOT_FOUND           no such model or version is being served
       UNAUTHENTICATED     the server wants a bearer token, and the call has none that it accepts
-      RESOURCE_EXHAUSTED  the queue is full, or so long that the call's deadline would pass in it (RetryInfo says when
-                          to come back), or the message is larger than the server accepts (no RetryInfo)
+      RESOURCE_EXHAUSTED  the queue is full for such traffic, or so long that the call's deadline would pass in it (RetryInfo
+                          says when to come back), or the message is larger than the server accepts (no RetryInfo)
       DEADLINE_EXCEEDED   the deadline passed before the batch ran
       UNAVAILABLE         the model is still being proven, or the server is draining
     """

@@ -1,18 +1,26 @@
 """Which calls wait, and which are told at once why they cannot.
 
-The queue is bounded in images and lives here alone, so there is one bound in one place, and calls that are dead by the
-time their batch forms cost no Run.
+Each class of traffic has its own queue, bounded in images, so jobs never take the room of interactive calls; and calls
+that are dead by the time their batch forms cost no Run.
+
+    arrived ──▶ decoded ──▶ nothing waits and all fit ──▶ batch
+                   │                                        ▲
+                   └────────▶ queue of its class ──▶ scheduler
 """
 
 import time
-from collections import deque
+from typing import cast
 
+from mlpserve_server.batching.batch import Batch, form
+from mlpserve_server.batching.capacity import Capacity
 from mlpserve_server.batching.failures import Failure
-from mlpserve_server.calls import Call
+from mlpserve_server.batching.fair import FairQueue
+from mlpserve_server.batching.scheduling import Scheduler
+from mlpserve_server.calls import BATCH, INTERACTIVE, TRAFFIC, TRAFFIC_KEY, Call
 from mlpserve_server.catalog import Catalog, Served
 from mlpserve_server.codecs.naming import named_model
 from mlpserve_server.codecs.predict import IMAGES_TAG
-from mlpserve_server.errors import CallError, Draining, Expired, NotReady, Overloaded, UnknownModel
+from mlpserve_server.errors import CallError, Draining, Expired, InvalidRequest, NotReady, Overloaded, UnknownModel
 from mlpserve_server.observe.metrics import Metrics
 
 DRAINING = Draining("the server is shutting down; call another one, or this one again later")
@@ -20,38 +28,53 @@ NOT_READY = NotReady("the model is still being loaded; try again in a moment")
 
 
 class Admission:
-    """The queue, and who is let into it. For one thread at a time, except `observe`.
+    """The queues, and who is let into them. For one thread at a time, except `observe`.
 
     Args:
         catalog: knows which model answers a call.
         metrics: told of every call that arrives, and of what waits.
-        max_batch: most images in a batch, unless one request alone is larger.
-        max_queue: most images waiting.
+        max_batch: most images in a batch.
+        max_queue: most images of interactive calls waiting.
+        batch_queue: most images of batch traffic waiting.
+        batch_share: part of the images that is batch traffic's while it waits.
     """
 
-    def __init__(self, catalog: Catalog, metrics: Metrics, *, max_batch: int, max_queue: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        metrics: Metrics,
+        *,
+        max_batch: int,
+        max_queue: int,
+        batch_queue: int,
+        batch_share: float,
+    ) -> None:
         self._catalog = catalog
         self._metrics = metrics
         self._max_batch = max_batch
-        self._max_queue = max_queue
-        self._queue: deque[tuple[Call, Served]] = deque()
-        self._images = 0
-        self._images_per_second = 0.0  # of recent large batches, to estimate how long the queue takes
+        self._bounds = (max_queue, batch_queue)
+        self._scheduler: Scheduler[Call] = Scheduler(max_batch, batch_share)
+        self._capacity = Capacity(max_batch, batch_share)
+        self._at_once: tuple[Served, list[Call]] | None = None  # makes the next batch
         self._closed = False
 
     def __bool__(self) -> bool:
         """Whether a call waits."""
-        return bool(self._queue)
+        return self._at_once is not None or bool(self._scheduler)
 
     def close(self) -> None:
         """Let no call in from now on."""
         self._closed = True
 
-    def observe(self, images: int, seconds: float) -> None:
-        """Learn from a batch how fast the queue empties."""
-        if images >= self._max_batch // 2:  # smaller ones say little of how fast a long queue empties
-            rate = images / max(seconds, 1e-6)
-            self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
+    def observe(self, images: int, batch_images: int, seconds: float) -> None:
+        """Learn from a batch how fast the queues empty.
+
+        Args:
+            images: in it.
+            batch_images: of them batch traffic's.
+            seconds: that it took.
+        """
+        self._capacity.observe(images, batch_images, seconds, self._scheduler.queues[BATCH].images > 0)
 
     def admit(self, calls: list[Call], failures: list[Failure]) -> None:
         """Queue calls, each with what answers it: the model that serves now, so a new one takes over between batches.
@@ -68,84 +91,150 @@ class Admission:
             error, dropped = (DRAINING, "draining") if self._closed else (NOT_READY, "not_ready")
             failures.extend(Failure(call, error, dropped) for call in calls)
             return
+        now = time.monotonic()
+        if not self and self._fit(calls, serving, now):
+            self._at_once = serving, calls
+            return
         alone = not (versions.kept or versions.pending)
-        waiting, now = self._images, time.monotonic()
         for call in calls:
-            served = serving
-            # Good enough before the message is parsed: everything but the images is shorter than one image.
-            if not (alone or call.payload.startswith(IMAGES_TAG)):
-                try:
-                    served = self._catalog.find(*named_model(call.payload))
-                except NotReady as error:
-                    failures.append(Failure(call, error, "not_ready"))
-                    continue
-                except UnknownModel:
-                    pass  # the codec reads all of the message, and says so if that is what it says
-            call.images = len(call.payload) // served.model.pixels or 1
-            if (refused := self._full(call, waiting, now)) is not None:
-                failures.append(refused)
-            else:
-                waiting += call.images
-                self._queue.append((call, served))
-        self._set_images(waiting)
+            try:
+                # Good enough before the message is parsed: everything but the images is shorter than one image.
+                served = serving if alone or call.payload.startswith(IMAGES_TAG) else self._served(call, serving)
+                self._decode(call, served)
+                self._admit(call, served, now, failures)
+            except CallError as error:
+                failures.append(Failure(call, error, "not_ready" if isinstance(error, NotReady) else "invalid"))
+        self._count()
 
-    def take(self, failures: list[Failure]) -> tuple[Served, list[Call]] | None:
-        """The next batch: at least one call if any is alive, then as many as fit and have the same model.
+    def take(self, failures: list[Failure]) -> Batch | None:
+        """The next batch, if any call is alive.
 
         Args:
             failures: gets the dead.
         """
-        queue = self._queue
-        batch: list[Call] = []
-        answering: Served | None = None
-        images, waiting = 0, self._images
+        if self._at_once is not None:
+            (served, calls), self._at_once = self._at_once, None
+            return form(served, calls, [])
+        if not self._scheduler:
+            return None
         now = time.monotonic()
-        while queue:
-            call, served = queue[0]
-            if call.alive and call.deadline > now:
-                if answering is None:
-                    answering = served
-                elif images + call.images > self._max_batch or served is not answering:
-                    break
-                batch.append(call)
-                images += call.images
-            else:
-                failures.append(_dead(call, now))
-            queue.popleft()
-            waiting -= call.images
-        self._set_images(waiting)
-        return None if answering is None else (answering, batch)
 
-    def _full(self, call: Call, waiting: int, now: float) -> Failure | None:
-        """Why a call cannot wait behind so many images; None if it can."""
-        if waiting + call.images > self._max_queue:
-            return Failure(call, self._overloaded(waiting), "overload")
-        if waiting > 2 * self._max_batch and call.deadline < now + self._wait(waiting):
-            return Failure(call, self._hopeless(call.deadline - now, waiting), "hopeless")
-        return None
+        def alive(call: Call) -> bool:
+            return call.alive and call.deadline > now and not (call.progress and call.progress.over)
 
-    def _wait(self, images: int) -> float:
-        """Seconds until so many images have run, by what recent large batches took; 0 while that is unknown."""
-        return images / self._images_per_second if self._images_per_second else 0.0
+        selection = self._scheduler.take(alive)
+        dead = [call for call in selection.dead if call.progress is None or call.progress.end()]
+        failures.extend(_dead(call, now) for call in dead)
+        self._count()
+        if selection.empty:
+            return None
+        return form(cast(Served, selection.group), selection.whole, selection.slices)
 
-    def _overloaded(self, waiting: int) -> Overloaded:
-        message = f"{waiting} images are waiting, at most {self._max_queue} may"
-        return Overloaded(message, self._wait(waiting) or 0.1)
+    def _fit(self, calls: list[Call], serving: Served, now: float) -> bool:
+        """Decode calls; whether all are good, and fit into one batch of the model that serves."""
+        if len(calls) > self._max_batch:
+            return False
+        codecs, images = serving.codecs, 0
+        for call in calls:
+            try:
+                request = codecs[call.method].decode(call.payload)
+            except CallError:
+                return False
+            images += request.size
+            if images > self._max_batch or call.deadline <= now or not call.alive:
+                return False
+            if request.traffic is not None or call.said or call.only_batch:
+                return False
+            call.request, call.images, call.traffic = request, request.size, INTERACTIVE
+        return True
 
-    def _hopeless(self, left: float, waiting: int) -> Overloaded:
-        wait = self._wait(waiting)
-        message = f"the queue takes about {wait:.3f} s, and the call's deadline is in {left:.3f} s"
-        return Overloaded(message, max(wait - left, 0.001))
+    def _served(self, call: Call, serving: Served) -> Served:
+        """What answers a call that may name a version.
 
-    def _set_images(self, images: int) -> None:
-        self._images = images
-        self._metrics.queued_images = images
+        Raises:
+            NotReady: it is still being loaded.
+        """
+        try:
+            return self._catalog.find(*named_model(call.payload))
+        except UnknownModel:
+            return serving  # the codec reads all of the message, and says so if that is what it says
+
+    def _decode(self, call: Call, served: Served) -> None:
+        """Read a call's request, and find its class.
+
+        Raises:
+            CallError: it cannot be answered.
+        """
+        call.images = len(call.payload) // served.model.pixels or 1
+        request = call.request = served.codecs[call.method].decode(call.payload)
+        call.images = request.size
+        traffic = request.traffic
+        if traffic is None and call.said:
+            if call.said not in TRAFFIC:
+                raise InvalidRequest("", f"metadata {TRAFFIC_KEY}: expected {' or '.join(TRAFFIC)}")
+            traffic = TRAFFIC.index(call.said)
+        if traffic is None:
+            traffic = BATCH if request.size > self._max_batch else INTERACTIVE
+        call.traffic = BATCH if call.only_batch else traffic
+
+    def _admit(self, call: Call, served: Served, now: float, failures: list[Failure]) -> None:
+        """Let a decoded call wait, or say why it cannot."""
+        assert call.traffic is not None
+        queue = self._scheduler.queues[call.traffic]
+        if queue.images + call.images > self._bounds[call.traffic] and not self._make_room(queue, call, failures):
+            failures.append(Failure(call, self._overloaded(call.traffic), "overload"))
+            return
+        if queue.images > 2 * self._max_batch:
+            wait = self._wait(queue, call)
+            if call.deadline < now + wait:
+                failures.append(Failure(call, _hopeless(call.traffic, call.deadline - now, wait), "hopeless"))
+                return
+        self._scheduler.add(call, call.traffic, call.caller, call.images, served)
+
+    def _make_room(self, queue: FairQueue[Call], call: Call, failures: list[Failure]) -> bool:
+        """Turn away calls of whoever has most waiting, for a caller that has less than its part of a full queue."""
+        assert call.traffic is not None
+        bound, mine = self._bounds[call.traffic], queue.of(call.caller)
+        fair = bound // (queue.callers + (mine == 0))
+        longest = queue.longest() if queue.images else None
+        if longest is None or mine + call.images > fair or queue.of(longest) <= fair:
+            return False
+        error = self._overloaded(call.traffic)
+        for other in queue.drop_last(longest):
+            failures.append(Failure(other, error, "overload"))
+            if queue.images + call.images <= bound:
+                return True
+        return False
+
+    def _wait(self, queue: FairQueue[Call], call: Call) -> float:
+        """Seconds until a call would run: after what its caller has waiting, and the turns of others meanwhile."""
+        assert call.traffic is not None
+        ahead = min(queue.images, (queue.of(call.caller) + queue.quantum) * (queue.callers + 1))
+        return self._capacity.seconds(call.traffic, ahead, self._scheduler.queues[BATCH].images > 0)
+
+    def _overloaded(self, traffic: int) -> Overloaded:
+        images = self._scheduler.queues[traffic].images
+        message = f"{images} images of {TRAFFIC[traffic]} calls are waiting, at most {self._bounds[traffic]} may"
+        wait = self._capacity.seconds(traffic, images, self._scheduler.queues[BATCH].images > 0)
+        return Overloaded(message, wait or 0.1)
+
+    def _count(self) -> None:
+        for traffic, queue in enumerate(self._scheduler.queues):
+            self._metrics.queued_images[traffic] = queue.images
+
+
+def _hopeless(traffic: int, left: float, wait: float) -> Overloaded:
+    message = (
+        f"the queue of {TRAFFIC[traffic]} calls takes about {wait:.3f} s, and the call's deadline is in {left:.3f} s"
+    )
+    return Overloaded(message, max(wait - left, 0.001))
 
 
 def _dead(call: Call, now: float) -> Failure:
-    """Why a call is not run: nobody waits for it any longer."""
+    """Why a call is not run, or not to its end: nobody waits for it any longer."""
     dropped = "expired" if call.deadline <= now else "cancelled"
     error: CallError | None = None
     if call.alive:
-        error = Expired("the deadline passed while the call waited in the queue")
+        done = f", {call.progress.done} of its {call.images} images answered" if call.progress else ""
+        error = Expired(f"the deadline passed while the call waited in the queue{done}")
     return Failure(call, error, dropped)

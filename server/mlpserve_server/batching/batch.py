@@ -1,64 +1,101 @@
-"""Calls that run together: their messages to one array of images, and its predictions to their replies."""
+"""What runs together: the images of calls as one array, and its predictions as their replies."""
 
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from mlpserve.v1.classifier_pb2 import Timing
-from mlpserve_server.batching.failures import Failure
-from mlpserve_server.calls import Answer, Call
+from mlpserve_server.batching.fair import Slice
+from mlpserve_server.batching.progress import Progress
+from mlpserve_server.calls import BATCH, Answer, Call
 from mlpserve_server.catalog import Served
-from mlpserve_server.codecs.base import Request, assemble
-from mlpserve_server.errors import CallError
+from mlpserve_server.codecs.base import Request
+from mlpserve_server.codecs.predict import TRAFFIC_NAMES
 from mlpserve_server.models.runners import Images, Predictions
 
 
 class Part(NamedTuple):
-    """Calls of one method that follow one another.
+    """Calls of one method and class that follow one another and run whole.
 
     Attributes:
         method: the place in METHODS.
+        traffic: the place in TRAFFIC.
         calls: one for each request.
         requests: decoded.
     """
 
     method: int
+    traffic: int
     calls: list[Call]
     requests: list[Request[object]]
 
 
 class Batch(NamedTuple):
-    """Decoded calls that run together.
+    """Requests, and slices of requests, that run together.
 
     Attributes:
-        started: time.monotonic() when their decoding began.
+        started: time.monotonic() when they were put together.
         served: what answers them.
-        parts: the calls in order, one part unless methods mix.
-        images: uint8 [N, D], of all requests in order.
+        parts: the calls that run whole, in order; one part unless methods or classes mix.
+        slices: of larger calls, behind the others.
+        images: uint8 [N, D], of all of them in order.
+        finished: calls whose last slice was in this batch; `encode` adds them.
     """
 
     started: float
     served: Served
     parts: list[Part]
+    slices: list[Slice[Call]]
     images: Images
+    finished: list[Call]
 
     @property
-    def calls(self) -> list[Call]:
-        """All calls in order."""
+    def whole(self) -> list[Call]:
+        """The calls that run whole, in order."""
         return self.parts[0].calls if len(self.parts) == 1 else [call for part in self.parts for call in part.calls]
 
+    @property
+    def batch_images(self) -> int:
+        """How many of the images are batch traffic's."""
+        if not self.slices and len(self.parts) == 1:  # as most are
+            return len(self.images) if self.parts[0].traffic == BATCH else 0
+        sliced = sum(part.stop - part.start for part in self.slices if part.item.traffic == BATCH)
+        return sliced + sum(request.size for part in self.parts if part.traffic == BATCH for request in part.requests)
+
     def encode(self, predictions: Predictions) -> list[Answer]:
-        """The answer to each call, from predictions for all images."""
+        """The answers to the calls that are complete with predictions for all images."""
         answers: list[Answer] = []
         stop = 0
         for part in self.parts:
             rows = predictions
-            if len(self.parts) > 1:
+            if len(self.parts) > 1 or self.slices:
                 start, stop = stop, stop + sum(request.size for request in part.requests)
                 rows = predictions.rows(start, stop)
             replies = self.served.codecs[part.method].encode(part.requests, rows, self._timing(part))
             answers += zip(part.calls, replies, strict=True)
+        for call, first, last, _ in self.slices:
+            start, stop = stop, stop + last - first
+            if call.progress.add(first, predictions.rows(start, stop), time.monotonic() - self.started):
+                self.finished.append(call)
+                answers.append((call, self._encode_sliced(call)))
         return answers
+
+    def _encode_sliced(self, call: Call) -> bytes:
+        """The answer to a call of which all slices have run."""
+        progress: Progress = call.progress
+
+        def timing(_: int) -> Timing:
+            return Timing(
+                queue_seconds=time.monotonic() - call.arrived - progress.run_seconds,
+                run_seconds=progress.run_seconds,
+                batch_images=len(self.images),
+                traffic=_said(call.traffic),
+                slices=progress.slices,
+            )
+
+        return self.served.codecs[call.method].encode([call.request], progress.predictions, timing)[0]
 
     def _timing(self, part: Part) -> Callable[[int], Timing]:
         """Gives where the time of a part's request with some number has gone."""
@@ -66,36 +103,41 @@ class Batch(NamedTuple):
             queue_seconds=self.started - part.calls[number].arrived,
             run_seconds=time.monotonic() - self.started,
             batch_images=len(self.images),
+            traffic=_said(part.traffic),
+            slices=1,
         )
 
 
-def decode(served: Served, calls: list[Call], failures: list[Failure]) -> Batch | None:
-    """Decode each call by itself and put the images of the good ones together.
+def _said(traffic: int | None) -> str:
+    """A class as the contract writes it."""
+    return TRAFFIC_NAMES[traffic or 0]
+
+
+def form(served: Served, calls: list[Call], slices: list[Slice[Call]]) -> Batch:
+    """Put decoded calls together.
 
     Args:
         served: answers them.
-        calls: in order.
-        failures: gets the calls that cannot be decoded.
-
-    Returns:
-        None when no call is good.
+        calls: that run whole, in order.
+        slices: of others.
     """
     started = time.monotonic()
     parts: list[Part] = []
-    method = -1
+    method = traffic = -1
     for call in calls:
-        try:
-            request = served.codecs[call.method].decode(call.payload)
-        except CallError as error:
-            failures.append(Failure(call, error, "invalid"))
-            continue
-        if call.method != method:
-            method = call.method
-            part = Part(method, [], [])
+        if call.method != method or call.traffic != traffic:
+            assert call.traffic is not None
+            method, traffic = call.method, call.traffic
+            part = Part(method, traffic, [], [])
             parts.append(part)
         part.calls.append(call)
-        part.requests.append(request)
-    if not parts:
-        return None
+        part.requests.append(call.request)
     requests = parts[0].requests if len(parts) == 1 else [request for part in parts for request in part.requests]
-    return Batch(started, served, parts, assemble(requests, served.model.pixels))
+    buffers = [request.images for request in requests]
+    pixels = served.model.pixels
+    for call, start, stop, size in slices:
+        if call.progress is None:
+            call.progress = Progress(size, served.model.classes, started)
+        buffers.append(memoryview(call.request.images)[start * pixels : stop * pixels])
+    buffer = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+    return Batch(started, served, parts, slices, np.frombuffer(buffer, np.uint8).reshape(-1, pixels), [])

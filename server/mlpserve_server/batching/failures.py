@@ -12,7 +12,7 @@ class Failure(NamedTuple):
     Attributes:
         call: that ends.
         error: for its caller; None if the caller has cancelled it, so that nobody is to be told.
-        dropped: why it never reached a Run, one of `Metrics.dropped`; empty if it did.
+        dropped: why it never reached a Run, or not with all of its slices, one of `Metrics.dropped`; empty if it did.
     """
 
     call: Call

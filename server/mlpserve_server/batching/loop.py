@@ -3,8 +3,8 @@
 No timer delays anything: a batch is whatever arrived while the last one ran. Idle, a request runs at once; under load
 batches grow by themselves up to the maximum.
 
-On a GPU there are two such threads. One at a time takes its turn at the queue and decodes its batch, while the other
-waits for the device or answers; on CPUs a second one would only take the cores from the Run.
+On a GPU there are two such threads. One at a time takes its turn at the queue and puts its batch together, while the
+other waits for the device or answers; on CPUs a second one would only take the cores from the Run.
 """
 
 import logging
@@ -12,7 +12,7 @@ import threading
 import time
 
 from mlpserve_server.batching.admission import Admission
-from mlpserve_server.batching.batch import Batch, decode
+from mlpserve_server.batching.batch import Batch
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.batching.recording import Recorder
 from mlpserve_server.calls import Answer, Transport
@@ -105,8 +105,7 @@ class BatchingLoop:
             arrived = self._transport.receive(wait)
             if arrived:
                 self._admission.admit(arrived, failures)
-            taken = self._admission.take(failures)
-            batch = decode(*taken, failures) if taken else None
+            batch = self._admission.take(failures)
             probe = time.monotonic() >= self._next_probe
             if probe:
                 self._next_probe = time.monotonic() + PROBE_SECONDS
@@ -128,9 +127,11 @@ class BatchingLoop:
             predictions = batch.served.model.predict(batch.images)
             return batch.encode(predictions), predictions
         except Exception:
-            log.exception("a Run of %d requests failed", len(batch.calls))
+            begun = [part.item for part in batch.slices]
+            log.exception("a Run of %d requests failed", len(batch.whole) + len(begun))
             error = RunFailed("the model failed on this batch; the server's log says why")
-            failures.extend(Failure(call, error) for call in batch.calls)
+            ended = [*batch.whole, *(call for call in begun if call.progress.end())]
+            failures.extend(Failure(call, error) for call in ended)
             return [], None
 
     def _record(
@@ -142,7 +143,7 @@ class BatchingLoop:
                 self._recorder.failed(failures)
             if batch is not None:
                 if predictions is not None:
-                    self._admission.observe(len(batch.images), ended - batch.started)
+                    self._admission.observe(len(batch.images), batch.batch_images, ended - batch.started)
                 self._recorder.ran(batch, predictions, ended)
         except Exception:
             log.exception("recording a round hit a bug; its calls were answered")

@@ -7,6 +7,7 @@ from grpc import StatusCode
 
 from mlpserve_server.batching.batch import Batch, Part
 from mlpserve_server.batching.failures import Failure
+from mlpserve_server.calls import BATCH, INTERACTIVE, Call
 from mlpserve_server.models.runners import Predictions
 from mlpserve_server.observe.metrics import Metrics
 from mlpserve_server.observe.request_log import RequestLog
@@ -35,7 +36,7 @@ class Recorder:
         with self._turn:
             for call, error, dropped in failures:
                 code = (StatusCode.CANCELLED if error is None else error.code).name
-                self._metrics.ended(call.method, code, dropped=dropped)
+                self._metrics.ended(call.method, code, traffic=call.traffic, dropped=dropped)
                 if error is not None:
                     self._request_log.failed(call, error)
 
@@ -47,10 +48,13 @@ class Recorder:
             predictions: for its images; None if the Run failed.
             ended: time.monotonic() when its replies were ready.
         """
-        calls, images, seconds = batch.calls, len(batch.images), ended - batch.started
+        whole, images, seconds = batch.whole, len(batch.images), ended - batch.started
         with self._turn:
             if predictions is not None:
                 self._metrics.images += images
+                of_batch, run_images = batch.batch_images, self._metrics.run_images
+                run_images[BATCH] += of_batch
+                run_images[INTERACTIVE] += images - of_batch
                 self._metrics.count_classes(predictions.class_ids, batch.served.model.classes)
                 if batch.served.drift is not None:
                     batch.served.drift.observe(batch.images, predictions, ended)
@@ -58,14 +62,31 @@ class Recorder:
                 self._metrics.run_seconds.observe(seconds)
                 for part in batch.parts:
                     self._answered(part, batch.started, ended)
-            self._request_log.answered(calls, images, batch.started, ended)
+                for call in batch.finished:
+                    self._finished(call, ended)
+            if whole:
+                self._request_log.answered(whole, images, batch.started, ended)
+            for call in batch.finished:
+                self._request_log.answered([call], images, ended - call.progress.run_seconds, ended)
         if self._tracing is not None:
-            self._tracing.answered(calls, images, batch.started, ended)
+            if whole:
+                self._tracing.answered(whole, images, batch.started, ended)
+            for call in batch.finished:
+                self._tracing.answered([call], images, call.progress.started, ended)
+
+    def _finished(self, call: Call, ended: float) -> None:
+        """Count a call that has run in slices."""
+        assert call.traffic is not None
+        seconds = ended - call.arrived
+        self._metrics.ended(call.method, OK)
+        self._metrics.queue_seconds[call.traffic].observe(max(0.0, seconds - call.progress.run_seconds))
+        self._metrics.request_seconds[call.method][call.traffic].observe(seconds)
 
     def _answered(self, part: Part, started: float, ended: float) -> None:
         method, calls = part.method, part.calls
         self._metrics.ended(method, OK, count=len(calls))
-        queue, request = self._metrics.queue_seconds, self._metrics.request_seconds[method]
+        queue = self._metrics.queue_seconds[part.traffic]
+        request = self._metrics.request_seconds[method][part.traffic]
         first = calls[0].arrived
         if first == calls[-1].arrived:  # received together, as most are
             queue.observe(started - first, len(calls))

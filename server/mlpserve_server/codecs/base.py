@@ -6,10 +6,8 @@ Legend: N images, D pixels.
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-
 from mlpserve.v1.classifier_pb2 import Timing
-from mlpserve_server.models.runners import Images, Predictions
+from mlpserve_server.models.runners import Predictions
 
 F = TypeVar("F")
 
@@ -21,11 +19,13 @@ class Request(NamedTuple, Generic[F]):
         images: N × D bytes.
         size: N.
         form: of its answer, as its codec reads it.
+        traffic: which of TRAFFIC it says that it is; None if it does not say.
     """
 
     images: bytes | memoryview
     size: int
     form: F
+    traffic: int | None = None
 
 
 class Codec(Protocol[F]):
@@ -49,9 +49,3 @@ class Codec(Protocol[F]):
             predictions: for all their images, in order.
             timing: of the request with a number; called for those that ask for it.
         """
-
-
-def assemble(requests: Sequence[Request[F]], pixels: int) -> Images:
-    """The images of several requests as one array [N, D]; a single request's bytes are not copied."""
-    buffer = requests[0].images if len(requests) == 1 else b"".join([request.images for request in requests])
-    return np.frombuffer(buffer, np.uint8).reshape(-1, pixels)

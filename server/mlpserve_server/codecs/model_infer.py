@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve.v1.classifier_pb2 import Timing
+from mlpserve_server.calls import BATCH, INTERACTIVE
 from mlpserve_server.codecs.base import Request
 from mlpserve_server.codecs.naming import check_model, version_number
 from mlpserve_server.codecs.protobuf import field, fill
@@ -23,6 +24,7 @@ from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.models.runners import Predictions
 
 INPUT = "images"
+PRIORITY = "priority"
 OUTPUTS = {"class_ids": "INT32", "scores": "FP32", "probabilities": "FP32"}
 TYPES = {
     **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
@@ -64,13 +66,14 @@ class ModelInferCodec:
     def __init__(self, model: LoadedModel, max_request: int) -> None:
         self._model = model
         self._max_request = max_request
-        self._known: dict[int, list[tuple[bytes, int, Form]]] = {}  # length of a message → headers, N, forms
+        # Length of a message → headers, N, forms, traffic.
+        self._known: dict[int, list[tuple[bytes, int, Form, int | None]]] = {}
         self._kept = 0
 
     def decode(self, payload: bytes) -> Request[Form]:  # noqa: D102
-        for header, count, form in self._known.get(len(payload), ()):
+        for header, count, form, traffic in self._known.get(len(payload), ()):
             if payload.startswith(header):
-                return Request(memoryview(payload)[len(header) :], count, form)
+                return Request(memoryview(payload)[len(header) :], count, form, traffic)
         return self._decode_message(payload)
 
     def _decode_message(self, payload: bytes) -> Request[Form]:
@@ -85,13 +88,13 @@ class ModelInferCodec:
         tensor = request.inputs[0]
         count = self._count(tensor)
         images = self._images(request, tensor, count)
-        form = self._form(request, count)
+        form, traffic = self._form(request, count), _traffic(request)
         raw = request.raw_input_contents[0] if request.raw_input_contents else b""
         plain = tensor.datatype == "UINT8" and raw and payload.endswith(raw) and not request.id
         if plain and self._kept < MOST_HEADERS and len(payload) - len(raw) <= LONGEST_HEADER:
-            self._known.setdefault(len(payload), []).append((payload[: -len(raw)], count, form))
+            self._known.setdefault(len(payload), []).append((payload[: -len(raw)], count, form, traffic))
             self._kept += 1
-        return Request(images, count, form)
+        return Request(images, count, form, traffic)
 
     def _count(self, tensor: oip.ModelInferRequest.InferInputTensor) -> int:
         """N, from a shape [N, D], [N, rows, cols] or [N, 1, rows, cols]."""
@@ -167,6 +170,19 @@ class ModelInferCodec:
             start, stop = stop, stop + request.size
             replies.append(_encode_one(request.form, predictions, start, stop))
         return replies
+
+
+def _traffic(request: oip.ModelInferRequest) -> int | None:
+    """The traffic that Triton's parameter `priority` stands for: 1 is the highest, 0 or none the server's choice."""
+    if PRIORITY not in request.parameters:
+        return None
+    parameter = request.parameters[PRIORITY]
+    kind = parameter.WhichOneof("parameter_choice")
+    priority = getattr(parameter, kind) if kind in ("uint64_param", "int64_param") else -1
+    if priority < 0:
+        message = f"{PRIORITY} must be a whole number: 1 for interactive, 2 and more for batch, 0 for neither"
+        raise InvalidRequest("parameters", message)
+    return None if priority == 0 else INTERACTIVE if priority == 1 else BATCH
 
 
 def _encode_one(form: Form, predictions: Predictions, start: int, stop: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from mlpserve.v1.classifier_pb2 import PredictRequest, Timing
+from mlpserve.v1.classifier_pb2 import TRAFFIC_UNSPECIFIED, PredictRequest, Timing, Traffic
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
 from mlpserve_server.codecs.base import Request
 from mlpserve_server.codecs.naming import check_model
@@ -25,6 +25,7 @@ from mlpserve_server.models.runners import Predictions
 
 # Tags of length-delimited fields: number × 8 + 2.
 IMAGES_TAG = b"\x1a"  # PredictRequest
+TRAFFIC_NAMES = ("TRAFFIC_INTERACTIVE", "TRAFFIC_BATCH")  # the contract's, of each of TRAFFIC
 CLASS_IDS_TAG, SCORES_TAG, PROBABILITIES_TAG = b"\x1a", b"\x22", b"\x2a"  # PackedPredictResponse
 
 
@@ -57,7 +58,7 @@ class PredictCodec:
         self._model = model
         self._max_request = max_request
         self._plain = _plain_headers(model.pixels, max_request)
-        self._pinned = PredictRequest(version=model.ref.version).SerializeToString()
+        self._prefixes = _prefixes(model.ref.version)
         # Serialised messages that follow one another merge when parsed, so the constant part is written once.
         self._prefix = PackedPredictResponse(model=model.ref, top_k=1).SerializeToString()
         # The reply to one image with class id 0xffffffff and a score of all ones: a template with two gaps.
@@ -70,11 +71,13 @@ class PredictCodec:
         plain = self._plain.get(len(payload))
         if plain is not None and payload.startswith(plain[0]):
             return Request(memoryview(payload)[len(plain[0]) :], plain[1], BEST_CLASS)
-        if payload.startswith(self._pinned):
-            names = len(self._pinned)
-            plain = self._plain.get(len(payload) - names)
-            if plain is not None and payload.startswith(plain[0], names):
-                return Request(memoryview(payload)[names + len(plain[0]) :], plain[1], BEST_CLASS)
+        for prefix, traffic in self._prefixes:
+            if payload.startswith(prefix):
+                start = len(prefix)
+                plain = self._plain.get(len(payload) - start)
+                if plain is not None and payload.startswith(plain[0], start):
+                    return Request(memoryview(payload)[start + len(plain[0]) :], plain[1], BEST_CLASS, traffic)
+                break
         return self._decode_message(payload)
 
     def _decode_message(self, payload: bytes) -> Request[Form]:
@@ -97,8 +100,12 @@ class PredictCodec:
             raise InvalidRequest("images", message)
         if request.top_k > model.classes:
             raise InvalidRequest("top_k", f"{request.top_k} classes asked for; the model has {model.classes}")
+        if request.traffic not in Traffic.values():
+            names = ", ".join(name for name, number in Traffic.items() if number != TRAFFIC_UNSPECIFIED)
+            raise InvalidRequest("traffic", f"{request.traffic} is unknown; expected none, {names}")
+        traffic = request.traffic - 1 if request.traffic else None
         form = Form(max(request.top_k, 1), request.probabilities, request.timing)
-        return Request(images, count, BEST_CLASS if form == BEST_CLASS else form)
+        return Request(images, count, BEST_CLASS if form == BEST_CLASS else form, traffic)
 
     def encode(  # noqa: D102
         self, requests: Sequence[Request[Form]], predictions: Predictions, timing: Callable[[int], Timing]
@@ -139,6 +146,13 @@ class PredictCodec:
         if form.probabilities:
             reply += field(PROBABILITIES_TAG, predictions.probabilities[start:stop].tobytes())
         return reply
+
+
+def _prefixes(version: int) -> list[tuple[bytes, int | None]]:
+    """What may stand before a message that is plain otherwise, longest first, and the traffic that it names."""
+    pinned = PredictRequest(version=version).SerializeToString()
+    said = [(PredictRequest(traffic=name).SerializeToString(), traffic) for traffic, name in enumerate(TRAFFIC_NAMES)]
+    return [*((pinned + says, traffic) for says, traffic in said), (pinned, None), *said]
 
 
 @lru_cache(maxsize=4)

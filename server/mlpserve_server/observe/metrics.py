@@ -13,12 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from grpc import StatusCode
 
-from mlpserve_server.calls import METHODS
+from mlpserve_server.calls import METHODS, TRAFFIC
 from mlpserve_server.host import streams
 from mlpserve_server.observe import drift
 from mlpserve_server.observe.histogram import Histogram
 
-SECONDS = (25e-5, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3, 128e-3, 256e-3, 512e-3, 1.0, 2.0)
+# The preferred numbers of the series E24, each at most 1.16 times the one before, so that a quantile computed from the
+# buckets is close to the true one.
+STEPS = (10, 11, 12, 13, 15, 16, 18, 20, 22, 24, 27, 30, 33, 36, 39, 43, 47, 51, 56, 62, 68, 75, 82, 91)
+FINE = [float(f"{step}e{power}") for power in (-5, -4, -3, -2, -1) for step in STEPS]
+SECONDS = (*FINE[FINE.index(2.4e-4) :], 1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 5.0, 10.0, 30.0)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -49,16 +53,20 @@ class Metrics:
         started: for each of METHODS, calls that have arrived.
         images: images answered.
         classes: images answered with each class.
-        dropped: calls that never reached a Run, by reason: "overload", "hopeless" (the deadline would have passed in
+        dropped: calls that never reached a Run, or not with all of their slices, by reason and traffic (empty where
+            that was not known yet). Reasons: "overload", "hopeless" (the deadline would have passed in
             the queue), "expired", "cancelled", "invalid", "draining", "not_ready", "unauthenticated"; by the transport
             "slow" (the message did not arrive), "unread" (there was no room for it), "streams" (too many are open).
         reloads: versions that were tried while another one served, by result: "served" or "refused".
-        queued_images: images waiting now.
+        queued_images: images waiting now; this and the ones with "by traffic" have a place for each of TRAFFIC.
+        run_images: images that have run, by traffic.
         batch_images: images in a batch.
         run_seconds: from a batch's assembly to its replies.
-        queue_seconds: from being received to the start of the batch, for each request. What came while a batch ran is
+        queue_seconds: from being received to the start of the batch, for each request, by traffic; of one in slices all
+            the time in which none of them ran. What came while a batch ran is
             received when it ends on the native transport, at once on grpcio.
-        request_seconds: for each of METHODS, from being received to the reply, for each request that was answered.
+        request_seconds: for each of METHODS, by traffic, from being received to the reply, for each request that was
+            answered.
         ready: whether the model has proven itself lately and the server is not draining.
         log_lines_dropped: gives how many lines of the log nobody took.
         workers: where there are several, how many are configured and how many are ready.
@@ -72,13 +80,14 @@ class Metrics:
         self.started = [0] * len(METHODS)
         self.images = 0
         self.classes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
-        self.dropped: Counter[str] = Counter()
+        self.dropped: Counter[tuple[str, str]] = Counter()
         self.reloads: Counter[str] = Counter()
-        self.queued_images = 0
+        self.queued_images = [0] * len(TRAFFIC)
+        self.run_images = [0] * len(TRAFFIC)
         self.batch_images = Histogram(IMAGES)
         self.run_seconds = Histogram(SECONDS)
-        self.queue_seconds = Histogram(SECONDS)
-        self.request_seconds = [Histogram(SECONDS) for _ in METHODS]
+        self.queue_seconds = [Histogram(SECONDS) for _ in TRAFFIC]
+        self.request_seconds = [[Histogram(SECONDS) for _ in TRAFFIC] for _ in METHODS]
         self.ready = False
         self.log_lines_dropped: Callable[[], int] = streams.dropped
         self.workers: dict[str, int] = {}
@@ -89,17 +98,20 @@ class Metrics:
         """Ended calls by gRPC code name."""
         return sum((counter.copy() for counter in self.handled), self.denied.copy())
 
-    def ended(self, method: int | None, code: str, *, dropped: str = "", count: int = 1) -> None:
+    def ended(
+        self, method: int | None, code: str, *, traffic: int | None = None, dropped: str = "", count: int = 1
+    ) -> None:
         """Count calls that have ended.
 
         Args:
             method: the place in METHODS; None if they ended before it was known.
             code: the gRPC code's name, as the caller sees it.
+            traffic: the place in TRAFFIC; None if that was not known.
             dropped: why they never reached a Run, see `dropped` above; empty if they did.
             count: how many.
         """
         if dropped:
-            self.dropped[dropped] += count
+            self.dropped[dropped, "" if traffic is None else TRAFFIC[traffic]] += count
         (self.denied if method is None else self.handled[method])[code] += count
 
     def turned_away(self, reason: str) -> None:
@@ -107,7 +119,7 @@ class Metrics:
         if reason == "unauthenticated":
             self.ended(None, StatusCode.UNAUTHENTICATED.name, dropped=reason)
         else:
-            self.dropped[reason] += 1
+            self.dropped[reason, ""] += 1
 
     def count_classes(self, class_ids: npt.NDArray[np.int32], classes: int) -> None:
         """Count answers; with another number of classes than before, from the beginning."""
@@ -123,9 +135,10 @@ class Metrics:
             "started": self.started,
             "images": self.images,
             "classes": self.classes.tolist(),
-            "dropped": dict(self.dropped),
+            "dropped": [[*key, count] for key, count in self.dropped.copy().items()],
             "reloads": dict(self.reloads),
             "queued_images": self.queued_images,
+            "run_images": self.run_images,
             "histograms": {name: [histogram.counts, histogram.sum] for name, histogram in self._histograms().items()},
             "ready": self.ready,
             "log_lines_dropped": self.log_lines_dropped(),
@@ -141,9 +154,11 @@ class Metrics:
         self.images += snapshot["images"]
         classes = np.array(snapshot["classes"], np.int64)
         self.classes = self.classes + classes if len(self.classes) == len(classes) else classes
-        self.dropped.update(snapshot["dropped"])
+        for reason, traffic, count in snapshot["dropped"]:
+            self.dropped[reason, traffic] += count
         self.reloads.update(snapshot["reloads"])
-        self.queued_images += snapshot["queued_images"]
+        self.queued_images = [a + b for a, b in zip(self.queued_images, snapshot["queued_images"], strict=True)]
+        self.run_images = [a + b for a, b in zip(self.run_images, snapshot["run_images"], strict=True)]
         for name, histogram in self._histograms().items():
             histogram.add(*snapshot["histograms"][name])
         self.ready = snapshot["ready"]
@@ -154,9 +169,9 @@ class Metrics:
         self.describe = lambda: described
 
     def _histograms(self) -> dict[str, Histogram]:
-        named = {
-            "batch_images": self.batch_images,
-            "run_seconds": self.run_seconds,
-            "queue_seconds": self.queue_seconds,
-        }
-        return named | dict(zip(METHODS, self.request_seconds, strict=True))
+        named = {"batch_images": self.batch_images, "run_seconds": self.run_seconds}
+        for traffic, name in enumerate(TRAFFIC):
+            named[f"queue_seconds {name}"] = self.queue_seconds[traffic]
+            for method, path in enumerate(METHODS):
+                named[f"{path} {name}"] = self.request_seconds[method][traffic]
+        return named

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from mlpserve_server.calls import METHODS
+from mlpserve_server.calls import METHODS, TRAFFIC
 from mlpserve_server.config import split_address
 from mlpserve_server.errors import ListenError
 from mlpserve_server.observe import drift
@@ -26,18 +26,31 @@ GPU_GAUGES = (
 def families(metrics: Metrics) -> Iterator[Metric]:
     """The present values in prometheus_client's form."""
     yield _counter("mlpserve_requests", "Calls that ended, by gRPC code.", "code", metrics.requests)
-    yield _counter("mlpserve_dropped", "Calls that never reached a Run, by reason.", "reason", metrics.dropped)
+    dropped = CounterMetricFamily(
+        "mlpserve_dropped", "Calls that never reached a Run, by reason.", labels=["reason", "traffic"]
+    )
+    for key, count in sorted(metrics.dropped.copy().items()):
+        dropped.add_metric(key, count)
+    yield dropped
     yield _counter("mlpserve_reloads", "Versions tried while another one served.", "result", metrics.reloads)
     yield CounterMetricFamily("mlpserve_images", "Images answered.", value=metrics.images)
     classes = Counter({str(index): int(count) for index, count in enumerate(metrics.classes)})
     yield _counter("mlpserve_predictions", "Images answered with each class.", "class_id", classes)
-    yield GaugeMetricFamily("mlpserve_queue_images", "Images waiting.", value=metrics.queued_images)
+    queued = GaugeMetricFamily("mlpserve_queue_images", "Images waiting.", labels=["traffic"])
+    ran = CounterMetricFamily("mlpserve_run_images", "Images that have run.", labels=["traffic"])
+    for name, waiting, run in zip(TRAFFIC, metrics.queued_images, metrics.run_images, strict=True):
+        queued.add_metric([name], waiting)
+        ran.add_metric([name], run)
+    yield from (queued, ran)
     yield GaugeMetricFamily("mlpserve_ready", "1 when the model is proven and served.", value=int(metrics.ready))
     yield _histogram("mlpserve_batch_images", "Images in one batch.", metrics.batch_images)
     yield _histogram("mlpserve_run_seconds", "Seconds from a batch's assembly to its replies.", metrics.run_seconds)
-    yield _histogram(
-        "mlpserve_queue_seconds", "Seconds from the transport to the start of a call's batch.", metrics.queue_seconds
+    queue = HistogramMetricFamily(
+        "mlpserve_queue_seconds", "Seconds from the transport to the start of a call's batch.", labels=["traffic"]
     )
+    for name, histogram in zip(TRAFFIC, metrics.queue_seconds, strict=True):
+        queue.add_metric([name], buckets=histogram.cumulative(), sum_value=histogram.sum)
+    yield queue
     yield CounterMetricFamily(
         "mlpserve_log_lines_dropped",
         "Log lines dropped because nobody read the log.",
@@ -80,7 +93,7 @@ def _grpc_families(metrics: Metrics) -> Iterator[Metric]:
     started = CounterMetricFamily("grpc_server_started", "Calls that have arrived.", labels=labels)
     handled = CounterMetricFamily("grpc_server_handled", "Calls that ended.", labels=[*labels, "grpc_code"])
     seconds = HistogramMetricFamily(
-        "grpc_server_handling_seconds", "Seconds from the transport to the reply.", labels=labels
+        "grpc_server_handling_seconds", "Seconds from the transport to the reply.", labels=[*labels, "traffic"]
     )
     for index, path in enumerate(METHODS):
         _, service, method = path.split("/")
@@ -88,8 +101,8 @@ def _grpc_families(metrics: Metrics) -> Iterator[Metric]:
         started.add_metric(values, metrics.started[index])
         for code, count in sorted(metrics.handled[index].copy().items()):
             handled.add_metric([*values, _camel(code)], count)
-        histogram = metrics.request_seconds[index]
-        seconds.add_metric(values, buckets=histogram.cumulative(), sum_value=histogram.sum)
+        for name, histogram in zip(TRAFFIC, metrics.request_seconds[index], strict=True):
+            seconds.add_metric([*values, name], buckets=histogram.cumulative(), sum_value=histogram.sum)
     yield from (started, handled, seconds)
 
 

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from mlpserve_server.calls import METHODS, Call
+from mlpserve_server.calls import METHODS, TRAFFIC, Call
 from mlpserve_server.errors import CallError
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class RequestLog:
             "method": METHODS[call.method].rpartition("/")[2],
             "request_id": call.metadata().get(REQUEST_ID, ""),
             "images": call.images,
+            "traffic": "" if call.traffic is None else TRAFFIC[call.traffic],
             **fields,
             "others_like_it": self._left_out[kind],
         }

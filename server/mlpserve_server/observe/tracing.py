@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlpserve_server.calls import METHODS, Call
+from mlpserve_server.calls import METHODS, TRAFFIC, Call
 from mlpserve_server.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Tracing:
                 "rpc.service": service,
                 "rpc.method": method,
                 "mlpserve.images": call.images,
+                "mlpserve.traffic": "" if call.traffic is None else TRAFFIC[call.traffic],
             }
             span = self._tracer.start_span(
                 f"{service}/{method}", parent, self._trace.SpanKind.SERVER, names, start_time=nanoseconds(call.arrived)

@@ -24,7 +24,7 @@ from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening, hang_up
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 from mlpserve_server.transports.tls import server_credentials
-from mlpserve_server.transports.tokens import Metadata, TokenInterceptor, Tokens
+from mlpserve_server.transports.tokens import Metadata, TokenInterceptor, Tokens, said_traffic
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ class _Call(Call):
 
     __slots__ = ("answer", "sent")
     answer: "asyncio.Future[bytes | CallError]"
-    sent: Metadata | None
+    sent: Metadata
 
     def metadata(self) -> Mapping[str, str]:
-        return {key: value for key, value in self.sent or () if isinstance(value, str)}
+        return {key: value for key, value in self.sent if isinstance(value, str)}
 
 
 class GrpcioTransport:
@@ -71,8 +71,9 @@ class GrpcioTransport:
         self._config = config
         self._credentials = server_credentials(config) if config.tls_cert else None
         pixels = max_message // config.max_request  # at least, of an image
-        room = config.max_queue * pixels + max(READING_BYTES, 4 * max_message)
+        room = (config.max_queue + config.batch_queue) * pixels + max(READING_BYTES, 4 * max_message)
         self._limits = Limits(max_message, room, config.max_watches, on_dropped)
+        self._tokens = tokens
         guards = [TokenInterceptor(tokens, partial(on_dropped, "unauthenticated"))] if tokens else []
         self._interceptors = [*guards, self._limits]
         self._services = services
@@ -167,9 +168,12 @@ class GrpcioTransport:
         self._last_call = time.monotonic()
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
-        call = _Call(payload, self._last_call, context.time_remaining(), method)
+        call = _Call(payload, self._last_call, context.time_remaining(), method, context.peer())
         call.answer = self._aio.loop.create_future()
-        call.sent = context.invocation_metadata()  # gRPC frees it when the call ends
+        call.sent = context.invocation_metadata() or ()  # gRPC frees it when the call ends
+        call.said = said_traffic(call.sent)
+        if self._tokens is not None and (bearer := self._tokens.find(call.sent)) is not None:
+            call.caller, call.only_batch = bearer
         del payload
         self._open_calls += 1
         self._arrived.put(call)

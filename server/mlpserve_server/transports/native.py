@@ -9,11 +9,11 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import grpc
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
@@ -27,7 +27,7 @@ from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening
 from mlpserve_server.transports.settings import KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
-from mlpserve_server.transports.tokens import DENIED, Metadata, TokenInterceptor, Tokens
+from mlpserve_server.transports.tokens import DENIED, Metadata, TokenInterceptor, Tokens, said_traffic
 
 MAX_EVENTS = 4096  # of one receive; more wait for the next one
 IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
@@ -35,6 +35,7 @@ IO_THREADS = min(2, max(1, cpu_count() - 1))  # one CPU is the batching loop's
 # caller that never finishes some, whom the front does not tell from the others, would keep out the checks of health.
 CONTROL_MESSAGE, CONTROL_ROOM = 1 << 14, 64 << 20
 FRONT_LOGGER, REPEAT_SECONDS = "pygrpc_native.server", 10.0
+NO_DETAILS: "tuple[Metadata, Hashable, float | None]" = ((), "", None)
 FLUSH_SECONDS = 0.05  # from the last answer to closing the connections, for the Rust threads to write it
 
 
@@ -43,15 +44,15 @@ class _Call(Call):
 
     Attributes:
         number: what the front calls it.
-        details: its metadata, among others; None where the front gives none.
+        sent: its metadata.
     """
 
-    __slots__ = ("details", "number")
+    __slots__ = ("number", "sent")
     number: int
-    details: "tuple[Metadata, Any, float | None] | None"
+    sent: Metadata
 
     def metadata(self) -> Mapping[str, str]:
-        return {key: value for key, value in self.details[0] if isinstance(value, str)} if self.details else {}
+        return {key: value for key, value in self.sent if isinstance(value, str)}
 
 
 class NativeTransport:
@@ -149,15 +150,21 @@ class NativeTransport:
         now = time.monotonic()
         for kind, call_id, method, payload, _, details in events:
             if kind == EVENT_CALL and payload is not None:
-                if self._tokens is not None and not self._tokens.accept(details[0] if details else ()):
-                    self._on_dropped("unauthenticated")
-                    self._fail(call_id, DENIED)
-                    continue
+                metadata, caller, time_left = details or NO_DETAILS
+                only_batch = False
+                if self._tokens is not None:
+                    bearer = self._tokens.find(metadata)
+                    if bearer is None:
+                        self._on_dropped("unauthenticated")
+                        self._fail(call_id, DENIED)
+                        continue
+                    caller, only_batch = bearer
                 if len(payload) > self._max_message:
                     self._fail(call_id, _too_large(len(payload), self._max_message))
                     continue
-                call = _Call(payload, now, details[2] if details else None, method)
-                call.number, call.details = call_id, details
+                call = _Call(payload, now, time_left, method, caller)
+                call.number, call.sent, call.only_batch = call_id, metadata, only_batch
+                call.said = said_traffic(metadata)
                 self._calls[call_id] = call
                 calls.append(call)
             elif (cancelled := self._calls.pop(call_id, None)) is not None:

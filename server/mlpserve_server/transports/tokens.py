@@ -1,14 +1,14 @@
 """Bearer tokens from a file that may be edited while the server runs."""
 
 import hashlib
-import hmac
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
+from mlpserve_server.calls import BATCH, TRAFFIC, TRAFFIC_KEY
 from mlpserve_server.errors import ConfigError, Unauthenticated
 from mlpserve_server.transports.watched_files import WatchedFiles
 
@@ -19,14 +19,29 @@ DENIED = Unauthenticated(
     "this server wants a bearer token that it knows: send the metadata 'authorization: Bearer TOKEN'"
 )
 
+CAP = "traffic="  # in a line of the file
+
 Metadata = Iterable[tuple[str, str | bytes]]
+
+
+class Bearer(NamedTuple):
+    """Who may call.
+
+    Attributes:
+        caller: the token's SHA-256.
+        only_batch: whether its calls are batch traffic, whatever they say.
+    """
+
+    caller: bytes
+    only_batch: bool
 
 
 class Tokens:
     """The tokens that callers may show, known by their SHA-256 only.
 
     Args:
-        path: a file with one token a line: its SHA-256 in hexadecimal and, after a space, whatever names it.
+        path: a file with one token a line: its SHA-256 in hexadecimal and, after a space, whatever names it. The word
+            "traffic=batch" among that makes all calls of its bearer batch traffic, whatever they say.
 
     Raises:
         ConfigError: the file cannot be read, or a line is something else.
@@ -35,31 +50,31 @@ class Tokens:
     def __init__(self, path: str) -> None:
         self._path = path
         self._files = WatchedFiles(f"--tokens {path}", self._read_again, path)
-        self._digests = self._read()
+        self._bearers = self._read()
 
-    def accept(self, metadata: Metadata) -> bool:
-        """Whether a call's metadata has a token of the file. Takes the same time for every wrong one."""
+    def find(self, metadata: Metadata) -> Bearer | None:
+        """Who shows the token in a call's metadata; None if it is not in the file."""
         self._files.look()
         header = next((value for key, value in metadata if key == "authorization"), "")
         text = header.decode("latin-1") if isinstance(header, bytes) else header
         scheme, _, token = text.partition(" ")
-        digest = hashlib.sha256(token.strip().encode()).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+        # A look-up may take longer for one digest than for another: that tells of no token, only of its SHA-256.
+        bearer = self._bearers.get(hashlib.sha256(token.strip().encode()).digest())
+        return bearer if scheme.lower() == "bearer" else None
 
     def _read_again(self) -> None:
         try:
-            self._digests = self._read()
-            log.info("--tokens %s: %d tokens are accepted now", self._path, len(self._digests))
+            self._bearers = self._read()
+            log.info("--tokens %s: %d tokens are accepted now", self._path, len(self._bearers))
         except ConfigError as error:
             log.error("the tokens stay as they were: %s", error)
 
-    def _read(self) -> list[bytes]:
+    def _read(self) -> dict[bytes, Bearer]:
         try:
             lines = Path(self._path).read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--tokens {self._path} cannot be read: {error}") from error
-        digests = []
+        bearers = {}
         for number, line in enumerate(lines, 1):
             words = line.split()
             if not words or words[0].startswith("#"):
@@ -73,8 +88,14 @@ class Tokens:
                     f"--tokens {self._path}, line {number}: expected a token's SHA-256 (64 hexadecimal digits) and a "
                     "name; make one with: printf %s TOKEN | sha256sum"
                 )
-            digests.append(digest)
-        return digests
+            said = [word.removeprefix(CAP) for word in words[1:] if word.startswith(CAP)]
+            if said not in ([], [TRAFFIC[BATCH]]):
+                raise ConfigError(
+                    f"--tokens {self._path}, line {number}: {CAP}{said[0]} caps nothing; expected "
+                    f"{CAP}{TRAFFIC[BATCH]}, for a bearer whose calls are all batch traffic, or nothing"
+                )
+            bearers[digest] = Bearer(digest, only_batch=bool(said))
+        return bearers
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
@@ -93,9 +114,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
         """Pass a call on, or answer it with UNAUTHENTICATED before its message is read."""
-        if handler_call_details.method.startswith(OPEN_TO_ALL) or self._tokens.accept(
-            handler_call_details.invocation_metadata
-        ):
+        known = handler_call_details.method.startswith(OPEN_TO_ALL)
+        if known or self._tokens.find(handler_call_details.invocation_metadata) is not None:
             return await continuation(handler_call_details)
         self._on_denied()
         return grpc.stream_stream_rpc_method_handler(_deny)
@@ -103,3 +123,11 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
 async def _deny(_: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
     await context.abort(DENIED.code, str(DENIED))
+
+
+def said_traffic(metadata: Metadata) -> str:
+    """What a call's metadata say of its traffic; empty if nothing."""
+    for key, value in metadata:
+        if key == TRAFFIC_KEY:
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return ""

@@ -48,10 +48,10 @@ class Scorer:
         self._model, self._compared = task.plan.model, task.plan.compared
         # They try nothing again by themselves: the window must learn of every refusal, and a request that waits to be
         # tried again must not take up a place in it.
-        self._client = Client(task.endpoint, version=self._model.version, retries=0)
+        self._client = Client(task.endpoint, version=self._model.version, traffic="batch", retries=0)
         self._other: Client | None = None
         if task.compared is not None and self._compared is not None:
-            self._other = Client(task.compared, version=self._compared.version, retries=0)
+            self._other = Client(task.compared, version=self._compared.version, traffic="batch", retries=0)
         self._retry = RetryPolicy(self._client.retry.timeout, retries=None)
         self._closed = threading.Event()
         self.window = Window(task.in_flight)

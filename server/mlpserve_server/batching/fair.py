@@ -1,0 +1,235 @@
+"""Work of one class that waits: callers take turns, by deficit round robin in images.
+
+A caller whose turn it is may take its quantum of images, and what it takes above that it goes without later. So a
+caller with ten thousand requests waits behind itself, and one with a single request waits for a few turns. Knows
+nothing of calls, clocks and models.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Work(Generic[T]):
+    """Something that waits.
+
+    Args:
+        item: what it is.
+        size: its images, at least 1.
+        group: only work of the same group (by identity) runs together.
+        whole: run it in one piece, if it fits into an empty batch.
+
+    Attributes:
+        begun: images that have been handed out.
+    """
+
+    __slots__ = ("begun", "group", "item", "size", "whole")
+
+    def __init__(self, item: T, size: int, group: object, whole: bool) -> None:
+        self.item = item
+        self.size = size
+        self.group = group
+        self.whole = whole
+        self.begun = 0
+
+    @property
+    def left(self) -> int:
+        """Images that have not been handed out."""
+        return self.size - self.begun
+
+
+class Slice(NamedTuple, Generic[T]):
+    """Some of an item's images, from `start` to `stop`, and how many it has."""
+
+    item: T
+    start: int
+    stop: int
+    size: int
+
+
+class Selection(Generic[T]):
+    """What is taken for a batch.
+
+    Args:
+        room: most images.
+        alive: whether an item is still to be run.
+
+    Attributes:
+        group: of everything in it; None while it is empty.
+        whole: items all of whose images are in it, in the order in which they were taken.
+        slices: of items of which others run before or after.
+        dead: items that were found not to be alive; their images will not run, or not the rest of them.
+    """
+
+    def __init__(self, room: int, alive: Callable[[T], bool]) -> None:
+        self.room = self._size = room
+        self.alive = alive
+        self.group: object = None
+        self.whole: list[T] = []
+        self.slices: list[Slice[T]] = []
+        self.dead: list[T] = []
+
+    @property
+    def images(self) -> int:
+        """How many have been taken."""
+        return self._size - self.room
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been taken yet."""
+        return not self.whole and not self.slices
+
+
+class _Caller(Generic[T]):
+    """A caller's waiting work, oldest first, its images, and how many it may still take in its turn."""
+
+    __slots__ = ("deficit", "images", "key", "works")
+
+    def __init__(self, key: Hashable, quantum: int) -> None:
+        self.key = key
+        self.works: deque[Work[T]] = deque()
+        self.images = 0
+        self.deficit = quantum
+
+
+class FairQueue(Generic[T]):
+    """See the module.
+
+    Args:
+        quantum: images of a turn.
+
+    Attributes:
+        images: waiting.
+        quantum: as given.
+    """
+
+    def __init__(self, quantum: int) -> None:
+        self.quantum = quantum
+        self._callers: dict[Hashable, _Caller[T]] = {}
+        self._turns: deque[_Caller[T]] = deque()  # the same ones; the first one's turn is next
+        self.images = 0
+
+    def add(self, caller: Hashable, work: Work[T]) -> None:
+        """Let work of a caller wait behind what it has waiting already."""
+        mine = self._callers.get(caller)
+        if mine is None:
+            mine = self._callers[caller] = _Caller(caller, self.quantum)
+            self._turns.append(mine)
+        mine.works.append(work)
+        mine.images += work.size
+        self.images += work.size
+
+    def of(self, caller: Hashable) -> int:
+        """Images of a caller that wait."""
+        mine = self._callers.get(caller)
+        return mine.images if mine else 0
+
+    @property
+    def callers(self) -> int:
+        """How many callers have work waiting, or have had more than their turn a moment ago."""
+        return len(self._turns)
+
+    def take(self, selection: Selection[T], room: int) -> int:
+        """Move work into a selection, until nothing that comes next fits.
+
+        Args:
+            selection: gets it.
+            room: most images to take, at most what the selection has room for.
+
+        Returns:
+            How many images were taken.
+        """
+        before, least, passed = selection.room, selection.room - room, 0
+        while self.images and selection.room > least:
+            caller = self._turns[0]
+            if not caller.works or caller.deficit <= 0:
+                passed = self._pass(caller, passed)
+                continue
+            passed = 0
+            if not self._take_of(caller, selection, least):
+                break
+        if not self.images:
+            self._callers.clear()
+            self._turns.clear()
+        return before - selection.room
+
+    def _take_of(self, caller: _Caller[T], selection: Selection[T], least: int) -> bool:
+        """Let a caller take its turn; False if the selection has no room for what comes next."""
+        works, alive, whole, group = caller.works, selection.alive, selection.whole, selection.group
+        alone = len(self._turns) == 1
+        most = selection.room - least
+        turn = most if alone else caller.deficit
+        taken, fits = 0, True
+        while works and taken < turn:
+            work = works[0]
+            item = work.item
+            if not alive(item):
+                selection.dead.append(item)
+                self._forget(caller, work)
+                works.popleft()
+                continue
+            if work.group is not group:
+                if group is not None:
+                    fits = False
+                    break
+                group = selection.group = work.group
+            size = work.size - work.begun
+            if size > most - taken:
+                # Alone in a batch it may go beyond what was left to its class, or it could wait for ever.
+                if not work.whole:
+                    size = most - taken
+                elif not (selection.empty and size <= selection.room):
+                    size = 0
+                if size <= 0:
+                    fits = False
+                    break
+            taken += size
+            if size == work.size:
+                whole.append(item)
+                works.popleft()
+                continue
+            start, work.begun = work.begun, work.begun + size
+            selection.slices.append(Slice(item, start, work.begun, work.size))
+            if work.begun == work.size:
+                works.popleft()
+        selection.room -= taken
+        caller.images -= taken
+        self.images -= taken
+        caller.deficit = self.quantum if alone else caller.deficit - taken
+        return fits
+
+    def _pass(self, caller: _Caller[T], passed: int) -> int:
+        """End a caller's turn; returns how many turns have ended since somebody took something."""
+        caller.deficit += self.quantum
+        if not caller.works and caller.deficit > 0:
+            self._turns.popleft()
+            del self._callers[caller.key]
+            return passed
+        self._turns.rotate(-1)
+        passed += 1
+        if passed >= len(self._turns):
+            # Nobody may take anything for some rounds: they end at once.
+            rounds = min(-each.deficit // self.quantum + 1 for each in self._turns if each.works)
+            if rounds > 0:
+                for each in self._turns:
+                    each.deficit += rounds * self.quantum
+            return 0
+        return passed
+
+    def _forget(self, caller: _Caller[T], work: Work[T]) -> None:
+        caller.images -= work.left
+        self.images -= work.left
+
+    def drop_last(self, caller: Hashable) -> Iterator[T]:
+        """Give up what one caller has waiting, newest first; what has begun stays."""
+        mine = self._callers[caller]
+        while mine.works and not mine.works[-1].begun:
+            work = mine.works.pop()
+            self._forget(mine, work)
+            yield work.item
+
+    def longest(self) -> Hashable:
+        """The caller with the most images waiting; there is one."""
+        return max(self._turns, key=lambda caller: caller.images).key

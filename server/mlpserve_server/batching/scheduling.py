@@ -1,0 +1,74 @@
+"""Which images run next: interactive ones first, then slices of batch traffic, and callers in turn within each.
+
+Batch traffic that waits has a guaranteed share of the images. Knows nothing of calls, clocks and models, so that what
+it promises can be tested by itself.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from mlpserve_server.batching.fair import FairQueue, Selection, Work
+from mlpserve_server.calls import BATCH, INTERACTIVE
+
+T = TypeVar("T")
+
+TURNS = 16  # in a batch: so many callers of one class have their turn in it
+
+
+class Scheduler(Generic[T]):
+    """What waits, and what of it makes the next batch.
+
+    Args:
+        max_batch: most images in a batch.
+        share: part of all images that run while batch traffic waits which is batch traffic's, 0 to below 1.
+
+    Attributes:
+        queues: of each class.
+    """
+
+    def __init__(self, max_batch: int, share: float) -> None:
+        self._max_batch = max_batch
+        self._share = share
+        self._owed = 0.0  # images of its share that batch traffic has not had
+        quantum = max(1, max_batch // TURNS)
+        self.queues: tuple[FairQueue[T], FairQueue[T]] = (FairQueue(quantum), FairQueue(quantum))
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return any(queue.images for queue in self.queues)
+
+    def add(self, item: T, traffic: int, caller: Hashable, size: int, group: object) -> None:
+        """Let an item wait.
+
+        Args:
+            item: what it is.
+            traffic: INTERACTIVE or BATCH.
+            caller: whose it is.
+            size: its images, at least 1.
+            group: only items of the same group (by identity) run together.
+        """
+        whole = traffic == INTERACTIVE and size <= self._max_batch
+        self.queues[traffic].add(caller, Work(item, size, group, whole))
+
+    def take(self, alive: Callable[[T], bool]) -> Selection[T]:
+        """The next batch; empty if nothing that is alive waits.
+
+        Args:
+            alive: whether an item is still to be run; asked before each of its slices is taken.
+        """
+        interactive, batch = self.queues[INTERACTIVE], self.queues[BATCH]
+        selection: Selection[T] = Selection(self._max_batch, alive)
+        waited = batch.images > 0
+        of_batch = 0
+        if waited and self._owed >= self._max_batch:
+            # Its share could not be had beside interactive images, such as those of another version.
+            of_batch = batch.take(selection, selection.room)
+        reserved = min(int(self._owed), batch.images)
+        interactive.take(selection, max(0, selection.room - reserved))
+        if batch.images:
+            of_batch += batch.take(selection, selection.room)
+        if interactive.images and selection.room:
+            interactive.take(selection, selection.room)
+        owed = self._owed + self._share * selection.images - of_batch
+        self._owed = max(owed, 0.0) if waited and batch.images else 0.0
+        return selection

@@ -1,0 +1,194 @@
+"""What the scheduler promises, whatever waits and whoever leaves: by properties, without a server."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlpserve_server.batching.capacity import Capacity
+from mlpserve_server.batching.fair import Selection, Slice
+from mlpserve_server.batching.scheduling import Scheduler
+from mlpserve_server.calls import BATCH, INTERACTIVE
+
+MODELS = (object(), object())
+
+
+@dataclass(eq=False)
+class Item:
+    traffic: int
+    caller: int
+    size: int
+    model: int = 0
+    alive: bool = True
+
+
+items = st.builds(
+    Item, st.sampled_from([INTERACTIVE, BATCH]), st.integers(0, 4), st.integers(1, 40), st.sampled_from([0, 0, 0, 1])
+)
+# What happens: items arrive, one of those that have arrived leaves, a batch is taken.
+happenings = st.lists(st.one_of(items, st.integers(0, 30), st.none()), max_size=80)
+
+
+def _add(scheduler: Scheduler[Item], item: Item) -> None:
+    scheduler.add(item, item.traffic, item.caller, item.size, MODELS[item.model])
+
+
+def _take(scheduler: Scheduler[Item]) -> Selection[Item]:
+    return scheduler.take(lambda item: item.alive)
+
+
+def _parts(selection: Selection[Item]) -> list[Slice[Item]]:
+    return [*(Slice(item, 0, item.size, item.size) for item in selection.whole), *selection.slices]
+
+
+@settings(max_examples=300, deadline=None)
+@given(happenings, st.integers(1, 24), st.sampled_from([0.0, 0.1, 0.5]))
+def test_every_image_runs_once_and_in_order_or_its_item_is_said_to_be_dead(
+    what: list[Item | int | None], max_batch: int, share: float
+) -> None:
+    scheduler: Scheduler[Item] = Scheduler(max_batch, share)
+    arrived: list[Item] = []
+    ran: dict[int, int] = defaultdict(int)
+    dead: list[Item] = []
+
+    def take() -> Selection[Item]:
+        selection = _take(scheduler)
+        assert selection.images == sum(part.stop - part.start for part in _parts(selection)) <= max_batch
+        assert len({part.item.model for part in _parts(selection)}) <= 1
+        for item, start, stop, size in _parts(selection):
+            assert item.alive
+            assert start == ran[id(item)] < stop <= size == item.size, "slices follow one another"
+            if item.traffic == INTERACTIVE and item.size <= max_batch:
+                assert stop - start == item.size, "an interactive call that fits into a batch is not cut"
+            ran[id(item)] = stop
+        assert not any(item.alive for item in selection.dead)
+        dead.extend(selection.dead)
+        return selection
+
+    for happening in what:
+        if isinstance(happening, Item):
+            arrived.append(happening)
+            _add(scheduler, happening)
+        elif happening is None:
+            take()
+        elif happening < len(arrived):
+            arrived[happening].alive = False
+    for _ in range(sum(item.size for item in arrived) + 1):
+        if not scheduler:
+            break
+        take()
+    assert not scheduler, "every take runs something or finds somebody dead"
+    assert len(set(map(id, dead))) == len(dead)
+    for item in arrived:
+        assert (ran[id(item)] == item.size) != any(item is other for other in dead)
+    assert [queue.images for queue in scheduler.queues] == [0, 0]
+    assert [queue.callers for queue in scheduler.queues] == [0, 0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(1, 64),
+    st.sampled_from([0.05, 0.1, 0.3]),
+    st.lists(st.tuples(st.integers(1, 64), st.integers(0, 1)), min_size=1, max_size=10),
+    st.lists(st.tuples(st.integers(1, 300), st.integers(0, 1)), min_size=1, max_size=5),
+)
+def test_batch_traffic_has_its_share_while_interactive_traffic_could_take_all(
+    max_batch: int, share: float, calls: list[tuple[int, int]], jobs: list[tuple[int, int]]
+) -> None:
+    """Also when each of the two is for a model of its own, so that they cannot run together."""
+    scheduler: Scheduler[Item] = Scheduler(max_batch, share)
+    images = of_batch = added = 0
+    for _ in range(300):
+        while scheduler.queues[INTERACTIVE].images < 4 * max_batch:
+            size, model = calls[added % len(calls)]
+            _add(scheduler, Item(INTERACTIVE, added % 3, size, model))
+            added += 1
+        while scheduler.queues[BATCH].images < 4 * max_batch:
+            size, model = jobs[added % len(jobs)]
+            _add(scheduler, Item(BATCH, added % 2, size, model))
+            added += 1
+        selection = _take(scheduler)
+        images += selection.images
+        of_batch += sum(part.stop - part.start for part in _parts(selection) if part.item.traffic == BATCH)
+        assert of_batch >= share * images - 2 * max_batch
+    assert images > of_batch or max_batch == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(8, 256), st.lists(st.integers(1, 256), min_size=1, max_size=6))
+def test_callers_that_always_have_more_get_the_same_of_a_class(max_batch: int, sizes: list[int]) -> None:
+    sizes = [min(size, max_batch) for size in sizes]
+    scheduler: Scheduler[Item] = Scheduler(max_batch, 0.1)
+    got = [0] * len(sizes)
+    for _ in range(200):
+        for caller, size in enumerate(sizes):
+            while scheduler.queues[INTERACTIVE].of(caller) < 4 * max_batch:
+                _add(scheduler, Item(INTERACTIVE, caller, size))
+        for part in _parts(_take(scheduler)):
+            got[part.item.caller] += part.stop - part.start
+    assert max(got) - min(got) <= 4 * max_batch
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(16, 256), st.integers(1, 12), st.integers(1, 16))
+def test_a_polite_caller_runs_in_the_next_batch_whatever_others_have_waiting(
+    max_batch: int, others: int, size: int
+) -> None:
+    scheduler: Scheduler[Item] = Scheduler(max_batch, 0.1)
+    for number in range(5000):
+        _add(scheduler, Item(INTERACTIVE, number % others, 1))
+    _take(scheduler)
+    polite = Item(INTERACTIVE, 99, min(size, max_batch // 16))
+    _add(scheduler, polite)
+    batches = 0
+    while True:
+        batches += 1
+        if any(part.item is polite for part in _parts(_take(scheduler))):
+            break
+    # Each of the others has a turn of a sixteenth of a batch before.
+    assert batches <= 1 + -(-others * (max_batch // 16) // max_batch)
+
+
+def test_interactive_calls_go_before_slices_that_fill_the_batch() -> None:
+    scheduler: Scheduler[Item] = Scheduler(256, 0.1)
+    job, call = Item(BATCH, 1, 4096), Item(INTERACTIVE, 2, 1)
+    _add(scheduler, job)
+    assert [part[1:] for part in _parts(_take(scheduler))] == [(0, 256, 4096)]
+    _add(scheduler, call)
+    assert [part[1:] for part in _parts(_take(scheduler))] == [(0, 1, 1), (256, 511, 4096)]
+
+
+def test_jobs_take_turns_batch_by_batch() -> None:
+    scheduler: Scheduler[Item] = Scheduler(256, 0.1)
+    for caller in (1, 2):
+        for _ in range(2):
+            _add(scheduler, Item(BATCH, caller, 4096))
+    turns = [part.item.caller for _ in range(16) for part in _parts(_take(scheduler))]
+    assert turns == [1, 2] * 8
+
+
+def test_what_is_given_up_for_others_is_the_newest_that_has_not_begun() -> None:
+    scheduler: Scheduler[Item] = Scheduler(4, 0.1)
+    sent = [Item(BATCH, 1, 6) for _ in range(3)]
+    for item in sent:
+        _add(scheduler, item)
+    _take(scheduler)
+    queue = scheduler.queues[BATCH]
+    assert queue.longest() == 1
+    assert list(queue.drop_last(1)) == [sent[2], sent[1]]
+    assert queue.images == 2
+    assert [part[1:] for part in _parts(_take(scheduler))] == [(4, 6, 6)]
+    assert not scheduler
+
+
+@pytest.mark.parametrize(("of_batch", "seconds"), [(256, 10.0), (64, 40.0)])
+def test_the_estimate_for_batch_traffic_follows_what_it_gets(of_batch: int, seconds: float) -> None:
+    capacity = Capacity(256, 0.1)
+    assert capacity.seconds(BATCH, 1000, True) == 0
+    for _ in range(200):
+        capacity.observe(256, of_batch, 0.256, batch_waits=True)
+    assert capacity.seconds(BATCH, 10_000, True) == pytest.approx(seconds)
+    assert capacity.seconds(INTERACTIVE, 9000, True) == pytest.approx(10.0)
+    assert capacity.seconds(INTERACTIVE, 9000, False) == pytest.approx(9.0)
