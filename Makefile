@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
+.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -74,6 +74,9 @@ bench-memory: setup  ## resident memory over a million requests
 
 bench-loop: setup  ## the batching loop alone, without a transport
 	@$(BIN)/python -m bench.loop
+
+bench-mixed: setup  ## interactive calls beside scoring jobs on the same server and on another (twenty minutes)
+	@$(BIN)/python -m bench.mixed
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training

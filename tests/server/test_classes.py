@@ -1,7 +1,6 @@
 """The two classes of traffic over the wire: how callers say theirs, slices, bounds and turns. On both transports."""
 
 import hashlib
-import time
 from pathlib import Path
 
 import grpc
@@ -127,22 +126,20 @@ def test_jobs_take_no_room_of_interactive_calls(slow_store: Path, transport: str
 
 def test_a_polite_caller_has_its_turn_beside_a_flood(slow_store: Path, transport: str, tmp_path: Path) -> None:
     metrics = f"127.0.0.1:{free_port()}"
-    flags = ["--model", "slow", "--transport", transport, "--threads", 1, "--max-streams", 8192]
+    flags = ["--model", "slow", "--transport", transport, "--threads", 1, "--max-streams", 8192, "--max-queue", 100_000]
     with (
         ServerProcess(tmp_path, slow_store, *flags, "--metrics-listen", metrics) as process,
         stub(process.address) as flood,
         stub(process.address) as polite,
     ):
         polite.Predict(_request(1), timeout=60)
-        one = pb.PredictRequest(images=bytes(784))
-        calls = [flood.Predict.future(one, timeout=120) for _ in range(5000)]
+        calls = [flood.Predict.future(_request(16), timeout=120) for _ in range(1500)]
         scrape_when(metrics, lambda now: now['mlpserve_queue_images{traffic="interactive"}'] > 2000)
         for _ in range(3):
             assert len(polite.Predict(_request(1), timeout=60).class_ids) == 1
         assert scrape(metrics)['mlpserve_queue_images{traffic="interactive"}'] > 500, "the flood goes on waiting"
         for call in calls:
             call.cancel()
-        time.sleep(0.1)
 
 
 def test_a_full_queue_turns_away_the_caller_that_has_filled_it(
@@ -157,7 +154,7 @@ def test_a_full_queue_turns_away_the_caller_that_has_filled_it(
         stub(process.address) as polite,
     ):
         polite.Predict(_request(1), timeout=60)
-        calls = [flood.Predict.future(pb.PredictRequest(images=bytes(784)), timeout=120) for _ in range(6000)]
+        calls = [flood.Predict.future(_request(16), timeout=120) for _ in range(1500)]
         refused = 'mlpserve_dropped_total{reason="overload",traffic="interactive"}'
         scrape_when(metrics, lambda now: now.get(refused, 0) > 0)
         for _ in range(5):

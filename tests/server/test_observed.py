@@ -65,7 +65,7 @@ def test_slow_requests_are_told(transport: str, slow_store: Path, tmp_path: Path
         request = pb.PredictRequest(images=bytes(784 * 4096))
         caller.Predict(request, metadata=[("x-request-id", "big")], timeout=60)
         process.wait_for_log("slow request method=Predict request_id=big images=4096 traffic=batch queue_seconds=")
-        assert "batch_images=4096" in process.log
+        assert "batch_images=256" in process.log
 
 
 def test_trace(transport: str, store: Path, tmp_path: Path) -> None:
