@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 from support.mnist import mnist_images
 from tests.support.drawings import KINDS, drawing
 from tests.support.pictures import png
@@ -49,6 +49,27 @@ def test_drawings_are_recognised_after_one_epoch(store: Path) -> None:
     assert count >= 160
     assert wrong.total() <= 0.1 * count, wrong
     assert max(wrong.values(), default=0) <= 4, wrong
+
+
+@pytest.mark.parametrize("width", [2, 22, 40])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_a_single_long_stroke_is_no_ruled_line(width: int, share: float) -> None:
+    picture = Image.new("L", (280, 280), 255)
+    ends = (140 * (1 - share), 140 * (1 + share))
+    ImageDraw.Draw(picture).line((140, ends[0], 140, ends[1]), fill=0, width=width)
+    ink = from_image(picture, 28, 28) > 128
+    assert ink.any(axis=1).sum() == 20
+    assert ink.any(axis=0).sum() <= 7
+
+
+def test_a_long_bar_stays_part_of_the_sign() -> None:
+    picture = Image.new("L", (280, 280), 255)
+    pen = ImageDraw.Draw(picture)
+    pen.line((20, 40, 260, 40), fill=0, width=20)
+    pen.line((260, 40, 120, 270), fill=0, width=20)
+    ink = from_image(picture, 28, 28) > 128
+    rows = np.flatnonzero(ink.any(axis=1))
+    assert ink[rows[0] : rows[0] + 3].any(axis=0).sum() >= 15
 
 
 @pytest.mark.slow

@@ -11,21 +11,27 @@ Mask = npt.NDArray[np.bool_]
 COARSE = 128  # pixels of the picture in which pieces of ink are told apart
 LEAST_PIECE = 0.03  # of the largest piece; smaller ones are specks
 RULED = 0.6  # of a picture's width that a ruled line covers
+NEAR_THE_EDGE = 0.03  # of a picture's width within which a ruled line begins and ends; a stroke does not
 
 
 def without_rules(amounts: Amounts) -> Amounts:
-    """Without the ruled lines of paper, but with the strokes that cross them."""
+    """Without the ruled lines of paper, but with the strokes that cross them.
+
+    A stroke may be as long, such as a 1 that fills the picture, but it does not go from one edge to the other.
+    """
     for lines in (amounts, amounts.T):
-        height = len(lines)
-        ruled = (lines > 0.1).mean(axis=1) > RULED
+        height, width = lines.shape
+        inked = lines > 0.1
+        near = max(1, round(NEAR_THE_EDGE * width))
+        ruled = (inked.mean(axis=1) > RULED) & inked[:, :near].any(axis=1) & inked[:, -near:].any(axis=1)
         if not ruled.any() or ruled.mean() > 0.4:
             continue
         starts = np.flatnonzero(ruled & ~np.r_[False, ruled[:-1]])
         ends = np.flatnonzero(ruled & ~np.r_[ruled[1:], False]) + 1
         for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
             start, end = max(first - 1, 0), min(last + 1, height)
-            above = lines[start - 1] if start else np.zeros(lines.shape[1])
-            below = lines[end] if end < height else np.zeros(lines.shape[1])
+            above = lines[start - 1] if start else np.zeros(width)
+            below = lines[end] if end < height else np.zeros(width)
             lines[start:end] = np.minimum(lines[start:end], np.maximum(above, below))
     return amounts
 
