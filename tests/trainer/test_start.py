@@ -52,8 +52,8 @@ def test_matrices_stay_small_with_large_images() -> None:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = write_class_folders(tmp_path_factory.mktemp("digits"), per_class=30)
-    return load(str(folder), cache=folder, validation=0.2, seed=0, image_size=None)
+    folder = write_class_folders(tmp_path_factory.mktemp("digits"), per_class=60)
+    return load(str(folder), cache=folder, validation=0.2, seed=1, image_size=None)
 
 
 def test_what_is_published_is_an_mlp_that_learnt_on_from_there(digits: Dataset, tmp_path: Path) -> None:
