@@ -42,10 +42,11 @@ def repeat_connection(command: argparse.ArgumentParser) -> None:
     """Take the flags of `add_connection` after the command as well; --help shows them before it alone."""
     every = argparse.ArgumentParser(add_help=False)
     add_connection(every)
+    hidden = command.add_argument_group()
     for action in every._actions:
         if not set(action.option_strings) & set(command._option_string_actions):
             action.default = action.help = argparse.SUPPRESS  # what stands before the command counts unless repeated
-            command._add_action(action)
+            hidden._add_action(action)
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
