@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.mnist import mnist_images
 
 from mlpserve.v1.classifier_pb2 import PredictRequest, PredictResponse, Timing
-from mlpserve_server.codecs.base import Request, assemble
+from mlpserve_server.codecs.base import Request
 from mlpserve_server.codecs.predict import Form, PredictCodec
 from mlpserve_server.errors import CallError
 from mlpserve_server.models import loading
@@ -71,7 +71,7 @@ def test_replies_are_cut_from_their_own_rows(store: Path, requests: list[tuple[i
         start += count
     codec = PredictCodec(model, 100)
     decoded = [codec.decode(message) for message in messages]
-    assembled = assemble(decoded, model.pixels)
+    assembled = np.frombuffer(b"".join(request.images for request in decoded), np.uint8).reshape(-1, model.pixels)
     assert np.array_equal(assembled, images)
     predictions = model.predict(assembled)
     replies = codec.encode(decoded, predictions, lambda number: Timing(batch_images=100 + number))
