@@ -115,7 +115,7 @@ def test_every_row_has_an_answer_or_an_error(server: ServerProcess, tmp_path: Pa
     source, bad = FORMATS[name](tmp_path / "input")
     output = tmp_path / "out"
     result = run("mlpserve", "--server", server.address, "score", source, output, "--batch", 32, "--json")
-    assert result.returncode == (2 if bad else 0), result.stderr
+    assert result.returncode == (4 if bad else 0), result.stderr
     assert "Traceback" not in result.stderr
     summary = json.loads(result.stdout)
     assert (summary["rows"], summary["bad_rows"]) == (COUNT, len(bad))

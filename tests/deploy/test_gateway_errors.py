@@ -91,7 +91,8 @@ def test_a_query_does_not_beat_the_path(gateway: Gateway, query: str) -> None:
 
 def test_every_field_of_the_contract_is_known(gateway: Gateway) -> None:
     """In both of its spellings, so that a field that the contract gets is not forgotten here."""
-    values: dict[int, Any] = {descriptor.FieldDescriptor.TYPE_BOOL: True, descriptor.FieldDescriptor.TYPE_UINT32: 1}
+    kinds = descriptor.FieldDescriptor
+    values: dict[int, Any] = {kinds.TYPE_BOOL: True, kinds.TYPE_UINT32: 1, kinds.TYPE_ENUM: "TRAFFIC_BATCH"}
     fields = [field for field in pb.PredictRequest.DESCRIPTOR.fields if field.name not in ("model", "images")]
     assert len(fields) > 3
     for field in fields:

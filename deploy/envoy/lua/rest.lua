@@ -14,7 +14,8 @@ local STATUSES = {
   [0] = 200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
 }
 -- Of PredictRequest, whose model is in the path, in both spellings that Protocol Buffers know.
-local PREDICT_FIELDS = {version = true, images = true, top_k = true, topK = true, probabilities = true, timing = true}
+local PREDICT_FIELDS = {version = true, images = true, top_k = true, topK = true, probabilities = true, timing = true,
+  traffic = true}
 
 local function respond(handle, status, message, allow)
   local headers = {[":status"] = tostring(status)}
@@ -55,7 +56,7 @@ local function check_predict(content)
       error({status = 400, message = "the model stands in the path; the body has another field model"})
     elseif not PREDICT_FIELDS[key] then
       error({status = 400, message = "the request has an unknown field " .. json.shown(key)
-        .. "; there are version, images, top_k, probabilities and timing"})
+        .. "; there are version, images, top_k, probabilities, timing and traffic"})
     end
   end
 end
