@@ -106,7 +106,7 @@ def test_a_server_exports_them(transport: str, store: Path, tmp_path: Path) -> N
         assert sum(samples[name] for name in labels) == 251
         assert sum(value for name, value in samples.items() if name.startswith("grpc_server_started_total")) == 251
         seconds = [value for name, value in samples.items() if name.startswith("grpc_server_handling_seconds_count")]
-        assert sorted(seconds) == [1, 250]
+        assert sorted(filter(None, seconds)) == [1, 250], "none of batch traffic"
         # Ones only: another distribution than the training's.
         ones = images[np.array([class_id for answer in answers for class_id in answer.class_ids]) == 1]
         for _ in range(20):
