@@ -19,7 +19,7 @@ def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
     contract = (tmp_path / "reference/contract.html").read_text()
     assert "batch_images" in contract
-    assert "Images in the batch, those of other requests included." in contract
+    assert "Images in the batch, those of other requests included" in contract
     assert "--keep-versions" in (tmp_path / "reference/mlpserve-server.html").read_text()
     assert "--vary" in (tmp_path / "reference/mlpserve-train.html").read_text()
 
