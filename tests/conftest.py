@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.mnist import write_class_folders
 from support.processes import ServerProcess
+from support.transports import TRANSPORTS, need
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.job import train
@@ -20,21 +21,19 @@ def slow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=["native", "grpcio"])
+@pytest.fixture(scope="session", params=TRANSPORTS)
 def server(
     request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """A running server on each transport, shared by the tests that leave it as it is."""
-    if request.param == "native":
-        pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+    need(request.param)
     folder = tmp_path_factory.mktemp("server")
     with ServerProcess(folder, store, "--transport", request.param) as process:
         yield process
 
 
-@pytest.fixture(params=["native", "grpcio"])
+@pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
     """The name of each transport, for tests that start a server of their own."""
-    if request.param == "native":
-        pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+    need(request.param)
     return str(request.param)

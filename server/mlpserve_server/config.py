@@ -13,7 +13,7 @@ DEVICES = "auto, cpu, cuda or cuda:N"
 PRECISIONS = ("auto", "fp32", "int8")
 LOG_FORMATS = ("text", "json")
 MOST_OF = {"version": LARGEST_NUMBER, "workers": 1024, "threads": 1024, "max_batch": 1 << 20, "max_request": 1 << 20}
-TRANSPORTS = ("auto", "native", "grpcio")
+TRANSPORTS = ("auto", "wire", "native", "grpcio")
 
 
 # The groups of --help, in its order.
@@ -57,8 +57,8 @@ class ServerConfig:
     transport: str = _flag(
         NETWORK,
         "auto",
-        "native: HTTP/2 in Rust, the fast path; grpcio: gRPC's own server, with TLS and connection limits; auto: "
-        "native if it is installed and TLS is off",
+        "wire: mlpserve-wire, compiled, the fastest, with TLS and every limit; native: HTTP/2 in Rust, without TLS and "
+        "limits; grpcio: gRPC's own server; auto: wire if it is installed",
         choices=TRANSPORTS,
     )
     device: str = _flag(
@@ -97,7 +97,7 @@ class ServerConfig:
         "worker processes that share the port; 0 uses half of the container's CPUs, 1 on a GPU",
         metavar="N",
     )
-    tls_cert: str = _flag(SECURITY, "", "PEM certificate chain; turns TLS on (grpcio transport)", metavar="FILE")
+    tls_cert: str = _flag(SECURITY, "", "PEM certificate chain; turns TLS on", metavar="FILE")
     tls_key: str = _flag(SECURITY, "", "PEM private key of --tls-cert", metavar="FILE")
     tls_client_ca: str = _flag(
         SECURITY,
@@ -118,13 +118,16 @@ class ServerConfig:
         BATCHING, 1000, "open streams (health watches and reflection); further streams are rejected", metavar="STREAMS"
     )
     max_connections: int = _flag(
-        NETWORK, 0, "open connections (grpcio transport); 0: as many as the process may have open files", metavar="N"
+        NETWORK,
+        0,
+        "open connections (not on native); 0: 4096 on wire, as many as the process may have open files on grpcio",
+        metavar="N",
     )
     max_connection_idle: float = _flag(
-        NETWORK, 0.0, "close a connection after this long without calls (grpcio transport); 0 never", metavar="SECONDS"
+        NETWORK, 0.0, "close a connection after this long without calls (not on native); 0 never", metavar="SECONDS"
     )
     max_connection_age: float = _flag(
-        NETWORK, 0.0, "ask clients to reconnect after this long (grpcio transport); 0 never", metavar="SECONDS"
+        NETWORK, 0.0, "ask clients to reconnect after this long (not on native); 0 never", metavar="SECONDS"
     )
     stall_timeout: float = _flag(
         LIFECYCLE,
@@ -179,7 +182,7 @@ class ServerConfig:
             ),
             "--tls-cert and --tls-key go together": bool(self.tls_cert) == bool(self.tls_key),
             "--tls-client-ca needs --tls-cert and --tls-key": bool(self.tls_cert) or not self.tls_client_ca,
-            "--transport native has no TLS; use grpcio or auto, or a proxy in front": (
+            "--transport native has no TLS; use wire, grpcio or auto, or a proxy in front": (
                 self.transport != "native" or not self.tls_cert
             ),
             f"--transport must be one of {', '.join(TRANSPORTS)}": self.transport in TRANSPORTS,

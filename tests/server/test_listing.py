@@ -13,6 +13,7 @@ import grpc
 import pytest
 from support.grpc_calls import channel, details, stub
 from support.processes import ServerProcess, run
+from support.transports import TRANSPORTS, need
 from support.waiting import wait_until
 from tests.support.artifacts import digest, publish_many, publish_rolled
 from tests.support.mutate import mutated
@@ -43,12 +44,11 @@ def many(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own
 
 
-@pytest.fixture(scope="module", params=["native", "grpcio"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def serving(
     request: pytest.FixtureRequest, many: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    if request.param == "native":
-        pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+    need(request.param)
     with ServerProcess(tmp_path_factory.mktemp("server"), many, "--transport", request.param) as process:
         yield process
 

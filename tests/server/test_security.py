@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_calls import stub
 from support.mnist import mnist_images
 from support.processes import BIN, ServerProcess, run
+from support.transports import need
 from support.waiting import wait_until
 from tests.support import http2
 
@@ -90,14 +91,40 @@ def _code(caller: ClassifierServiceStub, *metadata: tuple[str, str]) -> grpc.Sta
     return grpc.StatusCode.OK
 
 
-def test_tls_serves_those_who_trust_it_and_refuses_the_rest(
-    store: Path, certificates: Certificates, tmp_path: Path
+@pytest.fixture(params=["wire", "grpcio"])
+def tls_transport(request: pytest.FixtureRequest) -> str:
+    """The transports that speak TLS."""
+    need(request.param)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("flags", [[], ["--tls-cert", "server.pem", "--tls-key", "server.key"]], ids=["plain", "tls"])
+def test_auto_takes_the_wire_where_it_is_installed_and_says_so(
+    flags: list[str], store: Path, certificates: Certificates, tmp_path: Path
 ) -> None:
-    with ServerProcess(tmp_path, store, *certificates.server_flags()) as process:
-        assert "transport auto: grpcio (the native transport has no TLS)" in process.log
+    need("wire")
+    files = [certificates.folder / flag if flag.startswith("server") else flag for flag in flags]
+    with ServerProcess(tmp_path, store, *files) as process:
+        assert "transport auto: wire (the fastest)" in process.log
+
+
+def test_auto_says_why_it_takes_another_one(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "mlpserve_wire.py").write_text("raise ImportError('libnghttp2.so.14 is missing')")
+    flags = ["--workers", 1]
+    with ServerProcess(tmp_path, store, *flags, env={"PYTHONPATH": str(tmp_path)}) as process:
+        assert re.search(r"transport auto: (native|grpcio) \(.*libnghttp2.so.14 is missing\)", process.log)
+    asked = run("mlpserve-server", "--store", store, "--transport", "wire", env={"PYTHONPATH": str(tmp_path)})
+    assert asked.returncode in (1, 2)
+    assert "--transport wire: libnghttp2.so.14 is missing; `make wire` builds it" in asked.stderr
+
+
+def test_tls_serves_those_who_trust_it_and_refuses_the_rest(
+    tls_transport: str, store: Path, certificates: Certificates, tmp_path: Path
+) -> None:
+    with ServerProcess(tmp_path, store, *certificates.server_flags(), "--transport", tls_transport) as process:
         with Client(process.address, tls=certificates.tls()) as client:
             assert len(client.predict(mnist_images()[:3])) == 3
-            assert client.get_model().serving.transport == "grpcio"
+            assert client.get_model().serving.transport == tls_transport
         trustme.CA().cert_pem.write_to_path(str(certificates.folder / "other-ca.pem"))
         with (
             Client(process.address, tls=certificates.tls(ca="other-ca.pem"), retries=0, timeout=5) as stranger,
@@ -117,9 +144,15 @@ def test_tls_serves_those_who_trust_it_and_refuses_the_rest(
 
 
 def test_mutual_tls_wants_a_certificate_of_its_authority(
-    store: Path, certificates: Certificates, tmp_path: Path
+    tls_transport: str, store: Path, certificates: Certificates, tmp_path: Path
 ) -> None:
-    flags = [*certificates.server_flags(), "--tls-client-ca", certificates.folder / "ca.pem"]
+    flags = [
+        *certificates.server_flags(),
+        "--transport",
+        tls_transport,
+        "--tls-client-ca",
+        certificates.folder / "ca.pem",
+    ]
     with ServerProcess(tmp_path, store, *flags) as process:
         with Client(process.address, tls=certificates.tls(caller=True)) as client:
             assert client.get_model().model.name == "mnist"
@@ -136,10 +169,10 @@ def test_mutual_tls_wants_a_certificate_of_its_authority(
 
 
 def test_an_expired_server_certificate_is_refused_and_a_renewed_one_needs_no_restart(
-    store: Path, certificates: Certificates, tmp_path: Path
+    tls_transport: str, store: Path, certificates: Certificates, tmp_path: Path
 ) -> None:
     certificates.issue("server", expired=True)
-    with ServerProcess(tmp_path, store, *certificates.server_flags()) as process:
+    with ServerProcess(tmp_path, store, *certificates.server_flags(), "--transport", tls_transport) as process:
 
         def answers() -> bool:
             with Client(process.address, tls=certificates.tls(), retries=0, timeout=5) as client:

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from support.grpc_calls import PREDICT, channel, details, pixels, stub
 from support.mnist import mnist_images
 from support.processes import PROVIDER, ServerProcess
+from support.transports import TRANSPORTS, need
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.artifact_pb2 import Precision
@@ -22,14 +23,13 @@ from mlpserve_server.store.folder import Store
 SERVICE = "mlpserve.v1.ClassifierService"
 
 
-@pytest.fixture(scope="module", params=["native", "grpcio", "native, 2 workers", "grpcio, 2 workers"])
+@pytest.fixture(scope="module", params=[*TRANSPORTS, *(f"{name}, 2 workers" for name in TRANSPORTS)])
 def server(
     request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """A running server on each transport, in one process and in two."""
     name, _, workers = request.param.partition(",")
-    if name == "native":
-        pytest.importorskip("pygrpc_native", reason="pygrpc-native is not installed")
+    need(name)
     flags = ["--transport", name, "--workers", 2 if workers else 1]
     with ServerProcess(tmp_path_factory.mktemp("server"), store, *flags) as process:
         yield process

@@ -1,13 +1,13 @@
 """Every method but Predict and ModelInfer: what the server says about itself, on a grpc.aio server."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
@@ -22,6 +22,16 @@ SERVICE = "mlpserve.v1.ClassifierService"
 OPEN_INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 READINESS, LIVENESS = "readiness", "liveness"
 HEALTH_NAMES = ("", SERVICE, OPEN_INFERENCE, READINESS)
+
+
+class Registry(Protocol):
+    """What services are added to: a grpc.aio server, or what stands in for one."""
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Add handlers of any method."""
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Add handlers of a service's methods by name."""
 
 
 class ControlServices:
@@ -44,7 +54,7 @@ class ControlServices:
         self._open_inference = OpenInference(catalog, lambda: self._serving, self._listing.page, max_batch)
 
     async def register(
-        self, server: grpc.aio.Server, carried: "Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None" = None
+        self, server: "Registry", carried: "Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None" = None
     ) -> None:
         """Add the services to a server that has not started; health begins as NOT_SERVING.
 
@@ -62,16 +72,20 @@ class ControlServices:
         for path, handler in (carried or {}).items():
             _, service, method = path.split("/")
             services[service][method] = handler
+        # Both ways, as generated code does: grpc.aio looks in the first, others in the second.
         server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
         )
+        for name, handlers in services.items():
+            server.add_registered_method_handlers(name, handlers)
         self._health = health_aio.HealthServicer()
         await self.set_serving(False)
         # Never withdrawn: a probe on it must not kill a server that drains, and one that is stuck ends by itself.
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection((SERVICE, OPEN_INFERENCE, health_name, reflection.SERVICE_NAME), server)
+        names = (SERVICE, OPEN_INFERENCE, health_name, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
 
     async def set_serving(self, serving: bool) -> None:
         """Set the status of every name; callers that Watch are told."""

@@ -1,8 +1,9 @@
-"""Two ways to the wire behind one interface; this module alone chooses between them.
+"""Three ways to the wire behind one interface; this module alone chooses between them.
 
 May import control, calls, host and what is below.
 """
 
+import importlib
 import logging
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -37,31 +38,46 @@ def open_transport(
         share_port: let other processes listen on the same port (SO_REUSEPORT).
 
     Raises:
-        ConfigError: native is asked for and not installed, or a file for TLS or tokens cannot be used.
+        ConfigError: what is asked for is not installed, or a file for TLS or tokens cannot be used.
     """
     tls.check_plaintext(config)
     name = config.transport
-    installed = find_spec("pygrpc_native") is not None
     if name == "auto":
-        reason = "" if installed else " (pygrpc-native is not installed)"
-        if config.tls_cert:
-            reason = " (the native transport has no TLS)"
-        name = "grpcio" if reason else "native"
-        log.info("transport auto: %s%s", name, reason)
-    guard = Tokens(config.tokens) if config.tokens else None
+        name, reason = _choose(config)
+        log.info("transport auto: %s (%s)", name, reason)
+    tokens = Tokens(config.tokens) if config.tokens else None
     if name == "grpcio":
         from mlpserve_server.transports.grpcio import GrpcioTransport
 
-        return GrpcioTransport(config, services, max_message, guard, on_dropped, share_port)
-    if not installed:
+        return GrpcioTransport(config, services, max_message, tokens, on_dropped, share_port)
+    if name == "wire":
+        try:
+            from mlpserve_server.transports.wire import WireTransport
+        except ImportError as error:
+            raise ConfigError(f"--transport wire: {error}; `make wire` builds it, or use --transport grpcio") from error
+        return WireTransport(config, services, max_message, tokens, on_dropped, share_port)
+    if not find_spec("pygrpc_native"):
         raise ConfigError("--transport native: pygrpc-native is not installed; use --transport grpcio")
     from mlpserve_server.transports.native import NativeTransport
 
     if not tls.is_loopback(split_address(config.listen, "--listen")[0]):
         log.warning(
             "--transport native on %s: it holds every message that is sent to it, of any size and for any time. Only "
-            "known callers may reach it, or a proxy that limits them; --transport grpcio has limits of its own",
+            "known callers may reach it, or a proxy that limits them; the other transports have limits of their own",
             config.listen,
         )
 
-    return NativeTransport(config, services, max_message, guard, on_dropped, share_port)
+    return NativeTransport(config, services, max_message, tokens, on_dropped, share_port)
+
+
+def _choose(config: ServerConfig) -> tuple[str, str]:
+    """The fastest transport that can be had, and why it is that one."""
+    try:
+        importlib.import_module("mlpserve_wire")
+    except ImportError as error:
+        reason = f"mlpserve-wire, the fastest, cannot be used: {error}"
+    else:
+        return "wire", "the fastest"
+    if find_spec("pygrpc_native") and not config.tls_cert:
+        return "native", reason
+    return "grpcio", reason

@@ -134,7 +134,7 @@ class Limits(grpc.aio.ServerInterceptor):
             caller = context.peer()
             if self._streams.total() >= self._max_streams or self._streams[caller] >= self._streams_of_one:
                 self._on_dropped("streams")
-                error = self._too_many(watch=not handler.request_streaming)
+                error = too_many_streams(self._max_streams, self._streams_of_one, watch=not handler.request_streaming)
                 await context.abort(error.code, str(error), error.trailing_metadata())
             self._streams[caller] += 1
             try:
@@ -156,15 +156,6 @@ class Limits(grpc.aio.ServerInterceptor):
                     del self._streams[caller]
 
         return serve
-
-    def _too_many(self, *, watch: bool) -> CallError:
-        message = (
-            f"this server holds at most {self._max_streams} streams (health Watch, reflection), "
-            f"{self._streams_of_one} on a connection; ask with Check, or close some"
-        )
-        # gRPC's clients send no call to a server that refuses their watch, unless it says that it has none: whoever
-        # holds all of them would keep everybody else out.
-        return Unsupported(message) if watch else Overloaded(message, RETRY_SECONDS)
 
     async def _requests(self, context: Any, deserialize: Any) -> AsyncIterator[Any]:
         while (request := await self._short(context, deserialize)) is not None:
@@ -247,6 +238,23 @@ class Limits(grpc.aio.ServerInterceptor):
             if not turn.done():
                 self._take(caller)
                 turn.set_result(None)
+
+
+def too_many_streams(most: int, of_one: int, *, watch: bool) -> CallError:
+    """The error for a stream that is one too many.
+
+    Args:
+        most: that there may be.
+        of_one: that one connection may have.
+        watch: it is a health watch.
+    """
+    message = (
+        f"this server holds at most {most} streams (health Watch, reflection), {of_one} on a connection; ask with "
+        "Check, or close some"
+    )
+    # gRPC's clients send no call to a server that refuses their watch, unless it says that it has none: whoever holds
+    # all of them would keep everybody else out.
+    return Unsupported(message) if watch else Overloaded(message, RETRY_SECONDS)
 
 
 def _parsed(message: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:

@@ -4,7 +4,9 @@ import ipaddress
 import logging
 import ssl
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
@@ -38,24 +40,51 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def server_credentials(config: ServerConfig) -> grpc.ServerCredentials:
-    """TLS with the configured files; a handshake has them looked at, and those after it have what they hold then.
+class Pem(NamedTuple):
+    """The contents of the configured files, which go together.
+
+    Attributes:
+        chain: certificates, the server's own first.
+        key: of that one, not encrypted.
+        authorities: that sign clients' certificates; empty: clients need none.
+    """
+
+    chain: bytes
+    key: bytes
+    authorities: bytes
+
+
+def watch(config: ServerConfig, renew: Callable[[Pem], None]) -> tuple[Pem, WatchedFiles]:
+    """Read the configured files, and watch them.
+
+    Args:
+        config: names them.
+        renew: told of what they hold when they have changed.
 
     Raises:
         ConfigError: a file cannot be read, or certificate and key do not belong together.
     """
-    renewed: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
 
     def read_again() -> None:
         try:
-            renewed.append(_certificates(config))
+            renew(_read(config))
         except ConfigError as error:
             log.error("the certificates stay as they were: %s", error)
         else:
             log.info("--tls-cert %s: the certificates were read again", config.tls_cert)
 
     paths = [config.tls_cert, config.tls_key, *([config.tls_client_ca] if config.tls_client_ca else [])]
-    files = WatchedFiles(f"--tls-cert {config.tls_cert}", read_again, *paths)
+    return _read(config), WatchedFiles(f"--tls-cert {config.tls_cert}", read_again, *paths)
+
+
+def server_credentials(config: ServerConfig) -> grpc.ServerCredentials:
+    """TLS for grpcio; a handshake has the files looked at, and those after it have what they hold then.
+
+    Raises:
+        ConfigError: a file cannot be read, or certificate and key do not belong together.
+    """
+    renewed: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
+    pem, files = watch(config, lambda pem: renewed.append(_configuration(pem)))
 
     def fetch() -> "grpc.ServerCertificateConfiguration | None":
         files.look()
@@ -64,13 +93,16 @@ def server_credentials(config: ServerConfig) -> grpc.ServerCredentials:
         except IndexError:
             return None
 
-    initial = _certificates(config)
     # None means "as before", which the stubs do not say.
-    return grpc.dynamic_ssl_server_credentials(initial, fetch, bool(config.tls_client_ca))  # type: ignore[arg-type]
+    return grpc.dynamic_ssl_server_credentials(_configuration(pem), fetch, bool(pem.authorities))  # type: ignore[arg-type]
 
 
-def _certificates(config: ServerConfig) -> "grpc.ServerCertificateConfiguration":
-    # Python's own TLS says what is wrong with a file; gRPC would only fail every handshake.
+def _configuration(pem: Pem) -> "grpc.ServerCertificateConfiguration":
+    return grpc.ssl_server_certificate_configuration([(pem.key, pem.chain)], root_certificates=pem.authorities or None)
+
+
+def _read(config: ServerConfig) -> Pem:
+    # Python's own TLS says what is wrong with a file; others would only fail every handshake.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(config.tls_cert, config.tls_key, password="")
@@ -79,7 +111,7 @@ def _certificates(config: ServerConfig) -> "grpc.ServerCertificateConfiguration"
             f"--tls-cert {config.tls_cert} with --tls-key {config.tls_key}: {error}; expected a PEM certificate chain "
             "and its private key, not encrypted"
         ) from error
-    authorities = None
+    authorities = b""
     if config.tls_client_ca:
         try:
             context.load_verify_locations(config.tls_client_ca)
@@ -87,7 +119,6 @@ def _certificates(config: ServerConfig) -> "grpc.ServerCertificateConfiguration"
         except OSError as error:
             raise ConfigError(f"--tls-client-ca {config.tls_client_ca}: {error}; expected PEM certificates") from error
     try:
-        pair = (Path(config.tls_key).read_bytes(), Path(config.tls_cert).read_bytes())
+        return Pem(Path(config.tls_cert).read_bytes(), Path(config.tls_key).read_bytes(), authorities)
     except OSError as error:  # replaced, or out of descriptors, since they were looked at
         raise ConfigError(f"--tls-cert {config.tls_cert} with --tls-key {config.tls_key}: {error}") from error
-    return grpc.ssl_server_certificate_configuration([pair], root_certificates=authorities)

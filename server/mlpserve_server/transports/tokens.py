@@ -52,6 +52,15 @@ class Tokens:
         self._files = WatchedFiles(f"--tokens {path}", self._read_again, path)
         self._bearers = self._read()
 
+    def digests(self) -> list[bytes]:
+        """The SHA-256 of each; has the file looked at."""
+        self._files.look()
+        return list(self._bearers)
+
+    def bearer(self, digest: bytes) -> Bearer:
+        """Who has the token with a SHA-256 that was accepted; it may be gone from the file by now."""
+        return self._bearers.get(digest) or Bearer(digest, only_batch=False)
+
     def find(self, metadata: Metadata) -> Bearer | None:
         """Who shows the token in a call's metadata; None if it is not in the file."""
         self._files.look()

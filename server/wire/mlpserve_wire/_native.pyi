@@ -16,6 +16,9 @@ class WireCall:
     def number(self) -> int:
         """By which it is answered."""
     @property
+    def caller(self) -> int:
+        """The number of the connection that it came on."""
+    @property
     def method(self) -> int:
         """Its method's place among those of the `Wire`."""
     @property
@@ -30,6 +33,9 @@ class WireCall:
     @property
     def deadline(self) -> float:
         """time.monotonic() after which nobody waits for the answer; inf without one."""
+    @property
+    def bearer(self) -> bytes:
+        """The SHA-256 of the caller's token; empty where none is needed."""
 
 class Column:
     """Calls of one plain format; N of them, of D pixels each."""
@@ -37,6 +43,9 @@ class Column:
     @property
     def tag(self) -> int:
         """Of the format."""
+    @property
+    def after(self) -> int:
+        """How many of `Arrived.calls` came before these calls; the others came after them."""
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
         """[N, D], and this caller's to keep."""
@@ -55,7 +64,7 @@ class Arrived:
 
     @property
     def columns(self) -> list[Column]:
-        """Plain calls, one column for each format that there are some of."""
+        """Plain calls, in the order of their arrival; several columns of one format if objects came between them."""
     @property
     def calls(self) -> list[WireCall]:
         """The others of HOT methods, in the order of their arrival."""
@@ -124,6 +133,13 @@ class Wire:
         """
     def set_plain(self, formats: list[PlainFormat]) -> None:
         """Which requests are rows from now on."""
+    def set_no_room(self, message: str, trailing: Iterable[tuple[str, str | bytes]]) -> None:
+        """What calls are told that are refused with RESOURCE_EXHAUSTED for want of room.
+
+        Args:
+            message: for people.
+            trailing: metadata, as of `finish`.
+        """
     def start(self) -> None:
         """Begin to serve."""
     def receive(self, seconds: float) -> Arrived:
@@ -159,6 +175,8 @@ class Wire:
         """Have a STREAM's next message, or its end, come as an event."""
     def alive(self, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Whether callers still wait for their answers, [N]."""
+    def is_alive(self, number: int) -> bool:
+        """Whether a caller still waits for its answer."""
     def listened(self) -> float:
         """time.monotonic() of when connections were last seen to be taken."""
     def counters(self) -> dict[str, int]:

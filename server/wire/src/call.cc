@@ -18,6 +18,7 @@ void Call::reset() {
   method = nullptr;
   path.clear();
   authorization.clear();
+  bearer.clear();
   problem_header.clear();
   metadata.clear();
   header_bytes = 0;

@@ -97,6 +97,7 @@ struct Call {
   const Method* method = nullptr;
   std::string path;  // of an unknown method
   std::string authorization;
+  std::string bearer;          // the digest of its token, where callers need one
   std::string problem_header;  // an encoding or a header that is not understood
   Metadata metadata;
   std::size_t header_bytes = 0;

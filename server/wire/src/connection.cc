@@ -46,6 +46,7 @@ bool Bucket::take(double now) {
 
 Connection::Connection(int descriptor, State& shared, double now)
     : state(shared),
+      number(++shared.connections_made),
       link(descriptor, shared.tls),
       last_call(now),
       last_taken(now),

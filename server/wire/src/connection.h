@@ -71,6 +71,7 @@ struct Connection {
   [[nodiscard]] bool silent(double now) const;
 
   State& state;
+  const std::uint64_t number;  // no two connections of one state have the same
   Link link;
   Session session;
   Stage stage = Stage::kHandshake;

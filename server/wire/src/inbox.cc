@@ -13,11 +13,16 @@ constexpr std::size_t kRowsAtFirst = 16;
 
 void Inbox::add_row(const PlainFormat& format, const Call& call) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::find_if(arrived_.columns.begin(), arrived_.columns.end(),
-                                  [&format](const Column& present) { return present.tag == format.tag; });
-  Column& column = found != arrived_.columns.end() ? *found : arrived_.columns.emplace_back();
+  // None from before the last object, so that nobody is overtaken by it or overtakes it.
+  const std::size_t objects = arrived_.calls.size();
+  const auto found = std::find_if(arrived_.columns.rbegin(), arrived_.columns.rend(), [&](const Column& present) {
+    return present.tag == format.tag || present.after != objects;
+  });
+  const bool fits = found != arrived_.columns.rend() && found->after == objects;
+  Column& column = fits ? *found : arrived_.columns.emplace_back();
   if (column.numbers.empty()) {
     column.tag = format.tag;
+    column.after = objects;
     column.pixels_each = format.pixels;
     column.pixels.reserve(kRowsAtFirst * format.pixels);
     column.numbers.reserve(kRowsAtFirst);

@@ -23,6 +23,7 @@ struct PlainFormat {
 // Calls of one plain format.
 struct Column {
   int tag = 0;
+  std::size_t after = 0;  // how many objects came before them; no object came among them
   std::size_t pixels_each = 0;
   Buffer pixels;
   std::vector<std::uint64_t> numbers;
@@ -33,11 +34,13 @@ struct Column {
 // A call with its message.
 struct HandedCall {
   std::uint64_t number;
+  std::uint64_t caller;  // the number of its connection
   int method;
   Buffer payload;
   Metadata metadata;
   double arrived;
   double deadline;
+  std::string bearer;  // the digest of its token
 };
 
 struct Arrived {

@@ -115,15 +115,18 @@ nb::tuple metadata_of(const HandedCall& call) {
 
 struct PyCall {
   std::uint64_t number;
+  std::uint64_t caller;
   int method;
   nb::bytes payload;
   nb::tuple metadata;
   double arrived;
   double deadline;
+  nb::bytes bearer;
 };
 
 struct PyColumn {
   int tag;
+  std::size_t after;
   nb::object pixels;
   nb::object numbers;
   nb::object arrived;
@@ -142,7 +145,8 @@ struct PyEvent {
 };
 
 PyCall to_python(const HandedCall& call) {
-  return {call.number, call.method, payload_of(call), metadata_of(call), call.arrived, call.deadline};
+  return {call.number,       call.caller,  call.method,   payload_of(call),
+          metadata_of(call), call.arrived, call.deadline, nb::bytes(call.bearer.data(), call.bearer.size())};
 }
 
 const char* name_of(Event::Kind kind) {
@@ -207,6 +211,13 @@ class Wire {
     perform([this, plain = std::move(plain)] { state().plain = plain; });
   }
 
+  void set_no_room(const std::string& message, const nb::iterable& trailing) {
+    perform([this, message, given = trailing_of(trailing)] {
+      state().no_room = message;
+      state().no_room_trailing = given;
+    });
+  }
+
   void start() { reactor_.start(); }
 
   PyArrived receive(double seconds) {
@@ -217,7 +228,7 @@ class Wire {
     }
     PyArrived result{nb::list(), nb::list(), array_of(std::move(arrived.gone))};
     for (Column& column : arrived.columns) {
-      result.columns.append(PyColumn{column.tag, rows_of(std::move(column.pixels), column.pixels_each),
+      result.columns.append(PyColumn{column.tag, column.after, rows_of(std::move(column.pixels), column.pixels_each),
                                      array_of(std::move(column.numbers)), array_of(std::move(column.arrived)),
                                      array_of(std::move(column.deadlines))});
     }
@@ -319,6 +330,8 @@ class Wire {
     return nb::cast(nb::ndarray<nb::numpy, bool, nb::ndim<1>>(data, {size}, owner));
   }
 
+  bool is_alive(std::uint64_t number) { return state().calls.alive(number); }
+
   [[nodiscard]] double listened() const { return reactor_.listened(); }
 
   nb::dict counters() {
@@ -375,13 +388,16 @@ NB_MODULE(_native, module) {
   using namespace wire;
   nb::class_<PyCall>(module, "WireCall")
       .def_ro("number", &PyCall::number)
+      .def_ro("caller", &PyCall::caller)
       .def_ro("method", &PyCall::method)
       .def_ro("payload", &PyCall::payload)
       .def_ro("metadata", &PyCall::metadata)
       .def_ro("arrived", &PyCall::arrived)
-      .def_ro("deadline", &PyCall::deadline);
+      .def_ro("deadline", &PyCall::deadline)
+      .def_ro("bearer", &PyCall::bearer);
   nb::class_<PyColumn>(module, "Column")
       .def_ro("tag", &PyColumn::tag)
+      .def_ro("after", &PyColumn::after)
       .def_ro("pixels", &PyColumn::pixels)
       .def_ro("numbers", &PyColumn::numbers)
       .def_ro("arrived", &PyColumn::arrived)
@@ -398,6 +414,7 @@ NB_MODULE(_native, module) {
       .def("set_tls", &Wire::set_tls, nb::arg("certificates"), nb::arg("key"), nb::arg("authorities"))
       .def("set_tokens", &Wire::set_tokens, nb::arg("digests").none())
       .def("set_plain", &Wire::set_plain, nb::arg("formats"))
+      .def("set_no_room", &Wire::set_no_room, nb::arg("message"), nb::arg("trailing"))
       .def("start", &Wire::start)
       .def("receive", &Wire::receive, nb::arg("seconds"))
       .def("events", &Wire::events, nb::arg("seconds"))
@@ -407,6 +424,7 @@ NB_MODULE(_native, module) {
       .def("finish", &Wire::finish, nb::arg("numbers"), nb::arg("status"), nb::arg("message"), nb::arg("trailing"))
       .def("ask", &Wire::ask, nb::arg("number"))
       .def("alive", &Wire::alive, nb::arg("numbers"))
+      .def("is_alive", &Wire::is_alive, nb::arg("number"))
       .def("listened", &Wire::listened)
       .def("counters", &Wire::counters)
       .def("drain", &Wire::drain, nb::arg("grace"))

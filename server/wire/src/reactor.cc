@@ -190,7 +190,7 @@ void Reactor::turn(int milliseconds) {
   flush_all();
   if (!again_.empty() || !state_.inflating.empty()) {
     milliseconds = 0;
-  } else if (!connections_.empty()) {
+  } else if (!connections_.empty() || out_of_descriptors_) {
     const double left = std::max(0.0, next_sweep_ - now());
     milliseconds = std::min(milliseconds, static_cast<int>(std::ceil(left * 1e3)));
   }
@@ -205,7 +205,6 @@ void Reactor::turn(int milliseconds) {
   for (Connection* connection : std::exchange(again_, {})) {
     serve(*connection, EPOLLIN);
   }
-  bool idle_listeners = true;
   for (int place = 0; place < count; ++place) {
     const epoll_event& event = events[static_cast<std::size_t>(place)];
     if (event.data.ptr == &waker_) {
@@ -216,8 +215,7 @@ void Reactor::turn(int milliseconds) {
     const auto listener = std::find_if(listeners_.begin(), listeners_.end(),
                                        [&event](const auto& known) { return known.get() == event.data.ptr; });
     if (listener != listeners_.end()) {
-      idle_listeners = false;
-      accept_from((*listener)->get());
+      accept_from(**listener);
     } else {
       serve(*static_cast<Connection*>(event.data.ptr), event.events);
     }
@@ -225,7 +223,7 @@ void Reactor::turn(int milliseconds) {
   requests::inflate_some(state_, kInflateBytes);
   run_tasks();
   const double time = now();
-  if (idle_listeners && !listeners_.empty()) {
+  if (!out_of_descriptors_ && !listeners_.empty()) {
     listened_.store(time, std::memory_order_relaxed);
   }
   if (time >= next_sweep_) {
@@ -253,18 +251,24 @@ void Reactor::serve(Connection& connection, std::uint32_t events) {
   }
 }
 
-void Reactor::accept_from(int listener) {
+void Reactor::accept_from(const Descriptor& listener) {
   for (int taken = 0; taken < kMostAccepted; ++taken) {
-    int descriptor = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (descriptor < 0 && (errno == EMFILE || errno == ENFILE) && spare_ >= 0) {
+    int descriptor = accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (descriptor < 0 && (errno == EMFILE || errno == ENFILE)) {
       // Hang up on the caller: left alone it would wait, and the poll would tell of it again and again.
+      out_of_descriptors_ = true;
       close(spare_);
-      descriptor = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      descriptor = accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (descriptor >= 0) {
         close(descriptor);
+        wire::count(state_.counters.refused_connections);
       }
       spare_ = open_spare();
-      wire::count(state_.counters.refused_connections);
+      return;
+    }
+    if (descriptor < 0 && (errno == EINVAL || errno == EBADF || errno == ENOTSOCK)) {
+      // It listens no longer, and would be told of for ever; listened() says so.
+      std::erase_if(listeners_, [&listener](const auto& known) { return known.get() == &listener; });
       return;
     }
     if (descriptor < 0) {
@@ -282,7 +286,7 @@ void Reactor::accept_from(int listener) {
     Connection* const key = connection.get();
     connections_.emplace(key, std::move(connection));
   }
-  listened_.store(now(), std::memory_order_relaxed);
+  out_of_descriptors_ = false;
 }
 
 // Hangs up on a connection that nobody would miss: one that is over, or the one that has been silent for longest since
@@ -306,6 +310,16 @@ bool Reactor::make_space() {
 }
 
 void Reactor::sweep(double time) {
+  if (out_of_descriptors_) {
+    if (const int probe = open_spare(); probe >= 0) {
+      out_of_descriptors_ = false;
+      if (spare_ < 0) {
+        spare_ = probe;
+      } else {
+        close(probe);
+      }
+    }
+  }
   requests::sweep(state_, time);
   for (const auto& [connection, owned] : connections_) {
     if (connection->stage != Connection::Stage::kClosed) {

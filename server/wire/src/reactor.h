@@ -69,7 +69,7 @@ class Reactor {
   void run_tasks();
   void settle();
   void flush_all();
-  void accept_from(int listener);
+  void accept_from(const Descriptor& listener);
   bool make_space();
   void serve(Connection& connection, std::uint32_t events);
   void poll_for(Connection& connection);
@@ -92,6 +92,7 @@ class Reactor {
   int handshakes_ = 0;  // steps in this round
   double next_sweep_ = 0;
   std::atomic<double> listened_;
+  bool out_of_descriptors_ = false;
 
   std::mutex turn_;                    // whoever holds it drives
   std::atomic<int> wanting_{0};        // receivers that want to drive

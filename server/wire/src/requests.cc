@@ -66,8 +66,7 @@ void note_metadata(State& state, Call& call, std::string_view name, std::string_
 void refuse_no_room(State& state, Call& call) {
   count(state.counters.unread);
   state.pressed_until = now() + kPressedSeconds;
-  replies::refuse(state, call, kResourceExhausted,
-                  "the server holds as many messages as it has room for; try again in a moment");
+  replies::refuse(state, call, kResourceExhausted, state.no_room, state.no_room_trailing);
 }
 
 void leave_incomplete(State& state, Call& call) {
@@ -164,7 +163,7 @@ void notify_gone(State& state, const Call& call) {
   if (call.method->kind == Method::Kind::kHot) {
     state.inbox.add_gone(call.number);
   } else {
-    state.inbox.add_event({Event::Kind::kGone, {call.number, call.method->index, {}, {}, 0, 0}});
+    state.inbox.add_event({Event::Kind::kGone, {call.number, 0, call.method->index, {}, {}, 0, 0, ""}});
   }
 }
 
@@ -175,7 +174,8 @@ void leave_inflating(State& state, Call& call) {
 }
 
 HandedCall as_object(Call& call) {
-  HandedCall object{call.number, call.method->index, {}, std::move(call.metadata), call.arrived, call.deadline};
+  HandedCall object{call.number,  call.connection->number, call.method->index,    {}, std::move(call.metadata),
+                    call.arrived, call.deadline,           std::move(call.bearer)};
   object.payload.swap(call.body);
   return object;
 }
@@ -224,7 +224,7 @@ void hand_next_message(State& state, Call& call) {
       replies::refuse(state, call, kInternal, "the stream ended within a message");
     } else if (call.ended) {
       call.wants_message = false;
-      state.inbox.add_event({Event::Kind::kEnd, {call.number, call.method->index, {}, {}, 0, 0}});
+      state.inbox.add_event({Event::Kind::kEnd, {call.number, 0, call.method->index, {}, {}, 0, 0, ""}});
     }
     return;
   }
@@ -251,7 +251,8 @@ void hand_next_message(State& state, Call& call) {
   nghttp2_session_consume_stream(call.connection->session.get(), call.stream, kPrefix + size);
   call.connection->mark();
   call.wants_message = false;
-  state.inbox.add_event({Event::Kind::kMessage, {call.number, call.method->index, std::move(message), {}, 0, 0}});
+  state.inbox.add_event(
+      {Event::Kind::kMessage, {call.number, 0, call.method->index, std::move(message), {}, 0, 0, ""}});
 }
 
 // One step of a call's decompression; true: it needs another.
@@ -308,12 +309,17 @@ bool refuse_headers(State& state, Call& call) {
     return true;
   }
   const bool open = call.method != nullptr && call.method->open;
-  if (state.tokens && !open && !state.tokens->accept(call.authorization)) {
+  std::optional<std::string> bearer;
+  if (state.tokens && !open) {
+    bearer = state.tokens->find(call.authorization);
+  }
+  if (state.tokens && !open && !bearer) {
     count(state.counters.unauthenticated);
     replies::refuse(state, call, kUnauthenticated,
                     "this server wants a bearer token that it knows: send the metadata 'authorization: Bearer TOKEN'");
     return true;
   }
+  call.bearer = bearer.value_or("");
   if (call.method == nullptr) {
     return refuse(kUnimplemented, "there is no method " + call.path);
   }
@@ -386,8 +392,7 @@ void on_headers(State& state, Call& call) {
   }
   call.authorization.clear();
   if (call.connection->unsent_replies > state.limits.unsent_of_one) {
-    count(state.counters.unread);
-    replies::refuse(state, call, kResourceExhausted, "the replies to earlier calls of this connection are not read");
+    refuse_no_room(state, call);  // its caller does not read the replies to earlier ones
     return;
   }
   const bool streams = call.method->kind == Method::Kind::kStream;

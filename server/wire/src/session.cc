@@ -175,6 +175,8 @@ nghttp2_option* options() {
     }
     nghttp2_option_set_no_auto_window_update(made, 1);
     nghttp2_option_set_no_closed_streams(made, 1);
+    // gRPC has values with spaces around them tolerated.
+    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(made, 1);
     nghttp2_option_set_stream_reset_rate_limit(made, kNoRate, kNoRate);
     return std::unique_ptr<nghttp2_option, Deleter<nghttp2_option, nghttp2_option_del>>(made);
   }();

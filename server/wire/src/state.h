@@ -48,6 +48,7 @@ struct State {
   Inbox inbox;
   Counters counters;
 
+  std::uint64_t connections_made = 0;
   TlsContext tls;
   std::shared_ptr<const Tokens> tokens;  // null: callers need none
   std::vector<PlainFormat> plain;
@@ -58,7 +59,9 @@ struct State {
   std::deque<Call*> inflating;
   std::vector<Connection*> dirty;   // with something to be written
   std::vector<Connection*> closed;  // to be deleted at the end of the round
-  double pressed_until = 0;         // a message was refused for want of room a moment ago
+  std::string no_room = "the server holds as many messages as it has room for; try again in a moment";
+  Metadata no_room_trailing;  // of calls that are refused with it
+  double pressed_until = 0;   // a message was refused for want of room a moment ago
 };
 
 inline void count(std::atomic<std::uint64_t>& counter) {

@@ -36,17 +36,18 @@ Tokens::Tokens(const std::vector<std::string>& digests) : digests_(digests.begin
   }
 }
 
-bool Tokens::accept(std::string_view authorization) const {
+std::optional<std::string> Tokens::find(std::string_view authorization) const {
   constexpr std::string_view kScheme = "bearer ";
+  authorization = stripped(authorization);
   if (authorization.size() < kScheme.size() || strncasecmp(authorization.data(), kScheme.data(), kScheme.size()) != 0) {
-    return false;
+    return std::nullopt;
   }
   const std::string_view token = stripped(authorization.substr(kScheme.size()));
   std::string digest(kDigestBytes, '\0');
   unsigned int length = 0;
   const bool computed = EVP_Digest(token.data(), token.size(), reinterpret_cast<unsigned char*>(digest.data()), &length,
                                    sha256(), nullptr) == 1;
-  return computed && digests_.contains(digest);
+  return computed && digests_.contains(digest) ? std::optional(digest) : std::nullopt;
 }
 
 }  // namespace wire

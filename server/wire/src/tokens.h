@@ -1,7 +1,7 @@
 // Bearer tokens, known by their SHA-256 only.
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -15,10 +15,10 @@ class Tokens {
   //   digests: 32 bytes each. Throws std::invalid_argument for others.
   explicit Tokens(const std::vector<std::string>& digests);
 
-  // Whether an authorization header has one of the tokens.
+  // The digest of the token in an authorization header; nothing if it is none of these.
   //
-  // The digest is looked up in a table, whose time says something of digests at most, and nothing of tokens.
-  [[nodiscard]] bool accept(std::string_view authorization) const;
+  // It is looked up in a table, whose time says something of digests at most, and nothing of tokens.
+  [[nodiscard]] std::optional<std::string> find(std::string_view authorization) const;
 
  private:
   std::unordered_set<std::string> digests_;

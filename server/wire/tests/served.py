@@ -39,6 +39,7 @@ class Served:
         wire: it.
         address: HOST:PORT.
         rows: how many calls came as rows.
+        columns: of each column, how many objects came before it, and its length.
         objects: the calls of HOT that came as objects.
         held: calls that wait for `release`.
         gone: numbers of calls that Python was told have gone.
@@ -48,6 +49,7 @@ class Served:
     wire: Wire
     address: str
     rows: int = 0
+    columns: list[tuple[int, int]] = field(default_factory=list)
     objects: list[WireCall] = field(default_factory=list)
     held: list[WireCall] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
@@ -85,6 +87,7 @@ class Served:
             self.answering.wait()
             arrived = self.wire.receive(0.05)
             self.rows += sum(len(column.numbers) for column in arrived.columns)
+            self.columns += [(column.after, len(column.numbers)) for column in arrived.columns]
             for column in arrived.columns:
                 assert column.pixels.shape == (len(column.numbers), PIXELS)
                 assert len(column.arrived) == len(column.deadlines) == len(column.numbers)
@@ -152,6 +155,7 @@ def serving(
     if tls:
         wire.set_tls(*tls)
     wire.set_tokens(tokens)
+    wire.set_no_room("there is no room: as many messages as it has room for", (("retry-bin", b"soon"),))
     if plain:
         wire.set_plain([PlainFormat(0, PREFIX, PIXELS, 5), PlainFormat(1, PREFIX, PIXELS, 9)])
     listening = listening_socket(address)

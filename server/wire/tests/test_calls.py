@@ -137,6 +137,23 @@ def test_a_compressed_plain_request_is_a_row(served: Served, channel: grpc.Chann
     assert served.rows == before + 1
 
 
+def test_rows_and_objects_keep_their_order() -> None:
+    with serving() as served, grpc.insecure_channel(served.address) as opened:
+        hot = opened.unary_unary(HOT)
+        assert hot(image(1), timeout=WAIT) == bytes([PIXELS])
+        served.answering.clear()
+        time.sleep(0.1)
+        futures = []
+        for place, payload in enumerate((image(1), image(2), b"a", image(3), b"b", b"c", image(4))):
+            futures.append(hot.future(payload, timeout=WAIT))
+            served.wait_for_counter("calls", 2 + place)
+            time.sleep(0.01)
+        served.answering.set()
+        for future in futures:
+            future.result()
+        assert served.columns[-3:] == [(0, 2), (1, 1), (3, 1)]
+
+
 def test_a_cancelled_call_is_told(served: Served, channel: grpc.Channel) -> None:
     future = channel.unary_unary(HOT).future(HELD, timeout=WAIT)
     served.wait_for(lambda: served.held)

@@ -162,6 +162,7 @@ def test_too_many_waiting_messages_are_refused() -> None:
         answer = caller.answer(streams[-1])
         assert answer.status == RESOURCE_EXHAUSTED
         assert "as it has room for" in answer.trailers["grpc-message"]
+        assert answer.trailers["retry-bin"] == "c29vbg"
         served.wait_for_counter("unread")
         assert works(caller)
 
@@ -258,9 +259,17 @@ def test_without_descriptors_callers_are_hung_up_on() -> None:
                 with contextlib.suppress(ConnectionResetError):
                     assert one.recv(100) == b""
             assert works(caller)
+            since = served.wire.listened()
+            time.sleep(0.6)
+            assert served.wire.listened() == since, "callers are not taken"
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert served.wire.counters()["refused_connections"] == 3
+        for _ in range(200):
+            if served.wire.listened() > since:
+                return
+            time.sleep(0.02)
+        raise AssertionError("callers are taken again")
 
 
 def test_a_handshake_that_stalls_ends() -> None:

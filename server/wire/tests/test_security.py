@@ -148,6 +148,8 @@ def digest(token: str) -> bytes:
         ("BEARER other", OK),
         ("Bearer wrong", UNAUTHENTICATED),
         ("Bearer", UNAUTHENTICATED),
+        ("Bearer ", UNAUTHENTICATED),
+        (" bearer  secret ", OK),
         ("Basic secret", UNAUTHENTICATED),
         ("secret", UNAUTHENTICATED),
         (None, UNAUTHENTICATED),
@@ -161,6 +163,8 @@ def test_tokens(header: str | None, status: int) -> None:
             assert answer.status == (12 if path == "/no/method" and status == OK else status)
         assert caller.call(OPEN, message(b"x"), *more).status == OK
         assert "secret" not in str(served.metadata)
+        caller.call(HOT, message(b"whose"), ("authorization", "Bearer secret"))
+        assert (served.objects[-1].payload, served.objects[-1].bearer) == (b"whose", digest("secret"))
 
 
 def test_a_call_without_a_token_is_refused_before_its_message() -> None:
