@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: $(VENV)/.installed $(VENV)/.wire  ## make .venv with everything in it
+setup: $(VENV)/.installed  ## make .venv with everything in it
 
 demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 	@$(BIN)/python demo/run.py
@@ -39,14 +39,8 @@ format: setup  ## the only target that rewrites code
 	@if command -v clang-format >/dev/null; then clang-format -i $(wildcard server/wire/src/* server/wire/fuzz/*.cc); fi
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-wire: $(VENV)/.installed  ## the compiled transport again, as `make setup` builds it (two minutes); says what is missing
+wire: $(VENV)/.installed  ## the compiled transport, built and installed into .venv without root (two minutes); says what is missing
 	@$(BIN)/python server/wire/install.py
-
-# Never fails: without it the server runs over grpcio.
-$(VENV)/.wire: $(VENV)/.installed server/wire/pyproject.toml server/wire/CMakeLists.txt $(wildcard server/wire/src/* server/wire/mlpserve_wire/*)
-	@echo "Building the compiled transport (two minutes; once) ..."
-	@$(BIN)/python server/wire/install.py
-	@touch $@
 
 WIRE_FUZZ_SECONDS ?= 3600
 fuzz-wire:  ## libFuzzer on the bytes of a connection for WIRE_FUZZ_SECONDS; needs clang and the headers of `make wire`

@@ -57,8 +57,8 @@ class ServerConfig:
     transport: str = _flag(
         NETWORK,
         "auto",
-        "wire: mlpserve-wire, compiled, the fastest, with TLS and every limit; native: HTTP/2 in Rust, without TLS and "
-        "limits; grpcio: gRPC's own server; auto: wire if it is installed",
+        "wire: mlpserve-wire, compiled, the fastest, with TLS and limits (`make wire`); native: HTTP/2 in Rust, "
+        "without TLS and limits; grpcio: gRPC's own server; auto: native if it is installed and TLS is off",
         choices=TRANSPORTS,
     )
     device: str = _flag(

@@ -98,21 +98,13 @@ def tls_transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("flags", [[], ["--tls-cert", "server.pem", "--tls-key", "server.key"]], ids=["plain", "tls"])
-def test_auto_takes_the_wire_where_it_is_installed_and_says_so(
-    flags: list[str], store: Path, certificates: Certificates, tmp_path: Path
-) -> None:
-    need("wire")
-    files = [certificates.folder / flag if flag.startswith("server") else flag for flag in flags]
-    with ServerProcess(tmp_path, store, *files) as process:
-        assert "transport auto: wire (the fastest)" in process.log
+def test_auto_says_which_transport_it_takes_and_why(store: Path, certificates: Certificates, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, store, *certificates.server_flags()) as process:
+        assert "transport auto: grpcio (native has no TLS)" in process.log
 
 
-def test_auto_says_why_it_takes_another_one(store: Path, tmp_path: Path) -> None:
+def test_a_wire_that_cannot_be_loaded_is_an_error_with_its_reason(store: Path, tmp_path: Path) -> None:
     (tmp_path / "mlpserve_wire.py").write_text("raise ImportError('libnghttp2.so.14 is missing')")
-    flags = ["--workers", 1]
-    with ServerProcess(tmp_path, store, *flags, env={"PYTHONPATH": str(tmp_path)}) as process:
-        assert re.search(r"transport auto: (native|grpcio) \(.*libnghttp2.so.14 is missing\)", process.log)
     asked = run("mlpserve-server", "--store", store, "--transport", "wire", env={"PYTHONPATH": str(tmp_path)})
     assert asked.returncode in (1, 2)
     assert "--transport wire: libnghttp2.so.14 is missing; `make wire` builds it" in asked.stderr

@@ -3,7 +3,6 @@
 May import control, calls, host and what is below.
 """
 
-import importlib
 import logging
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -71,13 +70,9 @@ def open_transport(
 
 
 def _choose(config: ServerConfig) -> tuple[str, str]:
-    """The fastest transport that can be had, and why it is that one."""
-    try:
-        importlib.import_module("mlpserve_wire")
-    except ImportError as error:
-        reason = f"mlpserve-wire, the fastest, cannot be used: {error}"
-    else:
-        return "wire", "the fastest"
-    if find_spec("pygrpc_native") and not config.tls_cert:
-        return "native", reason
-    return "grpcio", reason
+    """The transport where none is asked for, and why it is that one."""
+    if config.tls_cert:
+        return "grpcio", "native has no TLS"
+    if not find_spec("pygrpc_native"):
+        return "grpcio", "pygrpc-native is not installed"
+    return "native", "it is installed and TLS is off"
