@@ -8,7 +8,7 @@ import asyncio
 import logging
 import queue
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
@@ -22,9 +22,10 @@ from mlpserve_server.errors import CallError, Draining, ListenError
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening, hang_up
+from mlpserve_server.transports.sent_calls import SentCall
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 from mlpserve_server.transports.tls import server_credentials
-from mlpserve_server.transports.tokens import Metadata, TokenInterceptor, Tokens, said_traffic
+from mlpserve_server.transports.tokens import TokenInterceptor, Tokens, said_traffic
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +34,15 @@ QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
 
 
-class _Call(Call):
+class _Call(SentCall):
     """A call of this transport.
 
     Attributes:
         answer: what the caller waits for; belongs to the event loop.
-        sent: its metadata.
     """
 
-    __slots__ = ("answer", "sent")
+    __slots__ = ("answer",)
     answer: "asyncio.Future[bytes | CallError]"
-    sent: Metadata
-
-    def metadata(self) -> Mapping[str, str]:
-        return {key: value for key, value in self.sent if isinstance(value, str)}
 
 
 class GrpcioTransport:

@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from mlpserve_server.host.cpus import cpu_count
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening
+from mlpserve_server.transports.sent_calls import NumberedCall
 from mlpserve_server.transports.settings import KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 from mlpserve_server.transports.tokens import DENIED, Metadata, TokenInterceptor, Tokens, said_traffic
 
@@ -37,22 +38,6 @@ CONTROL_MESSAGE, CONTROL_ROOM = 1 << 14, 64 << 20
 FRONT_LOGGER, REPEAT_SECONDS = "pygrpc_native.server", 10.0
 NO_DETAILS: "tuple[Metadata, Hashable, float | None]" = ((), "", None)
 FLUSH_SECONDS = 0.05  # from the last answer to closing the connections, for the Rust threads to write it
-
-
-class _Call(Call):
-    """A call of this transport.
-
-    Attributes:
-        number: what the front calls it.
-        sent: its metadata.
-    """
-
-    __slots__ = ("number", "sent")
-    number: int
-    sent: Metadata
-
-    def metadata(self) -> Mapping[str, str]:
-        return {key: value for key, value in self.sent if isinstance(value, str)}
 
 
 class NativeTransport:
@@ -162,7 +147,7 @@ class NativeTransport:
                 if len(payload) > self._max_message:
                     self._fail(call_id, _too_large(len(payload), self._max_message))
                     continue
-                call = _Call(payload, now, time_left, method, caller)
+                call = NumberedCall(payload, now, time_left, method, caller)
                 call.number, call.sent, call.only_batch = call_id, metadata, only_batch
                 call.said = said_traffic(metadata)
                 self._calls[call_id] = call
@@ -172,7 +157,7 @@ class NativeTransport:
         return calls
 
     def send(self, answers: list[Answer]) -> None:  # noqa: D102
-        for call, answer in cast("list[tuple[_Call, bytes | CallError]]", answers):  # `receive` has made them
+        for call, answer in cast("list[tuple[NumberedCall, bytes | CallError]]", answers):  # `receive` has made them
             self._calls.pop(call.number, None)
             if isinstance(answer, bytes):
                 self._front.respond(call.number, answer)

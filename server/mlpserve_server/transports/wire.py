@@ -4,7 +4,7 @@ All methods are on the one port: calls of METHODS are received in batches, the o
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import cast
 
 from grpc import StatusCode
@@ -17,6 +17,7 @@ from mlpserve_server.host.cpus import cpu_count
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.control_calls import ControlCalls, Handlers
 from mlpserve_server.transports.limits import RETRY_SECONDS
+from mlpserve_server.transports.sent_calls import NumberedCall
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 from mlpserve_server.transports.tls import Pem, watch
 from mlpserve_server.transports.tokens import Tokens, said_traffic
@@ -37,22 +38,6 @@ TELLING = (
 )  # headers of calls that the server reads
 # Counts of the wire, each with the reason for which its calls were dropped.
 DROPPED = {"unauthenticated": "unauthenticated", "slow": "slow", "unread": "unread"}
-
-
-class _Call(Call):
-    """A call of this transport.
-
-    Attributes:
-        number: what the wire calls it.
-        sent: its metadata.
-    """
-
-    __slots__ = ("number", "sent")
-    number: int
-    sent: tuple[tuple[str, str | bytes], ...]
-
-    def metadata(self) -> Mapping[str, str]:
-        return {key: value for key, value in self.sent if isinstance(value, str)}
 
 
 class WireTransport:
@@ -169,7 +154,7 @@ class WireTransport:
         return calls
 
     def _call(self, sent: WireCall) -> Call:
-        call = _Call(sent.payload, sent.arrived, None, sent.method, sent.caller)
+        call = NumberedCall(sent.payload, sent.arrived, None, sent.method, sent.caller)
         call.deadline, call.number, call.sent = sent.deadline, sent.number, sent.metadata
         call.said = said_traffic(sent.metadata) if sent.metadata else ""
         if sent.bearer and self._tokens is not None:
@@ -179,7 +164,7 @@ class WireTransport:
 
     def send(self, answers: list[Answer]) -> None:  # noqa: D102
         replies = []
-        for call, answer in cast("list[tuple[_Call, bytes | CallError]]", answers):  # `receive` has made them
+        for call, answer in cast("list[tuple[NumberedCall, bytes | CallError]]", answers):  # `receive` has made them
             self._calls.pop(call.number, None)
             if isinstance(answer, bytes):
                 replies.append((call.number, answer))
