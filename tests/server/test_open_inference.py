@@ -7,24 +7,13 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.grpc_calls import channel, pixels, stub
 from support.mnist import mnist_images
 from support.processes import ServerProcess
+from tests.support.model_infer import columns_of, infer
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
-from mlpserve_server.batching.admission import Admission
-from mlpserve_server.batching.failures import Failure
-from mlpserve_server.calls import BATCH, INTERACTIVE, METHODS, MODEL_INFER, PREDICT, Call
-from mlpserve_server.catalog import Catalog, prepare
-from mlpserve_server.codecs.model_infer import CONTENTS, TYPES, ModelInferCodec
-from mlpserve_server.errors import CallError
-from mlpserve_server.models.loading import load
-from mlpserve_server.models.model import LoadedModel
-from mlpserve_server.observe.metrics import Metrics
-from mlpserve_server.store.folder import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 TRITON = ROOT / ".venv-triton/bin/python"
@@ -41,46 +30,10 @@ def _ask(server: ServerProcess, method: str, request: object) -> object:
         return call(request, timeout=20)
 
 
-def _infer(
-    images: np.ndarray,  # type: ignore[type-arg]
-    *outputs: str,
-    datatype: str = "UINT8",
-    raw: bool = True,
-    **fields: str,
-) -> oip.ModelInferRequest:
-    request = oip.ModelInferRequest(**{"model_name": "mnist", **fields})
-    tensor = request.inputs.add(name="images", datatype=datatype, shape=images.shape)
-    values = images.astype(TYPES[datatype])
-    if raw:
-        request.raw_input_contents.append(values.tobytes())
-    else:
-        getattr(tensor.contents, CONTENTS[datatype]).extend(values.ravel().tolist())
-    for name in outputs:
-        request.outputs.add(name=name)
-    return request
-
-
-def _columns(answer: oip.ModelInferResponse) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
-    """The outputs by name, raw or typed."""
-    columns = {}
-    for index, output in enumerate(answer.outputs):
-        if answer.raw_output_contents:
-            values = np.frombuffer(answer.raw_output_contents[index], TYPES[output.datatype])
-        else:
-            values = np.array(getattr(output.contents, CONTENTS[output.datatype]), TYPES[output.datatype])
-        columns[output.name] = values.reshape(list(output.shape))
-    return columns
-
-
 @pytest.fixture(scope="module")
 def expected(server: ServerProcess) -> pb.PredictResponse:
     with stub(server.address) as caller:
         return caller.Predict(pb.PredictRequest(images=pixels(IMAGES), probabilities=True), timeout=20)
-
-
-@pytest.fixture(scope="module")
-def model(store: Path) -> LoadedModel:
-    return load(Store(store).open("mnist"), device="cpu", precision="fp32", max_batch=16, threads=1)
 
 
 # --- answers -------------------------------------------------------------------------------------------------------
@@ -92,11 +45,11 @@ def model(store: Path) -> LoadedModel:
 def test_answers_are_those_of_predict(
     server: ServerProcess, expected: pb.PredictResponse, shape: tuple[int, ...], raw: bool, datatype: str
 ) -> None:
-    answer = _ask(server, "ModelInfer", _infer(IMAGES.reshape(shape), datatype=datatype, raw=raw, id="a7"))
+    answer = _ask(server, "ModelInfer", infer(IMAGES.reshape(shape), datatype=datatype, raw=raw, id="a7"))
     assert isinstance(answer, oip.ModelInferResponse)
     assert (answer.model_name, answer.model_version, answer.id) == ("mnist", "1", "a7")
     assert bool(answer.raw_output_contents) == raw
-    columns = _columns(answer)
+    columns = columns_of(answer)
     assert list(columns) == ["class_ids", "scores", "probabilities"]
     assert columns["class_ids"].tolist() == list(expected.class_ids)
     assert np.allclose(columns["scores"], expected.scores, atol=1e-6)
@@ -105,7 +58,7 @@ def test_answers_are_those_of_predict(
 
 def test_requested_outputs_come_in_their_order(server: ServerProcess) -> None:
     for names in (["scores"], ["probabilities", "class_ids"]):
-        answer = _ask(server, "ModelInfer", _infer(IMAGES, *names, model_version="1"))
+        answer = _ask(server, "ModelInfer", infer(IMAGES, *names, model_version="1"))
         assert isinstance(answer, oip.ModelInferResponse)
         assert [output.name for output in answer.outputs] == names
         assert len(answer.raw_output_contents) == len(names)
@@ -114,95 +67,11 @@ def test_requested_outputs_come_in_their_order(server: ServerProcess) -> None:
 def test_the_second_request_of_a_form_is_answered_as_the_first(server: ServerProcess) -> None:
     """The header is known by then."""
     for index in range(5):
-        answer = _ask(server, "ModelInfer", _infer(IMAGES[index : index + 1], "class_ids"))
+        answer = _ask(server, "ModelInfer", infer(IMAGES[index : index + 1], "class_ids"))
         assert isinstance(answer, oip.ModelInferResponse)
         with stub(server.address) as caller:
             own = caller.Predict(pb.PredictRequest(images=pixels(IMAGES[index : index + 1])), timeout=20)
-        assert _columns(answer)["class_ids"].tolist() == list(own.class_ids)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_known_headers_change_nothing(model: LoadedModel, data: st.DataObject) -> None:
-    """A decoder that has seen requests before says the same as a fresh one, to whatever comes."""
-    kinds = st.tuples(
-        st.integers(1, 3),
-        st.lists(st.sampled_from(["class_ids", "scores", "probabilities"]), unique=True),
-        st.sampled_from(["", "1", "2"]),
-        st.sampled_from(["", "id"]),
-    )
-    seasoned = ModelInferCodec(model, 16)
-    for count, outputs, version, name in data.draw(st.lists(kinds, min_size=1, max_size=8)):
-        payload = bytearray(_infer(IMAGES[:count], *outputs, model_version=version, id=name).SerializeToString())
-        if data.draw(st.booleans()):
-            payload[data.draw(st.integers(0, min(60, len(payload) - 1)))] ^= data.draw(st.integers(1, 255))
-        said = []
-        for codec in (seasoned, ModelInferCodec(model, 16)):
-            try:
-                request = codec.decode(bytes(payload))
-            except CallError as error:
-                said.append((type(error), str(error)))
-            else:
-                said.append((bytes(request.images), request.size, request.form))  # type: ignore[arg-type]
-        assert said[0] == said[1]
-
-
-def _no_timing(number: int) -> pb.Timing:
-    raise AssertionError(f"request {number} did not ask for it")
-
-
-@pytest.mark.parametrize("outputs", [(), ("scores",), ("probabilities", "class_ids")])
-@pytest.mark.parametrize("raw", [True, False])
-def test_a_batch_of_singles_is_encoded_as_one_by_one(model: LoadedModel, outputs: tuple[str, ...], raw: bool) -> None:
-    codec = ModelInferCodec(model, 16)
-    requests = [codec.decode(_infer(IMAGES[i : i + 1], *outputs, raw=raw).SerializeToString()) for i in range(5)]
-    predictions = model.predict(np.ascontiguousarray(IMAGES).reshape(5, 784)).copy()
-    one_by_one = [codec.encode([requests[i]], predictions.rows(i, i + 1), _no_timing)[0] for i in range(5)]
-    assert codec.encode(requests, predictions, _no_timing) == one_by_one
-    # The second of a form is known by its header, so those that follow share their form.
-    if raw:
-        assert requests[1].form is requests[2].form
-        assert codec.encode(requests[1:], predictions.rows(1, 5), _no_timing) == one_by_one[1:]
-
-
-def test_headers_that_are_kept_are_bounded(model: LoadedModel) -> None:
-    codec = ModelInferCodec(model, 16)
-    for number in range(2000):
-        request = _infer(IMAGES[:1])
-        request.parameters["x"].string_param = "y" * number
-        codec.decode(request.SerializeToString())
-    kept = [header for entries in codec._known.values() for header, *_ in entries]
-    assert len(kept) == 256
-    assert max(map(len, kept)) <= 1024
-
-
-def test_both_protocols_share_a_batch(model: LoadedModel) -> None:
-    calls = [
-        Call(message.SerializeToString(), 0.0, None, METHODS.index(method))
-        for message, method in (
-            (_infer(IMAGES[:2]), MODEL_INFER),
-            (pb.PredictRequest(images=pixels(IMAGES[2:3]), timing=True), PREDICT),
-            (pb.PredictRequest(images=bytes(100)), PREDICT),
-            (_infer(IMAGES[3:5], "class_ids"), MODEL_INFER),
-        )
-    ]
-    catalog = Catalog("mnist", keep=0)
-    catalog.serve(prepare(model, 16))
-    admission = Admission(catalog, Metrics(), max_batch=16, max_queue=16, batch_queue=16, batch_share=0.1)
-    failures: list[Failure] = []
-    admission.admit(calls, failures)
-    batch = admission.take(failures)
-    assert batch is not None
-    assert [failure.call for failure in failures] == [calls[2]]
-    answers = batch.encode(model.predict(batch.images))
-    assert [call for call, _ in answers] == batch.whole == [calls[0], calls[1], calls[3]]
-    replies = [reply for _, reply in answers if isinstance(reply, bytes)]
-    expected = [model.predict(image.reshape(1, 784)).class_ids[0] for image in IMAGES]
-    first, third = (oip.ModelInferResponse.FromString(replies[index]) for index in (0, 2))
-    second = pb.PredictResponse.FromString(replies[1])
-    assert second.timing.batch_images == 5
-    found = [*_columns(first)["class_ids"], *second.class_ids, *_columns(third)["class_ids"]]
-    assert found == expected
+        assert columns_of(answer)["class_ids"].tolist() == list(own.class_ids)
 
 
 # --- about the server ----------------------------------------------------------------------------------------------
@@ -235,7 +104,7 @@ def test_what_the_server_says_about_itself(server: ServerProcess) -> None:
 
 
 def _broken(change: str) -> oip.ModelInferRequest:
-    request = _infer(IMAGES)
+    request = infer(IMAGES)
     tensor = request.inputs[0]
     match change:
         case "no input":
@@ -260,13 +129,13 @@ def _broken(change: str) -> oip.ModelInferRequest:
             del request.raw_input_contents[:]
             tensor.contents.uint_contents.extend([1, 2])
         case "normalised":
-            return _infer(IMAGES / 255, datatype="FP32")
+            return infer(IMAGES / 255, datatype="FP32")
         case "zeros and ones":
-            return _infer(IMAGES // 128, datatype="FP32")
+            return infer(IMAGES // 128, datatype="FP32")
         case "negative":
-            return _infer(-IMAGES.astype(np.int32), datatype="INT32", raw=False)
+            return infer(-IMAGES.astype(np.int32), datatype="INT32", raw=False)
         case "nan":
-            return _infer(np.full((1, 784), np.nan), datatype="FP64")
+            return infer(np.full((1, 784), np.nan), datatype="FP64")
         case "FP16 typed":
             del request.raw_input_contents[:]
             tensor.datatype = "FP16"
@@ -320,7 +189,7 @@ def test_invalid_requests(server: ServerProcess, change: str, message: str) -> N
 )
 def test_unknown_models(server: ServerProcess, fields: dict[str, str], message: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        _ask(server, "ModelInfer", _infer(IMAGES, **fields))
+        _ask(server, "ModelInfer", infer(IMAGES, **fields))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     assert message in (caught.value.details() or "")
 
@@ -410,19 +279,3 @@ def test_tritons_client(server: ServerProcess, expected: pb.PredictResponse, tmp
     for kind in ("UINT8", "FP32"):
         assert answers[f"{kind} class_ids"].tolist() == list(expected.class_ids)
         assert np.allclose(answers[f"{kind} probabilities"].ravel(), expected.probabilities, atol=1e-6)
-
-
-@pytest.mark.parametrize(("priority", "traffic"), [(None, None), (0, None), (1, INTERACTIVE), (2, BATCH), (9, BATCH)])
-def test_priority_is_a_class(model: LoadedModel, priority: int | None, traffic: int | None) -> None:
-    codec, request = ModelInferCodec(model, 16), _infer(IMAGES[:1])
-    if priority is not None:
-        request.parameters["priority"].uint64_param = priority
-    for _ in range(2):  # the second time by its kept header
-        assert codec.decode(request.SerializeToString()).traffic == traffic
-
-
-def test_a_priority_that_is_no_whole_number_is_refused(model: LoadedModel) -> None:
-    request = _infer(IMAGES[:1])
-    request.parameters["priority"].string_param = "high"
-    with pytest.raises(CallError, match="priority must be a whole number"):
-        ModelInferCodec(model, 16).decode(request.SerializeToString())
