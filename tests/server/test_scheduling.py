@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlpserve_server.batching.capacity import Capacity
@@ -87,6 +87,7 @@ def test_every_image_runs_once_and_in_order_or_its_item_is_said_to_be_dead(
     assert [queue.callers for queue in scheduler.queues] == [0, 0]
 
 
+@example(6, 0.3, [(1, 0)], [(1, 0), (1, 1)])  # one image of batch traffic at a time, every other beside calls
 @settings(max_examples=100, deadline=None)
 @given(
     st.integers(1, 64),

@@ -60,15 +60,20 @@ class Scheduler(Generic[T]):
         selection: Selection[T] = Selection(self._max_batch, alive)
         waited = batch.images > 0
         of_batch = 0
-        if waited and self._owed >= self._max_batch:
+        overdue = waited and self._owed >= self._max_batch
+        if overdue:
             # Its share could not be had beside interactive images, such as those of another version.
             of_batch = batch.take(selection, selection.room)
         reserved = min(int(self._owed), batch.images)
         interactive.take(selection, max(0, selection.room - reserved))
         if batch.images:
             of_batch += batch.take(selection, selection.room)
-        if interactive.images and selection.room:
-            interactive.take(selection, selection.room)
+        fill = selection.room
+        if overdue and of_batch:
+            # Few images of batch traffic may fit together; interactive ones beside them must not add to what is owed.
+            fill = min(fill, max(0, int(of_batch / self._share) - selection.images))
+        if interactive.images and fill:
+            interactive.take(selection, fill)
         owed = self._owed + self._share * selection.images - of_batch
         self._owed = max(owed, 0.0) if waited and batch.images else 0.0
         return selection
