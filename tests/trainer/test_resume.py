@@ -167,6 +167,28 @@ def test_ctrl_c(folder: Path, tmp_path: Path, wish: str) -> None:
         assert output.splitlines()[-1] == str(tmp_path / "m/1")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_ends_the_epoch(digits: Dataset, tmp_path: Path) -> None:
+    """Python raises it inside the finalizer, where every exception is ignored."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    config = TrainConfig(store=tmp_path, model="m", epochs=4)
+    seen: list[int] = []
+
+    def on_epoch(stage: str, epoch: Epoch, classifier: object) -> None:
+        seen.append(epoch.number)
+        if epoch.number == 2:
+            Finalized()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(new_mlp(digits, config), digits, config, HERE, on_epoch)
+    assert seen == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_resume_without_an_interrupted_run_just_starts(folder: Path, tmp_path: Path) -> None:
     flags = ["--store", tmp_path, "--data", folder, "--model", "m", "--epochs", 2, "--validation", 0.2]
     result = run("mlpserve-train", *flags, "--resume")

@@ -24,6 +24,7 @@ from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, Split
 from mlpserve_trainer.errors import FitError
 from mlpserve_trainer.fitting.feed import Batch, Feed, Teachers
+from mlpserve_trainer.fitting.interrupts import Interrupts
 from mlpserve_trainer.fitting.placement import Placement, compute_type
 from mlpserve_trainer.fitting.schedule import average_shares, constant, one_cycle
 from mlpserve_trainer.fitting.steps import GraphSteps, Objective, ParallelSteps, PlainSteps
@@ -162,20 +163,22 @@ def fit(
         return epoch, {name: value.clone() for name, value in averaged.mlp.state_dict().items()}
 
     try:
-        for number in range(len(history) + 1, config.epochs + 1):
-            chosen = run_epoch(number)
-            keep(
-                Saved(
-                    weights=mlp.state_dict(),
-                    averages=averaged.mlp.state_dict(),
-                    chosen_weights=chosen[1],
-                    steps=steps.state(),
-                    generators={name: generator.get_state() for name, generator in generators.items()},
-                    history=tuple(history),
-                    seconds=time.perf_counter() - started,
+        with Interrupts() as interrupts:
+            for number in range(len(history) + 1, config.epochs + 1):
+                chosen = run_epoch(number)
+                keep(
+                    Saved(
+                        weights=mlp.state_dict(),
+                        averages=averaged.mlp.state_dict(),
+                        chosen_weights=chosen[1],
+                        steps=steps.state(),
+                        generators={name: generator.get_state() for name, generator in generators.items()},
+                        history=tuple(history),
+                        seconds=time.perf_counter() - started,
+                    )
                 )
-            )
-            on_epoch(history[-1], averaged)
+                on_epoch(history[-1], averaged)
+                interrupts.check()
     except KeyboardInterrupt:
         if chosen is None or config.on_interrupt != "publish":
             raise
