@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from support.waiting import wait_until
 
@@ -44,28 +45,23 @@ def flags_in_help(*command: str) -> list[str]:
     return re.findall(r"^ +(?:-\w, )?(--[\w-]+)", options, flags=re.MULTILINE)
 
 
-class ServerProcess:
-    """`mlpserve-server` on a free port, ready when the `with` block begins."""
+class Announced:
+    """A process that says on its first line where it listens, which it does when the `with` block begins."""
 
-    def __init__(
-        self, folder: Path, store: Path, *flags: object, program: Path = SERVER, env: dict[str, str] | None = None
-    ) -> None:
-        self._log = folder / f"server-{time.monotonic_ns()}.log"
-        command = [program, "--store", store, "--listen", "127.0.0.1:0", *flags]
-        if "--device" not in flags:
-            command += ["--device", DEVICE]
+    def __init__(self, command: Sequence[object], log: Path, says: str, env: dict[str, str] | None = None) -> None:
         self._command = [str(part) for part in command]
+        self._log = log
+        self._says = says
         self._env = {**os.environ, **(env or {})}
 
-    def __enter__(self) -> "ServerProcess":
+    def __enter__(self) -> Self:
         with self._log.open("w") as log:
             self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._env)
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line.startswith("Serving "):
+        self.announced = self.process.stdout.readline()
+        if not self.announced.startswith(self._says):
             self.process.wait(timeout=START_SECONDS)
-            raise AssertionError(f"the server did not start:\n{self.log}")
-        self.address = line.split()[-1]
+            raise AssertionError(f"{self._command[0]} did not start:\n{self.log}")
         return self
 
     def __exit__(
@@ -80,6 +76,22 @@ class ServerProcess:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+
+class ServerProcess(Announced):
+    """`mlpserve-server` on a free port."""
+
+    def __init__(
+        self, folder: Path, store: Path, *flags: object, program: Path = SERVER, env: dict[str, str] | None = None
+    ) -> None:
+        command = [program, "--store", store, "--listen", "127.0.0.1:0", *flags]
+        if "--device" not in flags:
+            command += ["--device", DEVICE]
+        super().__init__(command, folder / f"server-{time.monotonic_ns()}.log", "Serving ", env)
+
+    @property
+    def address(self) -> str:
+        return self.announced.split()[-1]
 
     def wait_for_log(self, words: str, timeout: float = START_SECONDS) -> None:
         wait_until(lambda: words in self.log, lambda: f"the log says {words!r}:\n{self.log}", timeout)

@@ -1,48 +1,25 @@
 """`mlpserve playground` as a real process."""
 
 import json
-import os
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from support.processes import BIN
+from support.processes import BIN, Announced
 
 
-class Playground:
-    """The playground on a free port, ready when the `with` block begins."""
+class Playground(Announced):
+    """The playground on a free port."""
 
     def __init__(self, folder: Path, target: str, *flags: object, env: dict[str, str] | None = None) -> None:
         folder.mkdir(exist_ok=True)
-        self._log = folder / "playground.log"
         command = [BIN / "mlpserve", "playground", "--target", target, "--listen", "127.0.0.1:0", *flags]
-        self._command = [str(part) for part in command]
-        self._env = {**os.environ, **(env or {})}
-
-    def __enter__(self) -> "Playground":
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._env)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("Playground on "), self._log.read_text()
-        self.url = line.split()[2]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        super().__init__(command, folder / "playground.log", "Playground on ", env)
 
     @property
-    def log(self) -> str:
-        return self._log.read_text()
+    def url(self) -> str:
+        return self.announced.split()[2]
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
         """Status and JSON (or lines of it, or text) of one request."""
