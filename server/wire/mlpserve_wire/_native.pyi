@@ -144,6 +144,8 @@ class Wire:
         """Begin to serve."""
     def receive(self, seconds: float) -> Arrived:
         """What has arrived, as soon as something has; nothing after so many seconds."""
+    def nudge(self) -> None:
+        """Let `receive` return at once, with nothing if nothing has arrived: the one that waits, or else the next."""
     def events(self, seconds: float) -> list[Event]:
         """The same for calls that are not of HOT methods. After `stop` it returns at once."""
     def send_rows(self, numbers: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint8]) -> None:

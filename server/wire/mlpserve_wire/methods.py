@@ -12,7 +12,10 @@ class Kind(Enum):
     CONTROL = "control"
     """One message, and as many replies as wanted. From `Wire.events`."""
     STREAM = "stream"
-    """Any number of messages, each for an `ask`, and replies. From `Wire.events`."""
+    """Any number of messages, each for an `ask`, and replies. From `Wire.events`.
+
+    While more than 1 MiB of its replies are unread, a call's next message waits.
+    """
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ void Call::reset() {
   charged = charged_large = 0;
   inflater.reset();
   inflated.clear(0);
-  wants_message = false;
+  wants_message = held_back = false;
+  taken_off = 0;
   out.clear(kKeptReply);
   out_taken = 0;
   responding = finished = false;

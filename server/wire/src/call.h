@@ -124,6 +124,8 @@ struct Call {
   std::unique_ptr<Inflater> inflater;
   Buffer inflated;
   bool wants_message = false;  // of a stream
+  bool held_back = false;      // of a stream: its next message waits until replies have been read
+  std::size_t taken_off = 0;   // bytes of `body` that flow control counts no longer, of a stream's large message
 
   // The answer.
   Buffer out;  // messages with their prefixes

@@ -238,6 +238,8 @@ class Wire {
     return result;
   }
 
+  void nudge() { reactor_.nudge(); }
+
   nb::list events(double seconds) {
     std::vector<Event> events;
     {
@@ -417,6 +419,7 @@ NB_MODULE(_native, module) {
       .def("set_no_room", &Wire::set_no_room, nb::arg("message"), nb::arg("trailing"))
       .def("start", &Wire::start)
       .def("receive", &Wire::receive, nb::arg("seconds"))
+      .def("nudge", &Wire::nudge)
       .def("events", &Wire::events, nb::arg("seconds"))
       .def("send_rows", &Wire::send_rows, nb::arg("numbers"), nb::arg("rows"))
       .def("send", &Wire::send_many, nb::arg("answers"))

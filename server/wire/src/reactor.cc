@@ -99,7 +99,7 @@ void Reactor::take_over() {
 }
 
 Arrived Reactor::receive(double seconds) {
-  if (Arrived arrived = state_.inbox.take(); !arrived.empty()) {
+  if (Arrived arrived = state_.inbox.take(); !arrived.empty() || nudged_.exchange(false)) {
     return arrived;
   }
   ++wanting_;
@@ -115,13 +115,19 @@ Arrived Reactor::receive(double seconds) {
   do {
     turn(static_cast<int>(std::ceil(std::max(left, 0.0) * 1e3)));
     left = end - now();
-  } while (left > 0 && !stopping_ && state_.inbox.empty());
+  } while (left > 0 && !stopping_ && !nudged_ && state_.inbox.empty());
+  nudged_ = false;
   Arrived arrived = state_.inbox.take();
   received_ = false;
   driving.unlock();
   arm(takeover_);
   settle();
   return arrived;
+}
+
+void Reactor::nudge() {
+  nudged_ = true;
+  wake();
 }
 
 void Reactor::perform(std::function<void()> task) {
@@ -171,6 +177,7 @@ void Reactor::flush_all() {
       connection->flush(writing_);
       poll_for(*connection);
     }
+    requests::resume(state_);  // flushing has let callers read
   }
 }
 

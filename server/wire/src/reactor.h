@@ -51,6 +51,9 @@ class Reactor {
   // What has arrived, as soon as something has; nothing after `seconds`. For one thread at a time.
   Arrived receive(double seconds);
 
+  // Lets `receive` return at once, with nothing if nothing has arrived: the one that waits, or else the next one.
+  void nudge();
+
   // Has something done by whoever drives: this thread at once if nobody does, and otherwise the one that does.
   void perform(std::function<void()> task);
 
@@ -97,6 +100,7 @@ class Reactor {
   std::mutex turn_;                    // whoever holds it drives
   std::atomic<int> wanting_{0};        // receivers that want to drive
   std::atomic<bool> received_{false};  // a receiver drives
+  std::atomic<bool> nudged_{false};
   std::atomic<bool> sleeping_{false};  // the one that drives polls
   std::mutex tasks_mutex_;
   std::vector<std::function<void()>> tasks_;

@@ -18,7 +18,7 @@ constexpr std::size_t kPrefix = 5;        // a flag and the length
 constexpr std::size_t kCallBytes = 2048;  // of the room, for what a call takes beside its message
 constexpr std::size_t kInflaterBytes = 48 << 10;
 constexpr std::size_t kInflateStep = 64 << 10;
-constexpr std::size_t kMostUnread = 1 << 20;  // of a stream's replies, for its next message to be handed over
+constexpr std::size_t kMostUnread = 1 << 20;  // of a stream's replies; beyond it its next message waits
 constexpr std::size_t kMostEchoed = 200;      // bytes of a caller's text in a status
 constexpr double kPressedSeconds = 1;         // that want of room is remembered
 
@@ -201,8 +201,47 @@ void hand_over(State& state, Call& call) {
   state.inbox.add_call(as_object(call));
 }
 
+// A stream's message that may not fit into the window arrives: it takes room once, as a whole, and flow control lets
+// more of it come.
+void take_in(State& state, Call& call, std::size_t size) {
+  Connection& connection = *call.connection;
+  if (call.charged_large == 0) {
+    const bool may = connection.large_bytes == 0 || connection.large_bytes + size <= state.limits.room_of_one;
+    if (!may || !state.room.take(call, size, true)) {
+      refuse_no_room(state, call);
+      return;
+    }
+    connection.large_bytes += size;
+    ++connection.arriving;
+    call.began = now();
+    call.incomplete = true;
+    state.incomplete.push_back(&call);
+    call.body.reserve(kPrefix + size);
+  }
+  nghttp2_session_consume_stream(connection.session.get(), call.stream, call.body.size() - call.taken_off);
+  call.taken_off = call.body.size();
+  connection.mark();
+}
+
+void leave_taking_in(State& state, Call& call) {
+  leave_incomplete(state, call);
+  call.taken_off = 0;
+  if (call.charged_large != 0) {
+    call.connection->large_bytes -= call.charged_large;
+    state.room.give_back(call, true);
+    let_in(state);
+  }
+}
+
 void hand_next_message(State& state, Call& call) {
   if (!call.wants_message || call.phase != Phase::kStreaming) {
+    return;
+  }
+  if (call.out.size() - call.out_taken > kMostUnread) {
+    if (!call.held_back) {
+      call.held_back = true;
+      state.held_back.push_back(call.number);
+    }
     return;
   }
   const std::string_view bytes = call.body.view();
@@ -225,6 +264,8 @@ void hand_next_message(State& state, Call& call) {
     } else if (call.ended) {
       call.wants_message = false;
       state.inbox.add_event({Event::Kind::kEnd, {call.number, 0, call.method->index, {}, {}, 0, 0, ""}});
+    } else if (bytes.size() >= kPrefix && kPrefix + size > state.limits.window / 2) {  // nghttp2 may owe the other half
+      take_in(state, call, size);
     }
     return;
   }
@@ -248,8 +289,9 @@ void hand_next_message(State& state, Call& call) {
     }
   }
   call.body.consume(kPrefix + size);
-  nghttp2_session_consume_stream(call.connection->session.get(), call.stream, kPrefix + size);
+  nghttp2_session_consume_stream(call.connection->session.get(), call.stream, kPrefix + size - call.taken_off);
   call.connection->mark();
+  leave_taking_in(state, call);
   call.wants_message = false;
   state.inbox.add_event(
       {Event::Kind::kMessage, {call.number, 0, call.method->index, std::move(message), {}, 0, 0, ""}});
@@ -524,11 +566,16 @@ void leave(State& state, Call& call) {
 
 void ask(State& state, Call& call) {
   call.wants_message = true;
-  if (call.out.size() - call.out_taken > kMostUnread) {
-    replies::refuse(state, call, kResourceExhausted, "the stream's replies are not read");
-    return;
-  }
   hand_next_message(state, call);
+}
+
+void resume(State& state) {
+  for (const std::uint64_t number : std::exchange(state.held_back, {})) {
+    if (Call* call = state.calls.find(number); call != nullptr && call->open) {
+      call->held_back = false;
+      hand_next_message(state, *call);
+    }
+  }
 }
 
 void inflate_some(State& state, std::size_t most) {

@@ -29,6 +29,9 @@ void leave(State& state, Call& call);
 // Python asks for a stream's next message.
 void ask(State& state, Call& call);
 
+// Hands over the messages of streams that were held back, where replies have been read since.
+void resume(State& state);
+
 // Decompresses a part of what waits for it; `most` bytes of output in all.
 void inflate_some(State& state, std::size_t most);
 

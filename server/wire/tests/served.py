@@ -14,7 +14,9 @@ from mlpserve_wire import Event, Kind, Limits, Method, PlainFormat, Wire, WireCa
 PIXELS = 16
 PREFIX = b"\x1a\x10"
 HOT, OTHER_HOT = "/test.Service/Hot", "/test.Service/Other"
-ECHO, COUNT, FAIL, TALK, OPEN = (f"/test.Service/{name}" for name in ("Echo", "Count", "Fail", "Talk", "Open"))
+ECHO, COUNT, FAIL, TALK, OPEN, DICTATE = (
+    f"/test.Service/{name}" for name in ("Echo", "Count", "Fail", "Talk", "Open", "Dictate")
+)
 LARGEST, LARGEST_CONTROL = 1 << 20, 1 << 14
 METHODS = [
     Method(HOT, Kind.HOT, LARGEST),
@@ -24,6 +26,7 @@ METHODS = [
     Method(FAIL, Kind.CONTROL, LARGEST_CONTROL),
     Method(TALK, Kind.STREAM, LARGEST_CONTROL),
     Method(OPEN, Kind.CONTROL, LARGEST_CONTROL, open=True),
+    Method(DICTATE, Kind.STREAM, LARGEST),
 ]
 HELD, BROKEN = b"hold", b"break"  # payloads of HOT: no answer until `release`, and an error
 WAIT = 10.0
@@ -128,7 +131,7 @@ class Served:
             wire.finish([call.number], 0, "", (("counted", "all"),))
         elif path == FAIL:
             wire.finish([call.number], int(call.payload), "as asked", ())
-        elif path == TALK:
+        elif path in (TALK, DICTATE):
             if event.kind == "message":
                 wire.write(call.number, b"heard " + call.payload)
             if event.kind == "end":

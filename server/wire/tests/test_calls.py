@@ -13,6 +13,7 @@ import pytest
 from served import (
     BROKEN,
     COUNT,
+    DICTATE,
     ECHO,
     FAIL,
     HELD,
@@ -116,6 +117,48 @@ def test_a_conversation(channel: grpc.Channel, compression: grpc.Compression) ->
     heard = channel.stream_stream(TALK)(iter(sent), timeout=WAIT, compression=compression)
     assert list(heard) == [b"heard " + word for word in sent]
     assert heard.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_large_messages_of_a_stream(served: Served, channel: grpc.Channel, compression: grpc.Compression) -> None:
+    """Larger than the window, between small ones; together more than the room of one connection."""
+    sizes = [1, 65_530, 65_531, 65_536, 200_000, 7, LARGEST, 0, LARGEST - 1] * 8
+    sent = [bytes(range(250)) * (size // 250) + b"r" * (size % 250) for size in sizes]
+    heard = channel.stream_stream(DICTATE)(iter(sent), timeout=6 * WAIT, compression=compression)
+    for message, reply in zip(sent, heard, strict=True):
+        assert reply == b"heard " + message
+    assert heard.code() is grpc.StatusCode.OK
+
+
+def test_a_stream_whose_replies_are_not_read_waits(served: Served, channel: grpc.Channel) -> None:
+    taken = 0
+
+    def messages() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(200):
+            taken += 1
+            yield b"m" * 100_000
+
+    heard = channel.stream_stream(DICTATE)(messages(), timeout=6 * WAIT)
+    before = -1
+    while taken != before:  # until the server takes no more
+        before = taken
+        time.sleep(0.5)
+    assert 0 < taken < 150
+    assert sum(len(reply) for reply in heard) == 200 * 100_006
+    assert heard.code() is grpc.StatusCode.OK
+
+
+def test_a_nudge_lets_receive_return() -> None:
+    with serving() as served:
+        served.answering.clear()  # the other thread does not receive
+        time.sleep(0.1)
+        nudging = threading.Timer(0.2, served.wire.nudge)
+        nudging.start()
+        assert not served.wire.receive(WAIT).calls
+        nudging.join()
+        served.wire.nudge()  # the next one returns where nobody waits
+        assert not served.wire.receive(6 * WAIT).calls
 
 
 def test_messages_of_every_size(channel: grpc.Channel) -> None:

@@ -9,7 +9,7 @@ import pytest
 from attacks import DEADLINE_EXCEEDED, HALVES, MB, OK, RESOURCE_EXHAUSTED, bomb, claim, resident, works
 from http2 import Caller, message
 from mlpserve_wire import Limits
-from served import ECHO, HOT, LARGEST, LARGEST_CONTROL, TALK, Served, serving
+from served import DICTATE, ECHO, HOT, LARGEST, LARGEST_CONTROL, TALK, Served, serving
 
 
 @pytest.mark.parametrize(("path", "largest"), [(HOT, LARGEST), (ECHO, LARGEST_CONTROL)])
@@ -47,6 +47,20 @@ def test_bombs_in_a_stream_are_refused(served: Served) -> None:
         stream = caller.begin(TALK, grpc_encoding="gzip")
         caller.send(stream, message(bomb(8 * MB), flag=1), end=True)
         assert caller.answer(stream).status == RESOURCE_EXHAUSTED
+
+
+def test_a_streams_large_message_has_its_room_and_its_time() -> None:
+    """Only as much as there is room for may arrive, in time; then it is given back."""
+    with serving(Limits(room=8 * MB, message_seconds=0.5)) as served, Caller(served.address) as caller:
+        halves = [claim(caller, DICTATE, LARGEST, 60_000) for _ in range(8)]
+        answers = [caller.answer(half) for half in halves]
+        assert sorted({answer.status for answer in answers}) == [DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED]
+        assert works(caller)
+        for _ in range(200):
+            if served.wire.counters()["room_used"] == 0:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"{served.wire.counters()}")
 
 
 def test_the_room_is_given_back(served: Served) -> None:
