@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
+.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -25,11 +25,12 @@ CUDA_ENVIRONMENT := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.v
 test-all: setup .venv-proto/.installed .venv-triton/.installed $(CUDA_ENVIRONMENT)  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
-lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas
+lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas, what callers build on
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/mypy && $(BIN)/mypy examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/kubernetes.py
+	@$(BIN)/python .ci/compatibility
 	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(wildcard server/wire/src/* server/wire/fuzz/*.cc); fi
 
 audit: setup .venv-audit/.installed  ## known vulnerabilities of what is installed
@@ -54,6 +55,10 @@ proto: .venv-proto/.installed  ## generate the stubs beside the .proto files
 
 descriptors: setup  ## the contract as Envoy reads it, deploy/envoy/mlpserve.binpb
 	@$(BIN)/python deploy/envoy/descriptors.py
+
+RELEASED ?=
+contract: setup  ## accept what callers build on as it is now, in contract/; RELEASED=0.2.0 after a tag: make it that release's promise
+	@$(BIN)/python .ci/compatibility $(if $(RELEASED),release $(RELEASED),accept)
 
 bench: bench-serving bench-workers bench-clients  ## what serving is measured by (ten minutes)
 

@@ -1,7 +1,6 @@
 """Our executables as real processes, on free ports, always ended."""
 
 import os
-import re
 import resource
 import socket
 import subprocess
@@ -36,13 +35,6 @@ def run(
         env={**os.environ, **(env or {})},
         check=False,
     )
-
-
-def flags_in_help(*command: str) -> list[str]:
-    """The long flags that --help lists, in its order."""
-    result = run(*command, "--help", env={"COLUMNS": "200"})
-    options = result.stdout.partition("options:")[2]
-    return re.findall(r"^ +(?:-\w, )?(--[\w-]+)", options, flags=re.MULTILINE)
 
 
 class Announced:

@@ -5,18 +5,20 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_changelog_is_of_this_version() -> None:
-    released = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
-    assert released
-    assert released[1] == version("mlpserve")
+    """The newest section is this version's; while the next one is made, it is [Unreleased]."""
+    version = Version(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    newest = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest
+    assert newest[1] == ("Unreleased" if version.is_devrelease else str(version))
 
 
 def test_floors_of_the_stubs_generator_are_those_of_the_package() -> None:

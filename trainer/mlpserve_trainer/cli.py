@@ -28,6 +28,7 @@ DESCRIPTION = """Train an MLP image classifier and publish it as a checked model
 
 mlpserve-train compare --help    compare two published versions
 mlpserve-train sweep --help      search for hyper-parameters"""
+EXIT_CODES = "Exit codes: 0 published, 1 failed, 2 wrong usage, 130 interrupted."
 
 
 def main() -> None:
@@ -70,7 +71,8 @@ def _train(arguments: Sequence[str]) -> Callable[[], Path | None]:
     return run
 
 
-def _compare(arguments: Sequence[str]) -> Callable[[], Path | None]:
+def compare_parser() -> argparse.ArgumentParser:
+    """The flags of `mlpserve-train compare`."""
     parser = argparse.ArgumentParser(
         prog="mlpserve-train compare",
         description="Compare two published versions on the same images: accuracy, McNemar's test, disagreements.",
@@ -85,7 +87,11 @@ def _compare(arguments: Sequence[str]) -> Callable[[], Path | None]:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write an HTML report with the images on which they disagree"
     )
-    values = parser.parse_args(arguments)
+    return parser
+
+
+def _compare(arguments: Sequence[str]) -> Callable[[], Path | None]:
+    values = compare_parser().parse_args(arguments)
 
     def run() -> Path | None:
         from mlpserve_trainer.compare import compare
@@ -95,7 +101,8 @@ def _compare(arguments: Sequence[str]) -> Callable[[], Path | None]:
     return run
 
 
-def _sweep(arguments: Sequence[str]) -> Callable[[], Path | None]:
+def sweep_parser() -> argparse.ArgumentParser:
+    """The flags of `mlpserve-train sweep` that are its own."""
     parser = argparse.ArgumentParser(
         prog="mlpserve-train sweep",
         description="Hyper-parameter search by validation accuracy; the test set stays closed. Every flag of "
@@ -116,7 +123,11 @@ def _sweep(arguments: Sequence[str]) -> Callable[[], Path | None]:
         "--ray", metavar="ADDRESS", help="run the trials with Ray Tune on a cluster: its address, auto, or local"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all trials as JSON")
-    values, rest = parser.parse_known_args(arguments)
+    return parser
+
+
+def _sweep(arguments: Sequence[str]) -> Callable[[], Path | None]:
+    values, rest = sweep_parser().parse_known_args(arguments)
     config = _parse(rest, prog="mlpserve-train sweep")
 
     def run() -> Path | None:
@@ -144,7 +155,10 @@ def _parse(arguments: Sequence[str], prog: str = "mlpserve-train") -> TrainConfi
 def parser(prog: str = "mlpserve-train") -> argparse.ArgumentParser:
     """The flags; one for each field of the configuration."""
     parser = argparse.ArgumentParser(
-        prog=prog, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog,
+        description=DESCRIPTION,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     groups = {title: parser.add_argument_group(title) for title in GROUPS}
     for field in dataclasses.fields(TrainConfig):

@@ -1,0 +1,1 @@
+"""What callers, operators and scripts build on, locked in contract/ and held against today's code."""
