@@ -17,8 +17,9 @@ class Limits:
     behind messages that are sent in halves.
 
     Attributes:
-        max_connections: open ones. A further one takes the place of one that has not begun to speak, and is hung up on
-            where there is none.
+        max_connections: open ones. A further one takes the place of one that has not begun to speak, or else of the one
+            that has been without calls and answers for longest (five seconds at least), and is hung up on where there
+            is none.
         max_streams: calls on one connection; further ones wait at the caller.
         max_header_bytes: of one call's metadata; beyond it the call ends with RESOURCE_EXHAUSTED.
         room: bytes of request messages in memory, decompressed ones included.

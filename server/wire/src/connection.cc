@@ -18,6 +18,7 @@ constexpr std::size_t kMostBlock = 256 << 10;  // bytes without the beginning of
 constexpr std::size_t kGreeting = 24;          // bytes of HTTP/2's preface
 constexpr double kNoticeSeconds = 0.25;        // between the notice that a connection ends and its last call
 constexpr double kSilentSeconds = 1;           // after which a connection gives way to others
+constexpr double kIdleSeconds = 5;             // the same of one that has begun, without calls or answers
 constexpr double kLingerSeconds = 1;           // for the caller to read the last bytes
 constexpr std::string_view kPreface = "PRI";
 constexpr std::string_view kNotHttp2 =
@@ -64,8 +65,31 @@ Connection::~Connection() {
   state.counters.connections.fetch_sub(1, std::memory_order_relaxed);
 }
 
-bool Connection::silent(double now) const {
-  return (stage == Stage::kHandshake || stage == Stage::kPreface) && now - opened_ > kSilentSeconds;
+std::optional<double> Connection::gives_way(double now) const {
+  // In this order: connections that are over, those whose calls never were answered, and the others.
+  switch (stage) {
+    case Stage::kClosed:
+      return std::nullopt;
+    case Stage::kLingering:
+      return -1;
+    case Stage::kHandshake:
+    case Stage::kPreface:
+      return now - opened_ > kSilentSeconds ? std::optional(0.0) : std::nullopt;
+    case Stage::kOpen:
+      if (!calls.empty() || now - std::max(last_answered, opened_) < kIdleSeconds) {
+        return std::nullopt;
+      }
+      return last_answered;
+  }
+  return std::nullopt;
+}
+
+void Connection::make_way(bool at_once) {
+  if (stage == Stage::kOpen && !at_once) {
+    terminate(NGHTTP2_NO_ERROR);
+  } else {
+    close();
+  }
 }
 
 void Connection::mark() {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "buffer.h"
@@ -65,10 +66,12 @@ struct Connection {
   // Ends it at once.
   void close();
 
-  [[nodiscard]] double opened() const { return opened_; }
+  // Since when it has been of no use, if others may take its place: it is over, has had time to begin to speak HTTP/2,
+  // or has had none of its calls answered for a while. The lowest is missed least.
+  [[nodiscard]] std::optional<double> gives_way(double now) const;
 
-  // Whether it has had time to begin to speak HTTP/2, and has not.
-  [[nodiscard]] bool silent(double now) const;
+  // Ends it, so that another one can be taken; `at_once`, or with a word to its caller.
+  void make_way(bool at_once);
 
   State& state;
   const std::uint64_t number;  // no two connections of one state have the same
@@ -83,6 +86,8 @@ struct Connection {
   std::size_t unsent_replies = 0;  // bytes that the session has not taken
   std::size_t block_bytes = 0;     // received since a frame began
   double last_call;                // when there last was one
+  double last_answered = 0;        // and one that was let in and answered
+  bool of_use = false;             // one has been answered just now
   double last_taken;               // when bytes of replies last left, or began to wait
   bool taken = false;              // some have left just now
   Bucket pings;

@@ -13,6 +13,8 @@
 #include <array>
 #include <cerrno>
 #include <cmath>
+#include <cstddef>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -30,6 +32,9 @@ constexpr int kMostAccepted = 64;                 // connections in one round
 constexpr int kMostEvents = 256;
 constexpr int kMostHandshakes = 2;  // steps in one round; a signature takes up to a millisecond
 constexpr double kSweepSeconds = 0.25;
+constexpr double kSearchSeconds = 0.05;    // between two searches for connections that give way to others
+constexpr std::ptrdiff_t kMostFound = 64;  // by one
+constexpr std::size_t kMostSpare = 64;     // connections beyond the limit, while their callers are told that they end
 constexpr int kLongMilliseconds = 1000;
 
 int checked(int number) {
@@ -296,24 +301,32 @@ void Reactor::accept_from(const Descriptor& listener) {
   out_of_descriptors_ = false;
 }
 
-// Hangs up on a connection that nobody would miss: one that is over, or the one that has been silent for longest since
-// it was taken. False if there is none.
+// Ends a connection that is missed least, see Connection::gives_way. False if there is none.
 bool Reactor::make_space() {
-  Connection* least = nullptr;
-  for (const auto& [connection, owned] : connections_) {
-    if (connection->stage == Connection::Stage::kLingering) {
-      least = connection;
-      break;
+  const double time = now();
+  // Looking for them takes long where there are many, so several are found at once, and none too often.
+  if (giving_way_.empty() && time >= next_search_) {
+    next_search_ = time + kSearchSeconds;
+    for (const auto& [connection, owned] : connections_) {
+      if (const std::optional<double> since = connection->gives_way(time)) {
+        giving_way_.push_back({*since, connection, connection->number});
+      }
     }
-    if (connection->silent(now()) && (least == nullptr || connection->opened() < least->opened())) {
-      least = connection;
+    const auto last = giving_way_.begin() + std::min<std::ptrdiff_t>(std::ssize(giving_way_), kMostFound);
+    std::partial_sort(giving_way_.begin(), last, giving_way_.end());
+    giving_way_.erase(last, giving_way_.end());
+    std::reverse(giving_way_.begin(), giving_way_.end());
+  }
+  while (!giving_way_.empty()) {
+    const GivingWay found = giving_way_.back();
+    giving_way_.pop_back();
+    const bool there = connections_.contains(found.connection) && found.connection->number == found.number;
+    if (there && found.connection->gives_way(time)) {
+      found.connection->make_way(connections_.size() > state_.limits.max_connections + kMostSpare);
+      return true;
     }
   }
-  if (least == nullptr) {
-    return false;
-  }
-  least->close();
-  return true;
+  return false;
 }
 
 void Reactor::sweep(double time) {

@@ -67,6 +67,14 @@ class Reactor {
   [[nodiscard]] double listened() const { return listened_.load(std::memory_order_relaxed); }
 
  private:
+  // A connection that may have ended since it was found.
+  struct GivingWay {
+    double since;
+    Connection* connection;
+    std::uint64_t number;
+    auto operator<=>(const GivingWay&) const = default;
+  };
+
   void take_over();
   void turn(int milliseconds);
   void run_tasks();
@@ -89,7 +97,9 @@ class Reactor {
   int spare_;         // a descriptor to accept and hang up with when there is none left
   std::vector<std::unique_ptr<Descriptor>> listeners_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
-  std::vector<Connection*> again_;  // to be read again
+  std::vector<Connection*> again_;     // to be read again
+  std::vector<GivingWay> giving_way_;  // found by a search, what is missed least last
+  double next_search_ = 0;
   std::vector<char> reading_;
   Buffer writing_;
   int handshakes_ = 0;  // steps in this round

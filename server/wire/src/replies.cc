@@ -152,6 +152,7 @@ void set_status(Call& call, int status, std::string_view message, Metadata trail
 
 // A call that was answered well makes up for one that was cancelled, and for the pings beside it.
 void credit(Connection& connection) {
+  connection.of_use = true;
   connection.resets.give(1);
   connection.pings.give(2);
 }

@@ -138,6 +138,10 @@ int on_stream_close(nghttp2_session* session, std::int32_t stream, std::uint32_t
   if (Call* call = call_of(session, stream); call != nullptr) {
     requests::on_close(connection.state, *call);
     connection.last_call = now();
+    if (connection.of_use) {
+      connection.of_use = false;
+      connection.last_answered = connection.last_call;
+    }
   }
   return 0;
 }

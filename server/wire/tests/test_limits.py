@@ -63,6 +63,29 @@ def test_connections_beyond_the_limit_are_hung_up_on() -> None:
         raise AssertionError("there is space again")
 
 
+def test_idle_connections_give_way_and_those_in_use_stay() -> None:
+    """With every connection taken by strangers that greet and ask for nothing, a newcomer is served."""
+    with serving(Limits(max_connections=8)) as served, contextlib.ExitStack() as opened:
+        used = [opened.enter_context(Caller(served.address)) for _ in range(2)]
+        idle = [opened.enter_context(Caller(served.address)) for _ in range(6)]
+        assert all(works(caller) for caller in used)
+        waiting = used[1].begin(HOT)
+        used[1].send(waiting, message(HELD), end=True)
+        served.wait_for(lambda: len(served.held) == 1)
+        time.sleep(5.1)  # connections are new, or in use, for so long
+        assert works(used[0])
+        for _ in range(6):
+            assert works(opened.enter_context(Caller(served.address)))
+        for caller in idle:
+            caller.read_to_the_end()
+            assert caller.goaway is None or caller.goaway.error_code == h2.errors.ErrorCodes.NO_ERROR
+        with socket.create_connection(("127.0.0.1", served.port), timeout=WAIT) as late:
+            assert late.recv(100) == b"", "all others are in use"
+        assert works(used[0])
+        served.release()
+        assert used[1].answer(waiting).data == message(b"released")
+
+
 def test_without_descriptors_callers_are_hung_up_on() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with serving() as served, Caller(served.address) as caller, contextlib.ExitStack() as opened:
