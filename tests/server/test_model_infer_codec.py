@@ -16,7 +16,9 @@ from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.calls import BATCH, INTERACTIVE, METHODS, MODEL_INFER, PREDICT, Call
 from mlpserve_server.catalog import Catalog, prepare
-from mlpserve_server.codecs.model_infer import ModelInferCodec
+from mlpserve_server.codecs import known_headers
+from mlpserve_server.codecs.base import Request
+from mlpserve_server.codecs.model_infer import Form, ModelInferCodec
 from mlpserve_server.errors import CallError
 from mlpserve_server.models.loading import load
 from mlpserve_server.models.model import LoadedModel
@@ -75,15 +77,46 @@ def test_a_batch_of_singles_is_encoded_as_one_by_one(model: LoadedModel, outputs
         assert codec.encode(requests[1:], predictions.rows(1, 5), _no_timing) == one_by_one[1:]
 
 
+def _strange(number: int, size: int = 0) -> bytes:
+    """A request whose header nobody else sends; all of a size have the same length."""
+    request = infer(IMAGES[:1])
+    request.parameters["x"].string_param = f"{number:06}" + "y" * size
+    return request.SerializeToString()
+
+
 def test_headers_that_are_kept_are_bounded(model: LoadedModel) -> None:
     codec = ModelInferCodec(model, 16)
     for number in range(2000):
-        request = infer(IMAGES[:1])
-        request.parameters["x"].string_param = "y" * number
-        codec.decode(request.SerializeToString())
-    kept = [header for entries in codec._known.values() for header, *_ in entries]
-    assert len(kept) == 256
-    assert max(map(len, kept)) <= 1024
+        codec.decode(_strange(0, number))
+    assert len(codec._known) == known_headers.MOST
+    assert max(len(known.header) for known in codec._known._all) <= known_headers.LONGEST
+    assert sum(map(len, codec._known._by_length.values())) == known_headers.MOST
+
+
+@pytest.mark.parametrize("same_length", [True, False])
+def test_strange_headers_push_out_none_that_is_used(
+    model: LoadedModel, same_length: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client's header is kept beside any number that come once, also where those come first."""
+    codec = ModelInferCodec(model, 16)
+    strange = [_strange(number, 0 if same_length else number % 900) for number in range(3000)]
+    for payload in strange[:1000]:
+        codec.decode(payload)
+    used = _strange(999_999)
+    parsed = 0
+    decode = codec._decode_message
+
+    def counted(payload: bytes) -> Request[Form]:
+        nonlocal parsed
+        parsed += payload == used
+        return decode(payload)
+
+    monkeypatch.setattr(codec, "_decode_message", counted)
+    for payload in strange[1000:]:
+        codec.decode(used)
+        codec.decode(payload)
+    assert parsed == 1
+    assert max(map(len, codec._known._by_length.values())) <= known_headers.OF_ONE_LENGTH
 
 
 def test_both_protocols_share_a_batch(model: LoadedModel) -> None:

@@ -146,6 +146,16 @@ def _broken(change: str) -> oip.ModelInferRequest:
             request.outputs.add(name="scores")
         case "classification":
             request.outputs.add(name="scores").parameters["classification"].int64_param = 3
+        case "output parameter":
+            request.outputs.add(name="scores").parameters["x"].int64_param = 3
+        case "shared memory":
+            del request.raw_input_contents[:]
+            tensor.parameters["shared_memory_region"].string_param = "mine"
+        case "shared memory for outputs":
+            request.outputs.add(name="scores").parameters["shared_memory_region"].string_param = "mine"
+        case "hundreds of inputs":
+            for _ in range(500):
+                request.inputs.add(name="\n\x1b[2J" + "x" * 1000)
     return request
 
 
@@ -169,7 +179,11 @@ def _broken(change: str) -> oip.ModelInferRequest:
         ("FP16 typed", "FP16 has no typed contents; send raw_input_contents"),
         ("output", "'logits' is unknown or doubled; there are class_ids, scores, probabilities"),
         ("output twice", "'scores' is unknown or doubled"),
-        ("classification", "outputs have no parameters here"),
+        ("classification", "class_count is not supported here; ask for the output probabilities"),
+        ("output parameter", "outputs have no parameters here"),
+        ("shared memory", "inputs: shared memory is not supported here"),
+        ("shared memory for outputs", "outputs: shared memory is not supported here"),
+        ("hundreds of inputs", r"got images, \\n\\x1b\[2Jx+… \(1,005 characters\), .* and 493 more$"),
     ],
 )
 def test_invalid_requests(server: ServerProcess, change: str, message: str) -> None:

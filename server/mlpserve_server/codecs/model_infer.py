@@ -6,17 +6,19 @@ and later requests of the same length that begin with it are only cut.
 Legend: N images, D pixels, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
+from mlpserve.shown import shown
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.calls import BATCH, INTERACTIVE
 from mlpserve_server.codecs.base import Request
+from mlpserve_server.codecs.known_headers import KnownHeaders
 from mlpserve_server.codecs.naming import check_model, version_number
 from mlpserve_server.codecs.protobuf import field, fill
 from mlpserve_server.errors import InvalidRequest
@@ -38,7 +40,7 @@ CONTENTS = {
     **{"INT64": "int64_contents", "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents"},
 }
 RAW_OUTPUT_TAG = b"\x32"  # of ModelInferResponse: field 6, length-delimited
-MOST_HEADERS, LONGEST_HEADER = 256, 1024  # kept, bytes; clients that vary theirs cost parsing, not memory
+MOST_SHOWN = 8  # of a caller's names in an error
 
 
 class Form(NamedTuple):
@@ -66,15 +68,14 @@ class ModelInferCodec:
     def __init__(self, model: LoadedModel, max_request: int) -> None:
         self._model = model
         self._max_request = max_request
-        # Length of a message → headers, N, forms, traffic.
-        self._known: dict[int, list[tuple[bytes, int, Form, int | None]]] = {}
-        self._kept = 0
+        self._known = KnownHeaders[tuple[int, Form, int | None]]()  # N, form, traffic
 
     def decode(self, payload: bytes) -> Request[Form]:  # noqa: D102
-        for header, count, form, traffic in self._known.get(len(payload), ()):
-            if payload.startswith(header):
-                return Request(memoryview(payload)[len(header) :], count, form, traffic)
-        return self._decode_message(payload)
+        known = self._known.find(payload)
+        if known is None:
+            return self._decode_message(payload)
+        header, (count, form, traffic) = known
+        return Request(memoryview(payload)[len(header) :], count, form, traffic)
 
     def _decode_message(self, payload: bytes) -> Request[Form]:
         try:
@@ -83,7 +84,9 @@ class ModelInferCodec:
             raise InvalidRequest("", "the message is not an inference.ModelInferRequest") from error
         check_model(request.model_name, version_number(request.model_version), self._model)
         if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
-            names = ", ".join(tensor.name[:64] for tensor in request.inputs) or "none"
+            names = ", ".join(shown(tensor.name, 64) for tensor in request.inputs[:MOST_SHOWN]) or "none"
+            more = len(request.inputs) - MOST_SHOWN
+            names += f" and {more:,} more" if more > 0 else ""
             raise InvalidRequest("inputs", f"expected one input, {INPUT!r}; got {names}")
         tensor = request.inputs[0]
         count = self._count(tensor)
@@ -91,9 +94,8 @@ class ModelInferCodec:
         form, traffic = self._form(request, count), _traffic(request)
         raw = request.raw_input_contents[0] if request.raw_input_contents else b""
         plain = tensor.datatype == "UINT8" and raw and payload.endswith(raw) and not request.id
-        if plain and self._kept < MOST_HEADERS and len(payload) - len(raw) <= LONGEST_HEADER:
-            self._known.setdefault(len(payload), []).append((payload[: -len(raw)], count, form, traffic))
-            self._kept += 1
+        if plain:
+            self._known.keep(payload[: -len(raw)], len(payload), (count, form, traffic))
         return Request(images, count, form, traffic)
 
     def _count(self, tensor: oip.ModelInferRequest.InferInputTensor) -> int:
@@ -119,6 +121,7 @@ class ModelInferCodec:
             raise InvalidRequest(
                 "inputs", f"{INPUT!r} has datatype {tensor.datatype[:16]!r}; expected UINT8, raw pixels from 0 to 255"
             )
+        _refuse_shared_memory("inputs", tensor.parameters)
         raw, values = list(request.raw_input_contents), count * self._model.pixels
         if raw:
             if len(raw) != 1 or tensor.HasField("contents"):
@@ -149,8 +152,13 @@ class ModelInferCodec:
         for name in names:
             if name not in OUTPUTS or names.count(name) > 1:
                 raise InvalidRequest("outputs", f"{name[:64]!r} is unknown or doubled; there are {', '.join(OUTPUTS)}")
-        if any(output.parameters for output in request.outputs):
-            raise InvalidRequest("outputs", "outputs have no parameters here; ask for probabilities and sort them")
+        for output in request.outputs:
+            _refuse_shared_memory("outputs", output.parameters)
+            if "classification" in output.parameters:
+                message = "class_count is not supported here; ask for the output probabilities, and sort them"
+                raise InvalidRequest("outputs", message)
+            if output.parameters:
+                raise InvalidRequest("outputs", "outputs have no parameters here")
         ref = self._model.ref
         head = oip.ModelInferResponse(model_name=ref.name, model_version=str(ref.version), id=request.id)
         for name in names:
@@ -170,6 +178,13 @@ class ModelInferCodec:
             start, stop = stop, stop + request.size
             replies.append(_encode_one(request.form, predictions, start, stop))
         return replies
+
+
+def _refuse_shared_memory(field_name: str, parameters: Mapping[str, oip.InferParameter]) -> None:
+    if any(name.startswith("shared_memory_") for name in parameters):
+        raise InvalidRequest(
+            field_name, "shared memory is not supported here; send and receive the values in the messages themselves"
+        )
 
 
 def _traffic(request: oip.ModelInferRequest) -> int | None:
