@@ -18,6 +18,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from mlpserve.shown import shown
 from mlpserve.terminal import tolerate
 from mlpserve_client.client import Client
 from mlpserve_client.commands import completion, doctor, info, playground, predict, score
@@ -25,6 +26,7 @@ from mlpserve_client.commands.flags import Parser, add_connection, repeat_connec
 from mlpserve_client.connection.endpoint import Endpoint, Tls
 from mlpserve_client.errors import InvalidInputError, MlpserveError
 
+LONGEST = 2000  # characters of an error
 # By the package that is missing; others: score.
 EXTRAS = {"PIL": "images", "starlette": "web", "uvicorn": "web", "shtab": "completion"}
 
@@ -107,7 +109,7 @@ def _token(path: Path | None) -> str:
 
 
 def _exit(code: int, message: str) -> None:
-    print(f"mlpserve: {message}", file=sys.stderr)
+    print(f"mlpserve: {shown(message, LONGEST)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -99,8 +99,3 @@ class InvalidResponseError(ServerError):
 
     Its code is INTERNAL. The client discards such a response.
     """
-
-
-def printable(text: str) -> str:
-    """Make a server's text safe for logs and terminals."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

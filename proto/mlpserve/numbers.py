@@ -12,3 +12,8 @@ def is_seconds(value: float) -> bool:
 def is_count(value: float) -> bool:
     """Whether a number is finite and no larger than what is counted anywhere, whatever its sign."""
     return -MOST <= value <= MOST
+
+
+def is_whole(text: str) -> bool:
+    """Whether text is a number of up to nine digits; `int` does not take all that `isdigit` does, such as ²."""
+    return text.isascii() and text.isdecimal() and len(text) < 10

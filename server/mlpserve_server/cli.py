@@ -21,12 +21,14 @@ import logging
 import sys
 from typing import NoReturn
 
+from mlpserve.shown import shown
 from mlpserve.terminal import tolerate
 from mlpserve_server.config import GROUPS, ServerConfig
 from mlpserve_server.host import streams
 from mlpserve_server.host.signals import Stop, stop_or_end_on_signals
 from mlpserve_server.observe import log_format
 
+LONGEST = 2000  # characters of an error
 COULD_NOT_START, WRONG_USAGE, NOT_FINISHED, BROKEN = 1, 2, 3, 4
 
 
@@ -130,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _exit(code: int, message: str) -> NoReturn:
-    print(f"mlpserve-server: {message}", file=sys.stderr)
+    print(f"mlpserve-server: {shown(message, LONGEST)}", file=sys.stderr)
     streams.end(code)
 
 

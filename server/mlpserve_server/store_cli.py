@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from mlpserve.artifact import version_number
+from mlpserve.shown import shown
 from mlpserve.terminal import tolerate
 from mlpserve_server.errors import StartupError
 from mlpserve_server.store import promotion
@@ -21,6 +22,7 @@ from mlpserve_server.store.summaries import Summaries
 
 LISTED = 100  # versions
 AT_ONCE = 100  # versions read before they are printed
+LONGEST = 2000  # characters of an error
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
         else:
             print(f"Servers of {model} follow the newest version, {promotion.follow_newest(store, model)}")
     except StartupError as error:
-        sys.exit(f"mlpserve-store: {error} (see {error.page})")
+        sys.exit(f"mlpserve-store: {shown(error, LONGEST)} (see {error.page})")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,21 +115,21 @@ def _count(text: str) -> int:
 def _listing(store: Store, model: str, limit: int) -> Iterator[str]:
     (followed, *_), promoted = promotion.candidates(store, model)
     numbers = store.versions(model)
-    shown = numbers[:limit] if limit else numbers
+    listed = numbers[:limit] if limit else numbers
     summaries = Summaries(store, model)
-    for start in range(0, len(shown), AT_ONCE):
-        part = shown[start : start + AT_ONCE]
+    for start in range(0, len(listed), AT_ONCE):
+        part = listed[start : start + AT_ONCE]
         for number, summary in zip(part, summaries.of(part), strict=True):
             if isinstance(summary, StartupError):
-                yield f"{number:>6}  unreadable: {summary}"
+                yield f"{number:>6}  unreadable: {shown(summary, LONGEST)}"
                 continue
             created = summary.created[:16].replace("T", " ")
             mark = ("  ◀ promoted" if promoted else "  ◀ newest") if number == followed else ""
             yield f"{number:>6}  {created:<16}  {summary.test_accuracy:.2%}  {summary.digest[:12]}{mark}"
-    if followed not in shown:
+    if followed not in listed:
         yield f"{followed:>6}  ◀ promoted" + ("" if followed in numbers else ", but missing")
-    if len(shown) < len(numbers):
-        yield f"… and {len(numbers) - len(shown):,} older versions; --limit 0 lists them all"
+    if len(listed) < len(numbers):
+        yield f"… and {len(numbers) - len(listed):,} older versions; --limit 0 lists them all"
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ def test_pixels_as_they_are(playground: Playground) -> None:
         ("/api/predict", png(np.full((60, 60), 255, np.uint8)), 400, "no ink found"),
         ("/api/predict?raw=1", b"12", 400, "2 bytes; expected 28x28 pixels"),
         ("/api/predict?versions=x", IMAGE.tobytes(), 400, "expected up to 8 version numbers"),
+        ("/api/predict?versions=%C2%B2", IMAGE.tobytes(), 400, "expected up to 8 version numbers"),
+        ("/api/burst?requests=%C2%B2&inFlight=1", IMAGE.tobytes(), 400, "expected a whole number"),
         ("/api/predict?raw=1&versions=7", IMAGE.tobytes(), 404, "version 7 of 'mnist' is not served here"),
         ("/api/burst?raw=1&requests=0&inFlight=1", IMAGE.tobytes(), 400, "0 requests; expected 1 to 50,000"),
         ("/api/burst?raw=1&requests=9&inFlight=9999", IMAGE.tobytes(), 400, "expected 1 to 1,024"),

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import grpc
 import numpy as np
 
+from mlpserve.shown import shown
 from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve_client.client import Client
 from mlpserve_client.connection.proxies import ADDRESS_PROXY, PROXY_VARIABLES, proxy_of
@@ -33,7 +34,6 @@ from mlpserve_client.errors import (
     ModelNotFoundError,
     ServerError,
     UnauthenticatedError,
-    printable,
 )
 from mlpserve_client.messages.responses import value_name
 
@@ -262,7 +262,7 @@ def _server(client: Client) -> Iterator[Finding]:
         return
     served = f"{info.model.name} version {info.model.version} on {target}"
     serving = f"{info.serving.provider}, {value_name(Precision, info.serving.precision)}, {info.serving.transport}"
-    yield Finding("server", OK, f"{served}: {printable(serving)} transport")
+    yield Finding("server", OK, f"{served}: {shown(serving)} transport")
     image = np.zeros((1, info.manifest.image.rows, info.manifest.image.cols), np.uint8)
     seconds = []
     try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from mlpserve.shown import shown
 from mlpserve.v1.artifact_pb2 import Precision
 from mlpserve.v1.classifier_pb2 import ModelState
 from mlpserve_client.client import Client
 from mlpserve_client.commands.flags import seconds
-from mlpserve_client.errors import printable
 from mlpserve_client.messages.responses import value_name
 
 LISTED = 20  # versions that info names
@@ -51,12 +51,12 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
         ("a request", f"at most {serving.max_request_images:,} images, {serving.max_message_bytes:,} bytes"),
     ]
     for name, value in rows:
-        print(f"{name:<11} {printable(str(value))}")
+        print(f"{name:<11} {shown(value)}")
     listed = client.list_models(LISTED)
     for summary in listed.models:
         state = value_name(ModelState, summary.state)
         mark = "promoted, " if summary.promoted else ""
-        detail = printable(summary.detail)
+        detail = shown(summary.detail)
         print(f"{'in store':<11} version {summary.model.version}, {mark}{state} {detail}".rstrip())
     if listed.total_size > len(listed.models):
         print(f"{'in store':<11} and {listed.total_size - len(listed.models):,} older versions: mlpserve-store list")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlpserve.numbers import is_whole
 from mlpserve_client.commands.flags import add_preparation
 from mlpserve_client.connection.retries import JOB_TIMEOUT
 from mlpserve_client.errors import InvalidInputError
@@ -58,7 +59,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
     from mlpserve_client.playground.gallery import Gallery
 
     host, _, port = arguments.listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not is_whole(port) or int(port) > 65535:
         raise InvalidInputError(f"--listen {arguments.listen}; expected HOST:PORT, for example {DEFAULT_LISTEN}")
     if arguments.labels is not None and not arguments.gallery:
         raise InvalidInputError("--labels goes with --gallery")

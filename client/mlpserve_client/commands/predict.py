@@ -12,11 +12,12 @@ from pathlib import Path
 from mlpserve import folders
 from mlpserve.kinds import Kind, head_of, kind_of
 from mlpserve.names import text
+from mlpserve.shown import shown
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse
 from mlpserve_client.client import Client
 from mlpserve_client.commands.flags import WITH_BAD_ROWS, add_preparation, positive
-from mlpserve_client.errors import InvalidInputError, MlpserveError, ModelChangedError, printable
+from mlpserve_client.errors import InvalidInputError, MlpserveError, ModelChangedError
 from mlpserve_client.messages.encoding import MODEL_CHANGES
 from mlpserve_client.messages.predictions import ModelId
 
@@ -65,8 +66,8 @@ def run(client: Client, arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"file": name, "best": best, "version": answer.model.version}))
         else:
-            shown = (f"{printable(str(item['label']))} {item['score']:.1%}" for item in best)
-            print(f"{name}  " + "  ".join(shown))
+            words = (f"{shown(item['label'])} {item['score']:.1%}" for item in best)
+            print(f"{name}  " + "  ".join(words))
     return WITH_BAD_ROWS if failed else 0
 
 

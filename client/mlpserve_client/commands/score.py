@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlpserve import folders
+from mlpserve.shown import shown
 from mlpserve_client.commands.flags import WITH_BAD_ROWS, add_preparation, at_least_zero, positive
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
     tally = summary.tally
     if tally.bad_rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.reasons.most_common(SHOWN))
-        print(f"mlpserve: {tally.bad_rows:,} bad rows ({reasons}); first: {tally.first_error}", file=sys.stderr)
+        print(f"mlpserve: {tally.bad_rows:,} bad rows ({reasons}); first: {shown(tally.first_error)}", file=sys.stderr)
         return WITH_BAD_ROWS
     return 0
 
@@ -206,7 +207,7 @@ def _print(summary: Summary, output: str) -> None:
         print(f"Passed over {len(summary.passed_over):,}: {folders.sentence(summary.passed_over)}")
     if tally.first_pages:
         print(f"{tally.first_pages:,} pictures have several pages or frames; the answer is for the first one of each")
-    print(f"Model {summary.model.name} version {summary.model.version}, {summary.model.digest[:12]}")
+    print(f"Model {shown(summary.model.name)} version {summary.model.version}, {summary.model.digest[:12]}")
     if tally.labelled:
         print(
             f"Accuracy {tally.accuracy():.2%} of {tally.labelled:,}, calibration error {tally.calibration_error():.2%}"
@@ -214,7 +215,7 @@ def _print(summary: Summary, output: str) -> None:
         if len(summary.labels) <= SHOWN_CLASSES:
             _print_confusion(summary)
     for value, (rows, right) in sorted(tally.slices.items(), key=lambda item: item[1][1] / item[1][0])[:SHOWN]:
-        print(f"  {value}: {right / rows:.2%} of {rows:,}")
+        print(f"  {shown(value)}: {right / rows:.2%} of {rows:,}")
     if summary.compared is not None:
         count, other = sum(tally.disagreements.values()), summary.compared
         print(
@@ -222,15 +223,16 @@ def _print(summary: Summary, output: str) -> None:
             f"({count / max(tally.rows - tally.bad_rows, 1):.2%})"
         )
         for pair, number in list(_pairs(summary).items())[:SHOWN]:
-            print(f"  {pair}: {number:,}")
+            print(f"  {shown(pair)}: {number:,}")
         if tally.labelled:
             print(f"  its accuracy is {tally.other_right / tally.labelled:.2%}")
 
 
 def _print_confusion(summary: Summary) -> None:
     matrix = summary.tally.matrix(len(summary.labels)).tolist()
-    width = max(5, *(len(f"{count}") for row in matrix for count in row), *map(len, summary.labels)) + 1
+    labels = [shown(label) for label in summary.labels]
+    width = max(5, *(len(f"{count}") for row in matrix for count in row), *map(len, labels)) + 1
     print("True class by row, answer by column:")
-    print(" " * width + "".join(f"{label:>{width}}" for label in summary.labels))
-    for label, row in zip(summary.labels, matrix, strict=True):
+    print(" " * width + "".join(f"{label:>{width}}" for label in labels))
+    for label, row in zip(labels, matrix, strict=True):
         print(f"{label:>{width}}" + "".join(f"{count or '·':>{width}}" for count in row))

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from mlpserve.shown import shown
 from mlpserve_client.connection.endpoint import Endpoint
 from mlpserve_client.connection.proxies import proxy_of
 from mlpserve_client.connection.targets import addresses, has_port
@@ -26,7 +27,6 @@ from mlpserve_client.errors import (
     ServerError,
     UnauthenticatedError,
     UnavailableError,
-    printable,
 )
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -85,6 +85,8 @@ _UNREACHABLE = [
     ),
 ]
 
+LONGEST_DETAILS = 2000  # characters of a server's words
+
 
 def from_rpc_error(error: grpc.RpcError, endpoint: Endpoint, timeout: float | None = None) -> ServerError:
     """Translate a gRPC error into the client's exception; the only place that does so.
@@ -100,7 +102,7 @@ def from_rpc_error(error: grpc.RpcError, endpoint: Endpoint, timeout: float | No
         for detail in _details(error):
             if detail.Is(BadRequest.DESCRIPTOR):
                 bad = BadRequest.FromString(detail.value)
-                field = printable(bad.field_violations[0].field) if bad.field_violations else ""
+                field = shown(bad.field_violations[0].field) if bad.field_violations else ""
             elif detail.Is(RetryInfo.DESCRIPTOR):
                 retry_after = max(RetryInfo.FromString(detail.value).retry_delay.ToMilliseconds() / 1000, 0.0)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -110,7 +112,7 @@ def from_rpc_error(error: grpc.RpcError, endpoint: Endpoint, timeout: float | No
             # Not cancelled by this caller, which ends otherwise: servers and proxies that go away reset calls this way.
             code = grpc.StatusCode.UNAVAILABLE
         kind = _BY_CODE.get(code, ServerError)
-    said = printable(error.details() or code.name)
+    said = shown(error.details() or code.name, LONGEST_DETAILS)
     meaning = explain(code, said, endpoint, timeout)
     who = "The server" if code is grpc.StatusCode.UNAUTHENTICATED else "gRPC"
     message = f"{endpoint.target}: {meaning}. {who} says: {said}" if meaning else f"{endpoint.target}: {said}"

@@ -3,8 +3,8 @@
 import ipaddress
 import os
 
+from mlpserve.shown import shown
 from mlpserve_client.connection.targets import addresses, host_of, is_local
-from mlpserve_client.errors import printable
 
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # in gRPC's order
 EXEMPT_VARIABLES = ("no_grpc_proxy", "no_proxy")
@@ -21,7 +21,7 @@ def proxy_of(target: str) -> str:
         named = ""
     named = named or (ADDRESS_PROXY if os.environ.get(ADDRESS_PROXY) else "")
     # What stands before the @ are a name and a password.
-    return f"${named} ({printable(os.environ[named].rpartition('@')[2])})" if named else ""
+    return f"${named} ({shown(os.environ[named].rpartition('@')[2])})" if named else ""
 
 
 def _is_exempt(host: str, entries: list[str]) -> bool:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve_client.errors import ModelChangedError, printable
+from mlpserve.shown import shown
+from mlpserve_client.errors import ModelChangedError
 
 SHOWN = 10  # images that a printed answer names
 
@@ -128,4 +129,4 @@ class Predictions:
 
 
 def _shown(prediction: Prediction) -> str:
-    return f"{printable(prediction.label)} {prediction.score:.1%}"
+    return f"{shown(prediction.label)} {prediction.score:.1%}"

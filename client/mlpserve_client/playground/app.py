@@ -26,6 +26,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from mlpserve.numbers import is_whole
 from mlpserve_client.errors import (
     DeadlineExceededError,
     InvalidInputError,
@@ -166,7 +167,7 @@ async def _body(request: Request) -> bytes:
 def _versions(request: Request) -> list[int]:
     text = request.query_params.get("versions", "0")
     parts = text.split(",")
-    if not all(part.isdigit() and len(part) < 10 for part in parts) or len(parts) > MOST_VERSIONS:
+    if not all(is_whole(part) for part in parts) or len(parts) > MOST_VERSIONS:
         raise InvalidInputError(
             f"versions={text[:40]}; expected up to {MOST_VERSIONS} version numbers, 0 for the served"
         )
@@ -175,6 +176,6 @@ def _versions(request: Request) -> list[int]:
 
 def _number(request: Request, name: str) -> int:
     text: Any = request.query_params.get(name, "")
-    if not text.isdigit() or len(text) > 9:
+    if not is_whole(text):
         raise InvalidInputError(f"{name}={text[:40]}; expected a whole number")
     return int(text)

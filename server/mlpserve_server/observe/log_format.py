@@ -1,6 +1,7 @@
 """The log on standard error: one line an event, as text or as JSON.
 
 A line is made by the thread that logs, and written by another one (`streams`), so that nobody waits for who reads it.
+Whatever callers and files put into an event, it stays one line: nobody writes lines of their own into the log.
 """
 
 import json
@@ -9,7 +10,10 @@ import sys
 import time
 from typing import Any
 
+from mlpserve.shown import shown
 from mlpserve_server.host import streams
+
+LONGEST_MESSAGE, LONGEST_FIELD, LONGEST_LINE = 2000, 300, 1000  # characters; the last of a traceback
 
 
 class JsonFormatter(logging.Formatter):
@@ -28,9 +32,9 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": shown(record.getMessage(), LONGEST_MESSAGE),
             **self._constant,
-            **getattr(record, "fields", {}),
+            **{name: _cut(value) for name, value in getattr(record, "fields", {}).items()},
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -41,9 +45,17 @@ class TextFormatter(logging.Formatter):
     """Time, level, message, and the event's own fields as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:  # noqa: D102
+        record.message = shown(record.getMessage(), LONGEST_MESSAGE)
+        record.asctime = self.formatTime(record)
         fields = getattr(record, "fields", {})
-        head, newline, rest = super().format(record).partition("\n")
-        return head + "".join(f" {key}={value}" for key, value in fields.items()) + newline + rest
+        line = self.formatMessage(record) + "".join(f" {key}={_cut(value)}" for key, value in fields.items())
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join([line, *("    " + shown(part, LONGEST_LINE) for part in trace)])
+
+
+def _cut(value: Any) -> Any:
+    """A field's value; numbers stay numbers."""
+    return shown(value, LONGEST_FIELD) if isinstance(value, str) else value
 
 
 def configure(kind: str, worker: int | None = None) -> None:

@@ -8,9 +8,11 @@ lettering.py   class names in figures
 """
 
 import base64
+import re
 
 import jinja2
 
+from mlpserve.shown import shown
 from mlpserve.v1.artifact_pb2 import FileRole, Manifest, Precision, Preparation
 from mlpserve_trainer.evaluation.evaluate import majority
 from mlpserve_trainer.report import figures, layers
@@ -19,6 +21,7 @@ from mlpserve_trainer.report.lettering import drawable
 
 __all__ = ["Findings", "gather", "report_files"]
 
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|]")  # what means something to Markdown within a line
 templates = jinja2.Environment(
     loader=jinja2.PackageLoader("mlpserve_trainer"),
     autoescape=jinja2.select_autoescape(["html"]),
@@ -26,30 +29,31 @@ templates = jinja2.Environment(
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
 )
+templates.filters["words"] = lambda text: _MARKDOWN.sub(r"\\\g<0>", shown(text))
 templates.filters["precision"] = lambda value: Precision.Name(value).removeprefix("PRECISION_").lower()
 
 
 def report_files(manifest: Manifest, parameter_table: str, findings: Findings) -> dict[str, tuple[FileRole, bytes]]:
     """The report, its pictures and the model card: path inside the artifact to role and content."""
     rows, cols = manifest.image.rows, manifest.image.cols
-    shown = drawable(manifest.labels)
+    drawn = drawable(manifest.labels)
     ink = manifest.image.preparation == Preparation.PREPARATION_CENTRED_INK
     pictures = {
         "curves": figures.curves(findings),
-        "confusion": figures.confusion(findings.confusion, shown),
+        "confusion": figures.confusion(findings.confusion, drawn),
         "calibration": figures.calibration(findings),
         "robustness": figures.robustness(findings),
         "weights": layers.first_layer(findings.weights[0], rows, cols),
-        "mistakes": figures.mistakes(findings, shown, ink=ink),
+        "mistakes": figures.mistakes(findings, drawn, ink=ink),
     }
     if len(findings.weights) > 1:
-        pictures["next-layer"] = layers.next_layer(findings, shown, ink=ink)
+        pictures["next-layer"] = layers.next_layer(findings, drawn, ink=ink)
     class_id, share = majority(findings.confusion)
     context = {
         "manifest": manifest,
         "parameter_table": parameter_table,
         "classes": _per_class(findings, manifest),
-        "numbered": shown != list(manifest.labels),
+        "numbered": drawn != list(manifest.labels),
         "majority": {"label": manifest.labels[class_id], "share": share},
     }
     html = templates.get_template("report.html").render(
