@@ -75,6 +75,11 @@ class Connection:
         self._thread.join()
         self._socket.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the server has hung up."""
+        return self._closed
+
     def send(self, content: bytes) -> None:
         self._socket.sendall(content)
 
