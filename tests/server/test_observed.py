@@ -1,6 +1,8 @@
 """Logs and traces of real servers: what a person or a collector gets to see."""
 
 import json
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from support.grpc_calls import PREDICT, channel, pixels, stub
 from support.mnist import mnist_images
-from support.processes import ServerProcess, run
+from support.processes import ServerProcess, free_port, run, scrape
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client
@@ -116,3 +118,16 @@ def test_a_trace_file_that_cannot_be_written(store: Path, tmp_path: Path) -> Non
     assert result.returncode == 1
     assert "No such file or directory; expected otlp, or a file that can be written" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_metrics_endpoint_is_not_filled_by_requests_that_stall(store: Path, tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    with ServerProcess(tmp_path, store, "--metrics-listen", listen) as process, ExitStack() as opened:
+        host, port = listen.split(":")
+        before = len(list(Path(f"/proc/{process.process.pid}/task").iterdir()))
+        for _ in range(400):
+            half = opened.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            half.sendall(b"GET /metrics HTTP/1.1\r\n")
+        assert scrape(listen)["mlpserve_ready"] == 1
+        assert len(list(Path(f"/proc/{process.process.pid}/task").iterdir())) < before + 100
+        assert "Traceback" not in process.log

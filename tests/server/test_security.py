@@ -17,7 +17,7 @@ import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_calls import stub
 from support.mnist import mnist_images
-from support.processes import BIN, ServerProcess, run
+from support.processes import BIN, ServerProcess, free_port, run, scrape
 from support.transports import need
 from support.waiting import wait_until
 from tests.support import http2
@@ -27,6 +27,7 @@ from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client, InvalidInputError, Tls, UnauthenticatedError, UnavailableError
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
+from mlpserve_server.server import Server
 from mlpserve_server.transports import watched_files
 from mlpserve_server.transports.tls import check_plaintext
 from mlpserve_server.transports.tokens import Tokens
@@ -194,6 +195,7 @@ def test_tokens_let_in_and_are_revoked_without_a_restart(
     ):
         assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
         assert _code(caller, ("authorization", "bearer second")) is grpc.StatusCode.OK
+        assert _code(caller, ("authorization", "  Bearer   second ")) is grpc.StatusCode.OK
         for metadata in (
             [],
             [("authorization", "Bearer wrong")],
@@ -283,6 +285,33 @@ def test_what_cannot_be_secured_does_not_start(store: Path, flags: list[str], co
     result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", *flags)
     assert (result.returncode, words in result.stderr) == (code, True), result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("how", ["removed", "unreadable"])
+def test_a_token_file_that_is_lost_is_said_and_counted(
+    how: str, store: Path, transport: str, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_files, "LONG_SECONDS", 0.5)
+    monkeypatch.setattr(watched_files, "LOOK_SECONDS", 0.1)
+    listen = f"127.0.0.1:{free_port()}"
+    config = ServerConfig(
+        store=store, listen="127.0.0.1:0", transport=transport, tokens=str(tokens), metrics_listen=listen
+    )
+    with Server(config) as server, stub(server.address) as caller:
+
+        def unread() -> float:
+            assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK, "those who are known stay"
+            return scrape(listen)["mlpserve_unread_files"]
+
+        assert unread() == 0
+        if how == "removed":
+            tokens.unlink()
+        else:
+            tokens.write_bytes(b"\xff\xff")
+        wait_until(lambda: unread() == 1, "the metric says so", RENEWAL_SECONDS)
+        write_tokens(tokens, "first", "second")
+        wait_until(lambda: unread() == 0, "it is well again", RENEWAL_SECONDS)
+        assert _code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
 
 
 def test_a_spoilt_token_file_is_refused_at_the_start_and_ignored_later(

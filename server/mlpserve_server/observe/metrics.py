@@ -14,7 +14,7 @@ import numpy.typing as npt
 from grpc import StatusCode
 
 from mlpserve_server.calls import METHODS, TRAFFIC
-from mlpserve_server.host import streams
+from mlpserve_server.host import streams, unread_files
 from mlpserve_server.observe import drift
 from mlpserve_server.observe.histogram import Histogram
 
@@ -69,6 +69,7 @@ class Metrics:
             answered.
         ready: whether the model has proven itself lately and the server is not draining.
         log_lines_dropped: gives how many lines of the log nobody took.
+        unread_files: gives how many watched files cannot be read, so that what they held before stays in effect.
         workers: where there are several, how many are configured and how many are ready.
         worker_restarts: trials to start another worker in the place of one that has ended.
     """
@@ -90,6 +91,7 @@ class Metrics:
         self.request_seconds = [[Histogram(SECONDS) for _ in TRAFFIC] for _ in METHODS]
         self.ready = False
         self.log_lines_dropped: Callable[[], int] = streams.dropped
+        self.unread_files: Callable[[], int] = unread_files.count
         self.workers: dict[str, int] = {}
         self.worker_restarts = 0
 
@@ -142,6 +144,7 @@ class Metrics:
             "histograms": {name: [histogram.counts, histogram.sum] for name, histogram in self._histograms().items()},
             "ready": self.ready,
             "log_lines_dropped": self.log_lines_dropped(),
+            "unread_files": self.unread_files(),
             "served": {name: dict(values) for name, values in self.describe()._asdict().items()},
         }
 
@@ -164,6 +167,8 @@ class Metrics:
         self.ready = snapshot["ready"]
         lines = self.log_lines_dropped() + snapshot["log_lines_dropped"]
         self.log_lines_dropped = lambda: lines
+        files = max(self.unread_files(), snapshot["unread_files"])  # all processes watch the same ones
+        self.unread_files = lambda: files
         theirs = Description(**snapshot["served"])
         described = theirs._replace(drift=drift.add(self.describe().drift, theirs.drift))
         self.describe = lambda: described

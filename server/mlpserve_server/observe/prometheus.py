@@ -1,10 +1,11 @@
 """The server's numbers in Prometheus' format, made when somebody scrapes, and the endpoint that gives them."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -13,6 +14,7 @@ from mlpserve_server.calls import METHODS, TRAFFIC
 from mlpserve_server.config import split_address
 from mlpserve_server.errors import ListenError
 from mlpserve_server.observe import drift
+from mlpserve_server.observe.bounded_http import serve
 from mlpserve_server.observe.histogram import Histogram
 from mlpserve_server.observe.metrics import Description, Metrics
 
@@ -55,6 +57,11 @@ def families(metrics: Metrics) -> Iterator[Metric]:
         "mlpserve_log_lines_dropped",
         "Log lines dropped because nobody read the log.",
         value=metrics.log_lines_dropped(),
+    )
+    yield GaugeMetricFamily(
+        "mlpserve_unread_files",
+        "Files of tokens or certificates that cannot be read now, so that what they held before stays in effect.",
+        value=metrics.unread_files(),
     )
     yield from _worker_families(metrics)
     yield from _grpc_families(metrics)
@@ -107,7 +114,9 @@ def _grpc_families(metrics: Metrics) -> Iterator[Metric]:
 
 
 def _camel(code: str) -> str:
-    """RESOURCE_EXHAUSTED → ResourceExhausted, as those interceptors write it; OK stays."""
+    """RESOURCE_EXHAUSTED → ResourceExhausted, as those interceptors write it, by Go's names; OK stays."""
+    if code == "CANCELLED":
+        return "Canceled"
     return code if code == "OK" else "".join(word.capitalize() for word in code.split("_"))
 
 
@@ -168,9 +177,11 @@ class MetricsEndpoint:
         registry.register(_ServerCollector(collect))
         host, port = split_address(listen, "--metrics-listen")
         try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+            self._server = serve(make_wsgi_app(registry), host, port)
         except OSError as error:
             raise ListenError(f"--metrics-listen {listen}: {error.strerror}; take another port") from error
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Stop answering."""

@@ -12,7 +12,7 @@ import grpc
 
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.transports.watched_files import WatchedFiles
+from mlpserve_server.transports.watched_files import Unread, WatchedFiles
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def watch(config: ServerConfig, renew: Callable[[Pem], None]) -> tuple[Pem, Watc
             renew(_read(config))
         except ConfigError as error:
             log.error("the certificates stay as they were: %s", error)
+            raise Unread from error
         else:
             log.info("--tls-cert %s: the certificates were read again", config.tls_cert)
 

@@ -10,7 +10,7 @@ import grpc
 
 from mlpserve_server.calls import BATCH, TRAFFIC, TRAFFIC_KEY
 from mlpserve_server.errors import ConfigError, Unauthenticated
-from mlpserve_server.transports.watched_files import WatchedFiles
+from mlpserve_server.transports.watched_files import Unread, WatchedFiles
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Tokens:
         self._files.look()
         header = next((value for key, value in metadata if key == "authorization"), "")
         text = header.decode("latin-1") if isinstance(header, bytes) else header
-        scheme, _, token = text.partition(" ")
+        scheme, _, token = text.strip().partition(" ")
         # A look-up may take longer for one digest than for another: that tells of no token, only of its SHA-256.
         bearer = self._bearers.get(hashlib.sha256(token.strip().encode()).digest())
         return bearer if scheme.lower() == "bearer" else None
@@ -77,6 +77,7 @@ class Tokens:
             log.info("--tokens %s: %d tokens are accepted now", self._path, len(self._bearers))
         except ConfigError as error:
             log.error("the tokens stay as they were: %s", error)
+            raise Unread from error
 
     def _read(self) -> dict[bytes, Bearer]:
         try:
