@@ -62,11 +62,11 @@ contract: setup  ## accept what callers build on as it is now, in contract/; REL
 
 bench: bench-serving bench-workers bench-clients  ## what serving is measured by (ten minutes)
 
-bench-serving: setup  ## our server, tutorial servers and the limits, one core each (ten minutes)
-	@$(BIN)/python -m bench.serving
+bench-serving: setup  ## our server, the one before, tutorial servers and the limits, one core each (ten minutes; BENCH=--quick: four)
+	@$(BIN)/python -m bench.serving $(BENCH)
 
-bench-peers: setup  ## the same with peers, each in an environment of its own
-	@$(BIN)/python -m bench.serving --peers
+bench-peers: setup  ## the same with peers, each in an environment of its own (25 minutes; BENCH=--quick: eight)
+	@$(BIN)/python -m bench.serving --peers $(BENCH)
 
 bench-workers: setup  ## two workers on two cores against one
 	@$(BIN)/python -m bench.workers
@@ -80,8 +80,8 @@ bench-memory: setup  ## resident memory over a million requests
 bench-loop: setup  ## the batching loop alone, without a transport
 	@$(BIN)/python -m bench.loop
 
-bench-mixed: setup  ## interactive calls beside scoring jobs on the same server and on another (twenty minutes)
-	@$(BIN)/python -m bench.mixed
+bench-mixed: setup  ## interactive calls beside scoring jobs on the same server and on another (25 minutes; BENCH=--short: six)
+	@$(BIN)/python -m bench.mixed $(BENCH)
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training

@@ -1,39 +1,55 @@
 """A Python process that calls 10,000 single images at the same time: `make bench-clients`.
 
-`AsyncClient` with coalescing against the same client without, and `Client.map` against a loop of `Client.predict`.
-Medians of interleaved rounds; server and caller share the machine's cores.
+`AsyncClient` with coalescing against the same client without, and `Client.map` against a loop of `Client.predict`; the
+coalescing client also against the one before the compiled transport, with its server. Medians of interleaved rounds;
+server and caller share the machine's cores.
 """
 
 import argparse
-import asyncio
 import statistics
 import subprocess
-import time
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
 
+import numpy as np
 from support.mnist import mnist_images
 
-from bench.contenders import OURS, free_ports
-from bench.serving import machine, published_model
-from mlpserve_client import AsyncClient, Client
+from bench.asking import flat_images, machine, published_model, wait_for_answer
+from bench.contenders import OURS, PYTHON, Contender, running
+from bench.peers import BEFORE_WIRE, earlier, server_before
+
+HERE = Path(__file__).parent
+CALLS = HERE / "baselines/many_calls.py"
+WAYS = {
+    "single": "AsyncClient, one request an image",
+    "coalesced": "AsyncClient, coalescing",
+    "loop": "Client.predict in a loop",
+    "map": "Client.map",
+}
+BEFORE = "coalescing, mlpserve 0.1.0"
+CORES = "0,1"
 
 
-async def concurrently(address: str, coalesce: bool, count: int) -> None:
-    images = mnist_images()[:count]
-    async with AsyncClient(address, coalesce=coalesce, timeout=60) as client:
-        await asyncio.gather(*(client.predict(image) for image in images))
-
-
-def in_a_loop(address: str, count: int) -> None:
-    with Client(address) as client:
-        for image in mnist_images()[:count]:
-            client.predict(image)
-
-
-def mapped(address: str, count: int) -> None:
-    with Client(address) as client:
-        assert sum(1 for _ in client.map(mnist_images()[:count])) == count
+def measure(ways: list[str], rounds: int, count: int) -> dict[str, float]:
+    """Images a second for each way, and of the coalescing client before where git has it: medians."""
+    store, seconds = published_model(), dict[str, list[float]]()
+    before, environment = server_before(BEFORE_WIRE, BEFORE), earlier(BEFORE_WIRE)
+    # The same server for all ways of a round, started anew for each round and each version.
+    versions: list[tuple[Contender, str, dict[str, str]]] = [(OURS[0], PYTHON, {way: way for way in ways})]
+    if before is not None and environment is not None:
+        versions.append((before, str(environment / "bin/python"), {BEFORE: "coalesced"}))
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder) / "images.npy"
+        np.save(images, np.resize(mnist_images(), (count, 28, 28)))
+        for _ in range(rounds):
+            for contender, python, names in versions:
+                with running(contender, store, store / "mnist/1/model.onnx", CORES) as (port, process):
+                    wait_for_answer(contender, port, process, flat_images(), store / "mnist/1")
+                    for name, way in names.items():
+                        command = [python, str(CALLS), f"127.0.0.1:{port}", str(images), way]
+                        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+                        seconds.setdefault(name, []).append(float(done.stdout))
+    return {name: count / statistics.median(times) for name, times in seconds.items()}
 
 
 def main() -> None:
@@ -41,37 +57,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=10_000)
     arguments = parser.parse_args()
-    store, (port,), count = published_model(), free_ports(1), arguments.images
-    address = f"127.0.0.1:{port}"
-    ways: dict[str, Callable[[], None]] = {
-        "AsyncClient, one request an image": lambda: asyncio.run(concurrently(address, False, count)),
-        "AsyncClient, coalescing": lambda: asyncio.run(concurrently(address, True, count)),
-        "Client.predict in a loop": lambda: in_a_loop(address, count),
-        "Client.map": lambda: mapped(address, count),
-    }
-    mnist_images()  # unpacked before anything is timed
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    command = [part.format(store=store, port=port) for part in OURS[0].command]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            with Client(address) as client:
-                client.wait_ready(60)
-            for _ in range(arguments.rounds):
-                for name, way in ways.items():
-                    started = time.perf_counter()
-                    way()
-                    seconds[name].append(time.perf_counter() - started)
-        finally:
-            server.terminate()
-    rates = {name: count / statistics.median(times) for name, times in seconds.items()}
-    lines = [f"Machine: {machine()}. {count:,} images, medians of {arguments.rounds} rounds.", ""]
-    lines += ["| a Python process with | images/s |", "|---|--:|", *(f"| {n} | {r:,.0f} |" for n, r in rates.items())]
-    plain, coalescing, loop, stream = rates.values()
-    lines += [f"| **coalescing / one request an image** | **{coalescing / plain:.1f}×** |"]
-    lines += [f"| **map / loop** | **{stream / loop:.1f}×** |", ""]
+    rates = measure(list(WAYS), arguments.rounds, arguments.images)
+    lines = [f"Machine: {machine()}. {arguments.images:,} images, medians of {arguments.rounds} rounds.", ""]
+    lines += ["| a Python process with | images/s |", "|---|--:|"]
+    lines += [f"| {WAYS.get(name, name)} | {rate:,.0f} |" for name, rate in rates.items()]
+    ratios = [("coalescing / one request an image", "coalesced", "single"), ("map / loop", "map", "loop")]
+    ratios += [("coalescing / before", "coalesced", BEFORE)] if BEFORE in rates else []
+    lines += [f"| **{text}** | **{rates[above] / rates[below]:.1f}×** |" for text, above, below in ratios]
     print("\n".join(lines))
-    Path(__file__).with_name("results").mkdir(exist_ok=True)
-    (Path(__file__).parent / "results/clients.md").write_text("\n".join(lines))
+    (HERE / "results/clients.md").write_text("\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The servers that are measured, each with the command that starts it on one core."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,13 +10,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from mlpserve.v1.classifier_pb2 import PredictResponse
 
 BENCH = Path(__file__).resolve().parent
 PYTHON = sys.executable
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 CORE = "0"
+TLS, CONSTANT = BENCH / "out/tls", BENCH / "out/constant"
+ENDS = ("1 in flight", "256 in flight", "1024 images")  # names of cases
+LARGE = ("1024 images",)
 LOG_SHOWN = 8000  # bytes
 
 
@@ -28,9 +36,13 @@ class Contender:
         command: with {port}, {other}, {another} (free ports), {store} and {onnx} to be filled in.
         path: of a request.
         wire: form of a request: "mlpserve" (our contract), "oip" (the Open Inference Protocol over gRPC; "oip-bytes":
-            the pixels as one string), "raw" (HTTP/1, the pixels as they are) or "json" (HTTP/1, base64).
-        answers: whether its answers are checked; a no-op server has none.
+            the pixels as one string), "raw" (HTTP/1, the pixels as they are), "json" (HTTP/1, base64) or "h2" (our
+            contract's bytes, without gRPC's status in the answer).
+        answers: whether its answers are checked; a server with one constant answer has none.
         environment: added to this process's.
+        tls: whether it speaks TLS with the certificate of `certificates`.
+        only: names of the cases that it is measured in; empty: all.
+        open_loop: whether it is measured in an open loop as well.
     """
 
     name: str
@@ -39,6 +51,18 @@ class Contender:
     wire: str = "mlpserve"
     answers: bool = True
     environment: dict[str, str] = field(default_factory=dict)
+    tls: bool = False
+    only: tuple[str, ...] = ()
+    open_loop: bool = False
+
+    @property
+    def grpc(self) -> bool:
+        """Whether it is asked over gRPC."""
+        return self.wire in ("mlpserve", "oip", "oip-bytes")
+
+    def url(self, port: int) -> str:
+        """Of a request."""
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{port}{self.path}"
 
 
 def _ours(name: str, *flags: str) -> Contender:
@@ -52,17 +76,74 @@ def _script(name: str, *arguments: str, answers: bool = True) -> Contender:
 
 OURS = (
     _ours("mlpserve"),
-    replace(_ours("mlpserve, ModelInfer"), path="/inference.GRPCInferenceService/ModelInfer", wire="oip"),
+    replace(_ours("mlpserve, ModelInfer"), path=MODEL_INFER, wire="oip"),
     _ours("mlpserve, grpcio", "--transport", "grpcio"),
 )
-NOOPS = (
-    _script("no-op", str(BENCH / "baselines/noop.py"), "{store}", "{port}", "native", answers=False),
-    _script("no-op, grpcio", str(BENCH / "baselines/noop.py"), "{store}", "{port}", "grpcio", answers=False),
+_WIRE = ("--transport", "wire")
+_TLS = ("--tls-cert", str(TLS / "server.pem"), "--tls-key", str(TLS / "server.key"))
+# What `make bench-serving` measures of ours, and of nobody else's.
+MEASURED = (
+    replace(_ours("mlpserve", *_WIRE), open_loop=True),
+    replace(_ours("mlpserve, ModelInfer", *_WIRE), path=MODEL_INFER, wire="oip"),
+    replace(_ours("mlpserve, TLS", *_WIRE, *_TLS), tls=True, only=ENDS),
+    replace(_ours("mlpserve, ModelInfer, TLS", *_WIRE, *_TLS), path=MODEL_INFER, wire="oip", tls=True, only=ENDS),
+    replace(_ours("mlpserve, float32", *_WIRE, "--precision", "fp32"), only=ENDS),
+    replace(
+        _ours("mlpserve, float32, ModelInfer", *_WIRE, "--precision", "fp32"), path=MODEL_INFER, wire="oip", only=LARGE
+    ),
+    replace(_ours("mlpserve, int8", *_WIRE, "--precision", "int8"), only=LARGE),
+    replace(_ours("mlpserve, grpcio", "--transport", "grpcio"), open_loop=True),
+    replace(_ours("mlpserve, grpcio, ModelInfer", "--transport", "grpcio"), path=MODEL_INFER, wire="oip", only=ENDS),
+)
+# The limits: HTTP/2 in C with a constant file, and our transports with nothing behind them.
+LIMITS = (
+    Contender(
+        "nghttpd",
+        ("nghttpd", "--no-tls", "-a", "127.0.0.1", "-m", "1024", "-n", "1", "-d", str(CONSTANT), "{port}"),
+        "/reply",
+        "h2",
+        answers=False,
+        open_loop=True,
+    ),
+    _script(
+        "wire, constant reply",
+        str(BENCH / "baselines/wire_constant.py"),
+        str(CONSTANT / "reply"),
+        "{port}",
+        answers=False,
+    ),
+    _script("grpcio, constant reply", str(BENCH / "baselines/noop.py"), "{store}", "{port}", "grpcio", answers=False),
 )
 TUTORIALS = (
-    _script("grpcio threads", str(BENCH / "baselines/threads.py"), "{onnx}", "{port}"),
-    _script("grpc.aio", str(BENCH / "baselines/aio.py"), "{onnx}", "{port}"),
+    replace(_script("grpcio threads", str(BENCH / "baselines/threads.py"), "{onnx}", "{port}"), open_loop=True),
+    replace(_script("grpc.aio", str(BENCH / "baselines/aio.py"), "{onnx}", "{port}"), open_loop=True),
 )
+
+
+def prepare() -> None:
+    """Make the files that some servers are started with: a certificate, and a constant answer of a real one's size."""
+    import trustme
+
+    for folder in (TLS, CONSTANT):
+        folder.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(str(TLS / "ca.pem"))
+    issued.private_key_pem.write_to_path(str(TLS / "server.key"))
+    (TLS / "server.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    reply = PredictResponse(top_k=1, class_ids=[7], scores=[1.0])
+    reply.model.name, reply.model.version, reply.model.digest = "mnist", 1, "sha256:" + 64 * "0"
+    (CONSTANT / "reply").write_bytes(reply.SerializeToString())
+
+
+def missing(contender: Contender) -> str:
+    """Why a server cannot be measured here; empty if it can."""
+    if contender.command[0] == "nghttpd" and shutil.which("nghttpd") is None:
+        return "nghttpd is not installed: apt-get install nghttp2-server"
+    needs_wire = "wire" in contender.command or contender.name.startswith("wire,")
+    if needs_wire and find_spec("mlpserve_wire") is None:
+        return "mlpserve_wire is not installed: make wire"
+    return ""
 
 
 @contextmanager

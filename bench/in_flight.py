@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from support.mnist import mnist_images
 
+from bench.asking import machine, published_model
 from bench.scoring import BIN, FOR_JOBS, make_images
-from bench.serving import machine, published_model
 from mlpserve_client import AsyncClient
 
 CALLERS = 8

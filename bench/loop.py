@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from bench.serving import machine, published_model
+from bench.asking import machine, published_model
 from mlpserve.v1.classifier_pb2 import PredictRequest
 from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.loop import BatchingLoop

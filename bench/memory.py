@@ -6,13 +6,52 @@ be flat.
 
 import argparse
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 from support.h2load import Load, need_h2load, run
 
-from bench.contenders import OURS, memory_mb, running
-from bench.serving import encode, flat_images, machine, published_model, send, wait_for_answer
+from bench.asking import encode, flat_images, machine, published_model, send, wait_for_answer
+from bench.contenders import OURS, Contender, memory_mb, running
 
 PARTS = 10
+
+
+def over(
+    contender: Contender,
+    store: Path,
+    images: "np.ndarray[tuple[int, int], np.dtype[np.uint8]]",
+    requests: int,
+    tell: Callable[[float, float], object] = lambda done, megabytes: None,
+) -> list[float]:
+    """Megabytes after each tenth of so many requests.
+
+    Args:
+        contender: the server.
+        store, images: for it.
+        requests: in all.
+        tell: called after each part with the requests that are done, and the megabytes.
+    """
+    body = encode(contender, images[:1])
+    load = Load("256 in flight", 1, 8, 32)
+    memory, done = [], 0.0
+    with running(contender, store, store / "mnist/1/model.onnx") as (port, process):
+        wait_for_answer(contender, port, process, images, store / "mnist/1")
+        size, seconds = len(send(contender, port, body)), 1.0
+        while done < requests:
+            measured = run(load, contender.url(port), body, wire=contender.wire, reply_size=size, seconds=seconds)
+            done += measured.requests_per_second * seconds
+            seconds = max(1.0, requests / PARTS / measured.requests_per_second)
+            memory.append(memory_mb(process))
+            tell(done, memory[-1])
+    return memory
+
+
+def spread(memory: list[float]) -> float:
+    """By which part of it memory changed over the last half."""
+    half = memory[len(memory) // 2 :]
+    return (max(half) - min(half)) / min(half)
 
 
 def main() -> None:
@@ -20,24 +59,15 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000)
     arguments = parser.parse_args()
     need_h2load()
-    store, images, contender = published_model(), flat_images(), OURS[0]
-    body = encode(contender, images[:1])
-    load = Load("256 in flight", 1, 8, 32)
-    memory, done = [], 0.0
-    with running(contender, store, store / "mnist/1/model.onnx") as (port, process):
-        wait_for_answer(contender, port, process, images, store / "mnist/1")
-        size, url = len(send(contender, port, body)), f"http://127.0.0.1:{port}{contender.path}"
-        seconds = 2.0
-        while done < arguments.requests:
-            measured = run(load, url, body, wire=contender.wire, reply_size=size, seconds=seconds)
-            done += measured.requests_per_second * seconds
-            seconds = max(2.0, arguments.requests / PARTS / measured.requests_per_second)
-            memory.append(memory_mb(process))
-            print(f"{done:>12,.0f} requests  {memory[-1]:6.1f} MB", flush=True)
-    half = memory[len(memory) // 2 :]
-    spread = (max(half) - min(half)) / min(half)
-    print(f"\nMachine: {machine()}. {memory[-1]:.0f} MB at the end, within {spread:.1%} over the last half")
-    if spread > 0.05:
+    memory = over(
+        OURS[0],
+        published_model(),
+        flat_images(),
+        arguments.requests,
+        lambda done, megabytes: print(f"{done:>12,.0f} requests  {megabytes:6.1f} MB", flush=True),
+    )
+    print(f"\nMachine: {machine()}. {memory[-1]:.0f} MB at the end, within {spread(memory):.1%} over the last half")
+    if spread(memory) > 0.05:
         sys.exit("memory is not flat")
 
 

@@ -23,8 +23,8 @@ import numpy as np
 from support.open_loop import MODEL_INFER, PREDICT
 from support.processes import ServerProcess, free_port, scrape
 
+from bench.asking import machine, published_model
 from bench.scoring import make_images
-from bench.serving import machine, published_model
 
 BIN = Path(sys.executable).parent
 RESULTS = Path(__file__).parent / "results" / "mixed.json"

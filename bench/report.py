@@ -1,128 +1,168 @@
-"""Medians over the rounds as one Markdown table and one JSON file, with the ratios that the project aims at."""
+"""What was measured of serving, as tables, and the record that they are made of."""
 
 import json
 import statistics
-from collections.abc import Callable
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from support.h2load import Measured
 
-Results = dict[str, dict[str, list[Measured]]]
-Facts = dict[str, dict[str, list[float]]]
+from bench import targets
 
-OPEN_LOOP = "half of saturation"
+BEFORE = "mlpserve 0.1.0"  # the server before the compiled transport
+SINGLE = ("1 in flight", "16 in flight", "256 in flight")
+LARGE = 1024
 
 
-def write(
-    folder: Path,
-    machine: str,
-    names: list[str],
-    results: Results,
-    facts: Facts,
-    in_process: dict[str, list[float]],
-    rounds: int,
-) -> None:
-    """Write serving.md and serving.json, and print the former."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(
-        [
-            f"Machine: {machine}. Server on one core, load generator on the other. Medians of {rounds} rounds.",
-            "",
-            *_table(names, results, facts),
-            "",
-            "In process, one thread, 1024 images a Run: "
-            + ", ".join(f"{name} {statistics.median(rates):,.0f} images/s" for name, rates in in_process.items())
-            + ".",
-            "",
-            *_ratios(results, in_process),
-            "",
-        ]
+@dataclass(frozen=True)
+class Open:
+    """An open loop: milliseconds from when requests were due to their answers.
+
+    Attributes:
+        rate: requests a second.
+        p50, p99, p999: of the latency.
+        late: 99th percentile of what the generator itself was late.
+        failed: requests.
+    """
+
+    rate: float
+    p50: float
+    p99: float
+    p999: float
+    late: float
+    failed: int
+
+
+@dataclass
+class Found:
+    """Everything that one run measures.
+
+    Attributes:
+        machine: in words.
+        rounds: how many.
+        load: the machine's load averages before it.
+        results: server → case → one for each round.
+        facts: server → "start_seconds", "memory_mb" → one for each round.
+        open: server → percent of its own saturation → figures.
+        in_process: precision → images a second of ONNX Runtime alone, one for each round.
+        memory_mb: of our server after each tenth of its requests.
+        stalled: see `stalled.measure`.
+        clients: see `clients.measure`.
+        left_out: server → why it was not measured.
+    """
+
+    machine: str
+    rounds: int
+    load: tuple[float, ...] = ()
+    results: dict[str, dict[str, list[Measured]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
+    facts: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    open: dict[str, dict[int, Open]] = field(default_factory=lambda: defaultdict(dict))
+    in_process: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    memory_mb: list[float] = field(default_factory=list)
+    stalled: dict[str, float] = field(default_factory=dict)
+    clients: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def median(self, name: str, case: str, value: Callable[[Measured], float]) -> float | None:
+        """Of a server in a case; None if that was not measured."""
+        measured = self.results.get(name, {}).get(case)
+        return statistics.median(map(value, measured)) if measured else None
+
+    def rate(self, name: str, case: str) -> float | None:
+        """Requests a second."""
+        return self.median(name, case, lambda measured: measured.requests_per_second)
+
+    def p50(self, name: str) -> float | None:
+        """Microseconds with one request in flight."""
+        return self.median(name, "1 in flight", lambda measured: measured.p50)
+
+
+def write(folder: Path, found: Found) -> None:
+    """Write serving.json and serving.md, and print the latter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(tables(found)) + "\n"
     (folder / "serving.md").write_text(text)
-    record = {
-        "machine": machine,
-        "rounds": rounds,
-        "results": {
-            name: {case: [asdict(m) for m in measured] for case, measured in cases.items()}
-            for name, cases in results.items()
-        },
-        "facts": facts,
-        "in_process_images_per_second": in_process,
-    }
-    (folder / "serving.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "serving.json").write_text(json.dumps(_record(found), indent=1) + "\n")
     print(text)
 
 
-def median(results: Results, name: str, case: str, value: Callable[[Measured], float]) -> float | None:
-    measured = results.get(name, {}).get(case)
-    return statistics.median(map(value, measured)) if measured else None
+def _record(found: Found) -> dict[str, Any]:
+    record = vars(found) | {"in_process_images_per_second": found.in_process}
+    del record["in_process"]
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=vars))  # the figures are objects
+    return plain
 
 
-def rate(results: Results, name: str, case: str) -> float | None:
-    return median(results, name, case, lambda m: m.requests_per_second)
+def read(path: Path) -> Found:
+    """What `write` has recorded."""
+    record: dict[str, Any] = json.loads(path.read_text())
+    record["in_process"] = record.pop("in_process_images_per_second")
+    record["results"] = {
+        name: {case: [Measured(**each) for each in rounds] for case, rounds in cases.items()}
+        for name, cases in record["results"].items()
+    }
+    record["open"] = {
+        name: {int(percent): Open(**each) for percent, each in cases.items()} for name, cases in record["open"].items()
+    }
+    return Found(**record)
 
 
-SINGLE = ("1 in flight", "16 in flight", "64 in flight", "256 in flight")
-BATCHES = {"32 images": 32, "256 images": 256, "1024 images": 1024}
+def tables(found: Found) -> list[str]:
+    """All of it as Markdown."""
+    load = ", ".join(f"{value:.1f}" for value in found.load)
+    lines = [
+        f"Machine: {found.machine}; load average before it {load}. Server on one core, load generator on the other. "
+        f"Medians of {found.rounds} rounds.",
+        "",
+        *_closed(found),
+        "",
+    ]
+    if found.in_process:
+        rates = (f"{name} {statistics.median(each):,.0f} images/s" for name, each in found.in_process.items())
+        lines += [f"ONNX Runtime in process, one thread, {LARGE} images a Run: {', '.join(rates)}.", ""]
+    lines += [f"Left out: {name}, because {reason}." for name, reason in found.left_out.items()]
+    if found.open:
+        lines += ["", *_open(found.open)]
+    checked = targets.check(found)
+    if checked:
+        lines += ["", *targets.table(checked)]
+    return lines
 
 
-def _table(names: list[str], results: Results, facts: Facts) -> list[str]:
-    heads = ["server", *(f"{case}, req/s" for case in SINGLE), "p50 µs at 1", "p99 ms at half of saturation"]
-    heads += [f"{case} a request, images/s" for case in BATCHES] + ["MB", "start s"]
+def _closed(found: Found) -> list[str]:
+    heads = ["server", *(f"{case}, req/s" for case in SINGLE), "p50 µs at 1", f"{LARGE} images a request, images/s"]
+    heads += ["MB", "start s"]
     lines = ["| " + " | ".join(heads) + " |", "|---" + "|--:" * (len(heads) - 1) + "|"]
-    for name in names:
-        cells = [_number(rate(results, name, case)) for case in SINGLE]
-        cells.append(_number(median(results, name, "1 in flight", lambda m: m.p50)))
-        p99 = median(results, name, OPEN_LOOP, lambda m: m.p99 / 1000)
-        cells.append("" if p99 is None else f"{p99:.2f}")
-        for case, images in BATCHES.items():
-            requests = rate(results, name, case)
-            cells.append(_number(None if requests is None else requests * images))
-        cells += [
-            f"{statistics.median(facts[name]['memory_mb']):.0f}",
-            f"{statistics.median(facts[name]['start_seconds']):.2f}",
-        ]
+    for name, facts in found.facts.items():
+        cells = [_number(found.rate(name, case)) for case in SINGLE]
+        cells.append(_number(found.p50(name)))
+        requests = found.rate(name, f"{LARGE} images")
+        cells.append(_number(None if requests is None else requests * LARGE))
+        cells += [f"{statistics.median(facts['memory_mb']):.0f}", f"{statistics.median(facts['start_seconds']):.2f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _open(found: Mapping[str, Mapping[int, Open]]) -> list[str]:
+    """The open loop; the generator's own figures are those of nghttpd, and how late it was itself."""
+    percents = sorted({percent for each in found.values() for percent in each})
+    lines = [
+        "| ms from when a request was due | of saturation | req/s | p50 | p99 | p99.9 | generator late, p99 | failed |"
+    ]
+    lines += ["|---|--:|--:|--:|--:|--:|--:|--:|"]
+    for name, each in found.items():
+        for percent in percents:
+            if percent in each:
+                row = each[percent]
+                figures = " | ".join(f"{value:.2f}" for value in (row.p50, row.p99, row.p999, row.late))
+                lines.append(f"| {name} | {percent} % | {row.rate:,.0f} | {figures} | {row.failed} |")
     return lines
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
-
-
-def _ratios(results: Results, in_process: dict[str, list[float]]) -> list[str]:
-    """The project's targets, each as a ratio against something measured in the same run."""
-    lines = ["| ratio | measured | target |", "|---|--:|--:|"]
-
-    def add(text: str, above: float | None, below: float | None, target: str) -> None:
-        if above is not None and below:
-            lines.append(f"| {text} | {above / below:.2f} | {target} |")
-
-    for name, target in (
-        ("grpcio threads", "≥ 7"),
-        ("grpc.aio", "≥ 14"),
-        ("no-op", "≥ 0.75"),
-        ("mosec, batching", "≥ 2"),
-    ):
-        case = "256 in flight"
-        add(f"{case}: mlpserve / {name}", rate(results, "mlpserve", case), rate(results, name, case), target)
-    infer = rate(results, "mlpserve, ModelInfer", "256 in flight")
-    add("256 in flight: ModelInfer / Predict", infer, rate(results, "mlpserve", "256 in flight"), "≥ 0.9")
-    case = "16 in flight"
-    add(
-        f"{case}: mlpserve / grpcio threads",
-        rate(results, "mlpserve", case),
-        rate(results, "grpcio threads", case),
-        "≥ 4",
-    )
-    for name, target in (("no-op", "≤ 1.35"), ("grpcio threads", "≤ 1"), ("grpc.aio", "≤ 1")):
-        p50 = [median(results, server, "1 in flight", lambda m: m.p50) for server in ("mlpserve", name)]
-        add(f"p50 at 1 in flight: mlpserve / {name}", p50[0], p50[1], target)
-    large = rate(results, "mlpserve", "1024 images")
-    for precision, target in (("fp32", "≥ 0.75"), ("int8", "≥ 0.55")):
-        limit = statistics.median(in_process[precision]) / 1024
-        add(f"1024 images: mlpserve / in process, {precision}", large, limit, target)
-    for peer in ("mosec", "mosec, batching"):
-        add(f"1024 images: mlpserve / {peer}", large, rate(results, peer, "1024 images"), "≥ 1")
-    return lines

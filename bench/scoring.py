@@ -22,7 +22,7 @@ import onnxruntime as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.serving import published_model
+from bench.asking import published_model
 from bench.training import cpu_name
 from mlpserve_trainer.data import load
 

@@ -69,7 +69,7 @@ def run(
     """
     with tempfile.TemporaryDirectory() as folder:
         data, log = Path(folder) / "body", Path(folder) / "log"
-        grpc = wire in ("mlpserve", "oip", "oip-bytes")
+        grpc = wire in ("mlpserve", "oip", "oip-bytes", "h2")
         # A gRPC message is preceded by a flag and its length.
         data.write_bytes(b"\0" + len(body).to_bytes(4, "big") + body if grpc else body)
         command = ["taskset", "-c", core, "h2load", f"--data={data}", f"--log-file={log}"]

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from support.h2load import Load
 from support.h2load import run as h2load
 
+from bench.asking import encode, send
 from bench.contenders import OURS, PREDICT, cpu_seconds
-from bench.serving import encode, send
 
 WARM_UP_SECONDS = 0.3
 THREADS = 4  # of h2load: one alone sends less than a GPU's server can answer

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 from support.host_memory import HostMemory
 
+from bench.asking import flat_images
 from bench.gpu.check import Case
 from bench.gpu.timing import median_seconds
-from bench.serving import flat_images
 from mlpserve.v1.artifact_pb2 import FileRole, GoldenSamples, Precision
 from mlpserve_server.models import cuda, cuda_libraries, loading
 from mlpserve_server.models.runners import DeviceRunner, Memory, batch_sizes

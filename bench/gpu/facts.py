@@ -5,7 +5,7 @@ import sys
 import time
 from importlib import metadata
 
-from bench.serving import machine
+from bench.asking import machine
 
 PACKAGES = (
     "mlpserve",

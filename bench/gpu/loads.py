@@ -10,10 +10,10 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from bench.asking import flat_images, wait_for_answer
 from bench.contenders import running
 from bench.gpu.check import MODEL, Case
 from bench.gpu.servers import first_request, server, server_cores
-from bench.serving import flat_images, wait_for_answer
 from mlpserve_server.models import loading
 from mlpserve_server.store.folder import Store
 

@@ -9,9 +9,9 @@ import grpc
 from support.grpc_calls import PREDICT
 from support.waiting import wait_until
 
+from bench.asking import encode, flat_images
 from bench.contenders import OURS, Contender, running
 from bench.gpu.check import Case
-from bench.serving import encode, flat_images
 
 MAX_BATCH = 1024
 SERVING = b"\x08\x01"  # HealthCheckResponse

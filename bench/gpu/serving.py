@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 from support.processes import scrape
 
+from bench.asking import flat_images, wait_for_answer
 from bench.contenders import free_ports, memory_mb, running
 from bench.gpu.callers import Measured, load
 from bench.gpu.check import MODEL, Case
 from bench.gpu.servers import MAX_BATCH, caller_cores, server, server_cores
 from bench.gpu.timing import median_seconds
-from bench.serving import flat_images, wait_for_answer
 from mlpserve_server.models import loading
 from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.store.folder import Store
