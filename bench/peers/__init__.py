@@ -60,7 +60,7 @@ def earlier(revision: str) -> Path | None:
         subprocess.run(["tar", "-x", "-C", source], stdin=archive, check=True)
     pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     constraint = ["--constraint", source / "constraints.txt"]
-    subprocess.run([*pip, *constraint, f"{source}[server,cpu]"], check=True)
+    subprocess.run([*pip, *constraint, f"{source}[server,cpu,images]"], check=True)
     (folder / ".installed").touch()
     return folder
 
