@@ -91,10 +91,7 @@ def _field(field: FieldDescriptorProto, oneof: str) -> str:
 def _enum(scope: str, enum: EnumDescriptorProto, file: str) -> Pairs:
     name = f"{scope}.{enum.name}"
     yield f"enum {name}", f"in {file}{_options(enum)}"
-    numbers: dict[int, list[str]] = {}
-    for value in enum.value:  # several names for one number are aliases
-        numbers.setdefault(value.number, []).append(value.name)
-    yield from ((f"value {name} {number}", ", ".join(names)) for number, names in numbers.items())
+    yield from ((f"value {name} {value.number} {value.name}", "") for value in enum.value)
     yield from ((f"reserved {name} {span.start}-{span.end}", "") for span in enum.reserved_range)
     yield from ((f"reserved {name} {reserved}", "") for reserved in enum.reserved_name)
 
@@ -109,9 +106,12 @@ def _service(scope: str, service: ServiceDescriptorProto, file: str) -> Pairs:
 
 
 def _options(thing: Message) -> str:
-    """Whatever is set of `option …`, `[packed = …]` and the like."""
-    options = str(getattr(thing, "options", "")).split()
-    return f" [{' '.join(options)}]" if options else ""
+    """Whatever is set of `option …`, `[jstype = …]` and the like, but for what only warns."""
+    options = type(options_of := thing.options)()  # type: ignore[attr-defined]
+    options.CopyFrom(options_of)
+    options.ClearField("deprecated")
+    words = str(options).split()
+    return f" [{' '.join(words)}]" if words else ""
 
 
 def names(key: str) -> tuple[str, ...]:
