@@ -37,6 +37,7 @@ FOREIGN = {
     "docker",
     "pip",
     "npm",
+    "npx",
     "envoy",
     "uvicorn",
     "torchrun",
