@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: $(VENV)/.installed  ## make .venv with everything in it
+setup: $(VENV)/.installed $(VENV)/.wire  ## make .venv with everything in it
 
 demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 	@$(BIN)/python demo/run.py
@@ -18,10 +18,10 @@ demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 test: setup .venv-proto/.installed .venv-triton/.installed  ## the fast tests
 	@$(BIN)/python -m pytest
 
-test-cuda: setup .venv-cuda/.installed  ## the real onnxruntime-gpu on an emulated GPU, on Linux x86-64 with a C++ compiler
+test-cuda: setup .venv-cuda/.wire  ## the real onnxruntime-gpu on an emulated GPU, on Linux x86-64 with a C++ compiler
 	@$(BIN)/python -m pytest -m cuda tests/cuda
 
-CUDA_ENVIRONMENT := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-cuda/.installed)
+CUDA_ENVIRONMENT := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-cuda/.wire)
 test-all: setup .venv-proto/.installed .venv-triton/.installed $(CUDA_ENVIRONMENT)  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
@@ -40,8 +40,16 @@ format: setup  ## the only target that rewrites code
 	@if command -v clang-format >/dev/null; then clang-format -i $(wildcard server/wire/src/* server/wire/fuzz/*.cc); fi
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-wire: $(VENV)/.installed  ## the compiled transport, built and installed into .venv without root (two minutes); says what is missing
+wire: $(VENV)/.installed  ## the compiled transport again, as `make setup` builds it without root; says what is missing
 	@$(BIN)/python server/wire/install.py
+
+# Where it cannot be built, this says what is missing and goes on: the server runs over grpcio then.
+WIRE_SOURCES := $(wildcard server/wire/src/* server/wire/mlpserve_wire/*.py*) \
+  $(addprefix server/wire/,CMakeLists.txt install.py pyproject.toml)
+%/.wire: %/.installed $(WIRE_SOURCES)
+	@echo "Building the fast transport, mlpserve-wire, for $* (a minute or two; once) ..."
+	@$*/bin/python server/wire/install.py
+	@touch $@
 
 WIRE_FUZZ_SECONDS ?= 3600
 fuzz-wire:  ## libFuzzer on the bytes of a connection for WIRE_FUZZ_SECONDS; needs clang and the headers of `make wire`
@@ -125,7 +133,7 @@ images:  ## the containers' images, tagged and labelled with version and revisio
 sbom: setup  ## what the client and the server depend on, as CycloneDX in build/sbom
 	@$(BIN)/python .ci/sbom.py build/sbom
 
-gpu-check: .venv-gpu/.installed  ## on a machine with an NVIDIA GPU: prove the GPU path and write docs/gpu/<device>.md
+gpu-check: .venv-gpu/.wire  ## on a machine with an NVIDIA GPU: prove the GPU path and write docs/gpu/<device>.md
 	@.venv-gpu/bin/python -m bench.gpu $(GPU_CHECK)
 
 GPU_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')

@@ -2,7 +2,7 @@
 
 The reply has the size of a real answer to one image; requests with more images get the same reply.
 
-python bench/baselines/noop.py STORE PORT native|grpcio
+python bench/baselines/noop.py STORE PORT wire|grpcio
 """
 
 import sys

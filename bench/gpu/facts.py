@@ -16,7 +16,7 @@ PACKAGES = (
     "numpy",
     "grpcio",
     "protobuf",
-    "pygrpc-native",
+    "mlpserve-wire",
 )
 LIBRARIES = ("nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cudnn-cu13")
 ANSWER_SECONDS = 60

@@ -6,6 +6,7 @@ PyTorch is not imported here, so the way to the CUDA libraries is the server's o
 import statistics
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnxruntime as ort
@@ -42,7 +43,10 @@ def loads(case: Case) -> None:
 def serves(case: Case) -> None:
     """A server on each transport: right answers, and the first request as fast as those after it."""
     rounds = 1 if case.quick else 3
-    for transport in ("native", "grpcio"):
+    transports = ("wire", "grpcio") if find_spec("mlpserve_wire") else ("grpcio",)
+    if len(transports) == 1:
+        case.found.add("wire: mlpserve-wire is not installed", 0, "not measured")
+    for transport in transports:
         contender = server(case.device, "--transport", transport)
         with running(contender, case.store, case.version / "model.onnx", server_cores(), show_log=True) as started:
             seconds = wait_for_answer(contender, *started, flat_images(), case.version)

@@ -13,7 +13,7 @@ DEVICES = "auto, cpu, cuda or cuda:N"
 PRECISIONS = ("auto", "fp32", "int8")
 LOG_FORMATS = ("text", "json")
 MOST_OF = {"version": LARGEST_NUMBER, "workers": 1024, "threads": 1024, "max_batch": 1 << 20, "max_request": 1 << 20}
-TRANSPORTS = ("auto", "wire", "native", "grpcio")
+TRANSPORTS = ("auto", "wire", "grpcio")
 
 
 # The groups of --help, in its order.
@@ -57,8 +57,8 @@ class ServerConfig:
     transport: str = _flag(
         NETWORK,
         "auto",
-        "wire: mlpserve-wire, compiled, the fastest, with TLS and limits (`make wire`); native: HTTP/2 in Rust, "
-        "without TLS and limits; grpcio: gRPC's own server; auto: native if it is installed and TLS is off",
+        "wire: mlpserve-wire, compiled, several times as fast; grpcio: gRPC's own server, runs everywhere; auto: wire "
+        "where it is installed, grpcio otherwise",
         choices=TRANSPORTS,
     )
     device: str = _flag(
@@ -120,14 +120,14 @@ class ServerConfig:
     max_connections: int = _flag(
         NETWORK,
         0,
-        "open connections (not on native); 0: 4096 on wire, as many as the process may have open files on grpcio",
+        "open connections; 0: 4096 on wire, as many as the process may have open files on grpcio",
         metavar="N",
     )
     max_connection_idle: float = _flag(
-        NETWORK, 0.0, "close a connection after this long without calls (not on native); 0 never", metavar="SECONDS"
+        NETWORK, 0.0, "close a connection after this long without calls; 0 never", metavar="SECONDS"
     )
     max_connection_age: float = _flag(
-        NETWORK, 0.0, "ask clients to reconnect after this long (not on native); 0 never", metavar="SECONDS"
+        NETWORK, 0.0, "ask clients to reconnect after this long; 0 never", metavar="SECONDS"
     )
     stall_timeout: float = _flag(
         LIFECYCLE,
@@ -182,9 +182,6 @@ class ServerConfig:
             ),
             "--tls-cert and --tls-key go together": bool(self.tls_cert) == bool(self.tls_key),
             "--tls-client-ca needs --tls-cert and --tls-key": bool(self.tls_cert) or not self.tls_client_ca,
-            "--transport native has no TLS; use wire, grpcio or auto, or a proxy in front": (
-                self.transport != "native" or not self.tls_cert
-            ),
             f"--transport must be one of {', '.join(TRANSPORTS)}": self.transport in TRANSPORTS,
             f"--precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
         }

@@ -2,7 +2,7 @@
 
 Headers that are missing are unpacked from the distribution's packages into build/wire where apt is there, and where no
 compiler is there, the ziglang wheel is one. Where that does not work either, one line says what to install and the exit
-code is 0 all the same: the server runs over grpcio then.
+code is 0 all the same: the server runs over grpcio then. With MLPSERVE_REQUIRE_WIRE=1 the exit code is 1.
 """
 
 import os
@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ INSTALL = (
     "Debian and Ubuntu: apt-get install g++ libnghttp2-dev libssl-dev zlib1g-dev; "
     "Fedora: dnf install gcc-c++ libnghttp2-devel openssl-devel zlib-devel; then make wire"
 )
+REQUIRED = "MLPSERVE_REQUIRE_WIRE"  # environment variable; "1" where a machine must be able to build it
 
 
 class NotBuilt(Exception):
@@ -32,15 +34,18 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     try:
         if sys.platform != "linux":
-            raise NotBuilt("it needs Linux")
-        found = [os.environ, compiler(), headers()]
+            raise NotBuilt("it needs Linux's epoll")
+        found = [os.environ, compiler(), headers(), tools()]
         arguments = " ".join(variables.get("CMAKE_ARGS", "") for variables in found)
-        install({**found[0], **found[1], "CMAKE_ARGS": arguments})
+        install({**found[0], **found[1], **found[3], "CMAKE_ARGS": arguments})
         wanted = "import mlpserve_wire; print(*mlpserve_wire.versions().items())"
         shown = run([sys.executable, "-c", wanted], os.environ, "the module cannot be imported")
         print(f"mlpserve-wire, the fast transport, is installed: {shown.strip()}")
     except NotBuilt as reason:
-        print(f"mlpserve-wire, the fast transport, is not built: {reason}. The server runs over grpcio. {INSTALL}")
+        advice = f" {INSTALL}" if sys.platform == "linux" else ""
+        print(f"mlpserve-wire, the fast transport, is not built: {reason}. The server runs over grpcio.{advice}")
+        if os.environ.get(REQUIRED) == "1":
+            sys.exit(f"{REQUIRED}=1 says that it must be")
 
 
 def compiler() -> dict[str, str]:
@@ -100,10 +105,32 @@ def _library_folders(triplet: str) -> list[Path]:
     return [Path("/usr/lib") / triplet, Path("/lib") / triplet]
 
 
+def tools() -> dict[str, str]:
+    """Variables with which the build finds its tools, in a folder that stays: what did not change is not built again."""
+    folder = WORK / f"tools-{sys.implementation.cache_tag}"
+    paths = {
+        "PYTHONPATH": str(folder),
+        "PATH": os.pathsep.join((str(folder / "bin"), os.environ.get("PATH", os.defpath))),
+    }
+    wanted = tomllib.loads((HERE / "pyproject.toml").read_text())["build-system"]["requires"]
+    done = folder / "done.txt"
+    if done.exists() and done.read_text() == str(wanted):
+        return paths
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", str(folder)]
+    reason = "the tools of its build cannot be had"
+    run([*pip, *wanted], os.environ, reason)
+    ask = "import scikit_build_core.build as build; print(*build.get_requires_for_build_wheel())"
+    if missing := run([sys.executable, "-c", ask], {**os.environ, **paths}, reason, HERE).split():  # CMake, Ninja
+        run([*pip, *missing], os.environ, reason)
+    done.write_text(str(wanted))
+    return paths
+
+
 def install(environment: Mapping[str, str]) -> None:
     """Build and install."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--force-reinstall"]
-    run([*command, str(HERE)], environment, "the build failed")
+    run([*command, "--no-build-isolation", str(HERE)], environment, "the build failed")
 
 
 def run(command: list[str], environment: Mapping[str, str], reason: str, folder: Path | None = None) -> str:

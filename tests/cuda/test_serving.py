@@ -11,6 +11,7 @@ import pytest
 from support.grpc_calls import pixels, stub, wait_for_version
 from support.mnist import mnist_images
 from support.processes import ServerProcess, free_port, run, scrape
+from support.transports import TRANSPORTS
 from tests.support.artifacts import publish_rolled
 from tests.support.cuda_emulator import Emulator, log_lines
 from tests.support.cuda_kernels import KERNELS
@@ -34,7 +35,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("log") / "device.log"
 
 
-@pytest.fixture(scope="module", params=["native", "grpcio"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def server(request: pytest.FixtureRequest, emulator: Emulator, store: Path, log: Path) -> Iterator[ServerProcess]:
     log.unlink(missing_ok=True)
     flags = ["--transport", request.param, "--device", "auto", "--max-batch", MAX_BATCH]

@@ -29,9 +29,8 @@ from mlpserve_server.host.cpus import cpu_count
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-@pytest.mark.parametrize("transport_name", ["native", "grpcio"])
-def test_bad_flags_end_in_a_sentence(flags: list[str], code: int, words: str, store: Path, transport_name: str) -> None:
-    result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", "--transport", transport_name, *flags)
+def test_bad_flags_end_in_a_sentence(flags: list[str], code: int, words: str, store: Path, transport: str) -> None:
+    result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", "--transport", transport, *flags)
     assert result.returncode == code
     assert words in result.stderr
     assert "Traceback" not in result.stderr

@@ -80,14 +80,3 @@ def test_int8_is_not_for_gpus(store: Path) -> None:
         Server(ServerConfig(store=store, listen="127.0.0.1:0", device="cuda", precision="int8")),
     ):
         pass
-
-
-def test_no_temporary_folder(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlpserve_server.errors import ListenError
-
-    monkeypatch.setattr("tempfile.tempdir", "/nonexistent-folder")
-    with (
-        pytest.raises(ListenError, match="needs a writable temporary folder"),
-        Server(ServerConfig(store=store, listen="127.0.0.1:0", transport="native")),
-    ):
-        pass

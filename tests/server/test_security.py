@@ -92,32 +92,31 @@ def _code(caller: ClassifierServiceStub, *metadata: tuple[str, str]) -> grpc.Sta
     return grpc.StatusCode.OK
 
 
-@pytest.fixture(params=["wire", "grpcio"])
-def tls_transport(request: pytest.FixtureRequest) -> str:
-    """The transports that speak TLS."""
-    need(request.param)
-    return str(request.param)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_auto_takes_the_wire_where_it_is_installed_and_says_so(
+    tls: bool, store: Path, certificates: Certificates, tmp_path: Path
+) -> None:
+    need("wire")
+    with ServerProcess(tmp_path, store, *(certificates.server_flags() if tls else ())) as process:
+        assert "transport auto: wire (the fastest, and it is installed)" in process.log
 
 
-def test_auto_says_which_transport_it_takes_and_why(store: Path, certificates: Certificates, tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, store, *certificates.server_flags()) as process:
-        assert "transport auto: grpcio (native has no TLS)" in process.log
-
-
-def test_a_wire_that_cannot_be_loaded_is_an_error_with_its_reason(store: Path, tmp_path: Path) -> None:
+def test_auto_says_why_it_takes_grpcio(store: Path, tmp_path: Path) -> None:
     (tmp_path / "mlpserve_wire.py").write_text("raise ImportError('libnghttp2.so.14 is missing')")
+    with ServerProcess(tmp_path, store, env={"PYTHONPATH": str(tmp_path)}) as process:
+        assert re.search(r"transport auto: grpcio \(mlpserve-wire.* cannot be used: libnghttp2.so.14 is", process.log)
     asked = run("mlpserve-server", "--store", store, "--transport", "wire", env={"PYTHONPATH": str(tmp_path)})
     assert asked.returncode in (1, 2)
     assert "--transport wire: libnghttp2.so.14 is missing; `make wire` builds it" in asked.stderr
 
 
 def test_tls_serves_those_who_trust_it_and_refuses_the_rest(
-    tls_transport: str, store: Path, certificates: Certificates, tmp_path: Path
+    transport: str, store: Path, certificates: Certificates, tmp_path: Path
 ) -> None:
-    with ServerProcess(tmp_path, store, *certificates.server_flags(), "--transport", tls_transport) as process:
+    with ServerProcess(tmp_path, store, *certificates.server_flags(), "--transport", transport) as process:
         with Client(process.address, tls=certificates.tls()) as client:
             assert len(client.predict(mnist_images()[:3])) == 3
-            assert client.get_model().serving.transport == tls_transport
+            assert client.get_model().serving.transport == transport
         trustme.CA().cert_pem.write_to_path(str(certificates.folder / "other-ca.pem"))
         with (
             Client(process.address, tls=certificates.tls(ca="other-ca.pem"), retries=0, timeout=5) as stranger,
@@ -137,12 +136,12 @@ def test_tls_serves_those_who_trust_it_and_refuses_the_rest(
 
 
 def test_mutual_tls_wants_a_certificate_of_its_authority(
-    tls_transport: str, store: Path, certificates: Certificates, tmp_path: Path
+    transport: str, store: Path, certificates: Certificates, tmp_path: Path
 ) -> None:
     flags = [
         *certificates.server_flags(),
         "--transport",
-        tls_transport,
+        transport,
         "--tls-client-ca",
         certificates.folder / "ca.pem",
     ]
@@ -162,10 +161,10 @@ def test_mutual_tls_wants_a_certificate_of_its_authority(
 
 
 def test_an_expired_server_certificate_is_refused_and_a_renewed_one_needs_no_restart(
-    tls_transport: str, store: Path, certificates: Certificates, tmp_path: Path
+    transport: str, store: Path, certificates: Certificates, tmp_path: Path
 ) -> None:
     certificates.issue("server", expired=True)
-    with ServerProcess(tmp_path, store, *certificates.server_flags(), "--transport", tls_transport) as process:
+    with ServerProcess(tmp_path, store, *certificates.server_flags(), "--transport", transport) as process:
 
         def answers() -> bool:
             with Client(process.address, tls=certificates.tls(), retries=0, timeout=5) as client:
@@ -277,7 +276,6 @@ def test_a_client_does_not_show_its_token_to_the_whole_network(tmp_path: Path) -
         (["--tls-cert", "missing.pem"], 2, "--tls-cert and --tls-key go together"),
         (["--tls-cert", "missing.pem", "--tls-key", "missing.key"], 1, "expected a PEM certificate chain"),
         (["--tls-client-ca", "missing.pem"], 2, "--tls-client-ca needs"),
-        (["--transport", "native", "--tls-cert", "x", "--tls-key", "y"], 2, "--transport native has no TLS"),
         (["--tokens", "missing"], 1, "--tokens missing cannot be read"),
     ],
 )

@@ -151,7 +151,7 @@ def test_bytes_that_are_no_message(server: ServerProcess) -> None:
 def test_a_very_long_model_name_gets_a_short_answer(server: ServerProcess) -> None:
     """A status travels in a header, whose size is limited.
 
-    GetModel's name is a shorter one: the native transport takes at most 16 KiB for a call that carries no images.
+    GetModel's name is a shorter one: the wire takes at most 16 KiB for a call that carries no images.
     """
     with stub(server.address) as caller:
         for call, request in (

@@ -111,7 +111,7 @@ def _machine() -> Finding:
     ]
     found = f"{platform.system()} {platform.machine()}, {cores} CPUs" + (f" with {known[0]}" if known else "")
     if sys.platform != "linux":
-        advice = "the server's native transport and its workers are for Linux; use --transport grpcio"
+        advice = "the server's wire transport and its workers are for Linux; use --transport grpcio"
         return Finding("machine", NOTE, found, advice)
     return Finding("machine", OK, found)
 

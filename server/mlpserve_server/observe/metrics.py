@@ -63,8 +63,7 @@ class Metrics:
         batch_images: images in a batch.
         run_seconds: from a batch's assembly to its replies.
         queue_seconds: from being received to the start of the batch, for each request, by traffic; of one in slices all
-            the time in which none of them ran. What came while a batch ran is
-            received when it ends on the native transport, at once on grpcio.
+            the time in which none of them ran.
         request_seconds: for each of METHODS, by traffic, from being received to the reply, for each request that was
             answered.
         ready: whether the model has proven itself lately and the server is not draining.

@@ -43,22 +43,13 @@ class Limits(grpc.aio.ServerInterceptor):
         room: bytes of messages that may be in memory; at least `max_message`.
         max_streams: most streams: health watches and reflection. Unary calls have no such limit.
         on_dropped: told why a call was ended: "slow", "unread" or "streams".
-        streams_of_one: most of them on one connection.
     """
 
-    def __init__(
-        self,
-        max_message: int,
-        room: int,
-        max_streams: int,
-        on_dropped: Callable[[str], None],
-        streams_of_one: int = STREAMS_OF_ONE,
-    ) -> None:
+    def __init__(self, max_message: int, room: int, max_streams: int, on_dropped: Callable[[str], None]) -> None:
         self._max_message = max_message
         self._room = max(room, max_message)
         self._max_streams = max_streams
         self._on_dropped = on_dropped
-        self._streams_of_one = streams_of_one
         self._limited: dict[str, tuple[Any, Any]] = {}  # by method: as it is, and limited
         self._reading: dict[Any, tuple[float, str]] = {}  # by context, oldest first: since when, and its caller
         self._taken: Counter[str] = Counter()  # by caller: rooms for messages that are not there yet
@@ -132,9 +123,9 @@ class Limits(grpc.aio.ServerInterceptor):
 
         async def serve(_: Any, context: Any) -> None:
             caller = context.peer()
-            if self._streams.total() >= self._max_streams or self._streams[caller] >= self._streams_of_one:
+            if self._streams.total() >= self._max_streams or self._streams[caller] >= STREAMS_OF_ONE:
                 self._on_dropped("streams")
-                error = too_many_streams(self._max_streams, self._streams_of_one, watch=not handler.request_streaming)
+                error = too_many_streams(self._max_streams, STREAMS_OF_ONE, watch=not handler.request_streaming)
                 await context.abort(error.code, str(error), error.trailing_metadata())
             self._streams[caller] += 1
             try:
