@@ -106,7 +106,7 @@ def _library_folders(triplet: str) -> list[Path]:
 
 
 def tools() -> dict[str, str]:
-    """Variables with which the build finds its tools, in a folder that stays: what did not change is not built again."""
+    """Variables with which the build finds its tools, in a folder that stays: only what changed is built again."""
     folder = WORK / f"tools-{sys.implementation.cache_tag}"
     paths = {
         "PYTHONPATH": str(folder),
