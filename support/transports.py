@@ -9,7 +9,7 @@ TRANSPORTS = ("wire", "grpcio")
 
 
 def need(transport: str) -> None:
-    """Skip the test if the transport's module is missing; fail it where MLPSERVE_REQUIRE_WIRE=1 says it must be there."""
+    """Skip the test if the transport is not installed; fail it where MLPSERVE_REQUIRE_WIRE=1 says that it must be."""
     if transport == "wire" and not find_spec("mlpserve_wire"):
         reason = "mlpserve_wire is not installed; `make wire` builds it and says what it lacks"
         if os.environ.get("MLPSERVE_REQUIRE_WIRE") == "1":
