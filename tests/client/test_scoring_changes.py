@@ -286,3 +286,19 @@ def test_an_input_that_changes_under_a_ray_cluster(server: ServerProcess, tmp_pa
     assert f"{first} has changed while the job ran" in errors
     assert "part-00120.parquet" in {path.name for path in output.glob("part-*")}, "the other input's part stays"
     assert not (output / "_SUCCESS").exists()
+
+
+def test_an_output_that_is_removed_while_the_job_runs(server: ServerProcess, tmp_path: Path) -> None:
+    """The job says what has happened, and the same command goes on with what is missing."""
+    images, output = tmp_path / "images.npy", tmp_path / "out"
+    np.save(images, mnist_images()[:ROWS])
+    job = Job(server, output, images, output, *FLAGS)
+    shutil.rmtree(output)
+    code, errors = job.go_on()
+    assert code == 1
+    assert "removed" in errors or "cannot be written" in errors
+    assert "cluster" not in errors
+    again = run("mlpserve", "--server", server.address, "score", images, output, *FLAGS)
+    assert again.returncode == 0, again.stderr
+    assert len(pq.read_table(output)) == ROWS
+    assert (output / "_SUCCESS").exists()

@@ -13,6 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from support.grpc_calls import PREDICT, channel, pixels, stub
 from support.mnist import mnist_images
 from support.processes import ServerProcess, free_port, run, scrape
+from support.waiting import wait_until
+from tests.support import http2
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client
@@ -100,6 +102,35 @@ def test_trace(transport: str, store: Path, tmp_path: Path) -> None:
     assert batch["parent_id"] is None
     assert request["start_time"] <= queue["end_time"] <= run_span["end_time"] == request["end_time"]
     assert request["resource"]["attributes"]["service.name"] == "mlpserve"
+
+
+@pytest.mark.parametrize(
+    ("payload", "deadline", "code", "error"),
+    [(b"\x1a\x01x", 10.0, 3, False), (ONE.SerializeToString(), 1e-9, 4, True)],
+    ids=["invalid", "expired"],
+)
+def test_calls_that_fail_have_a_span(
+    payload: bytes, deadline: float, code: int, error: bool, transport: str, store: Path, tmp_path: Path
+) -> None:
+    if error and transport != "wire":
+        pytest.skip("gRPC itself ends calls that have expired")
+    spans_file = tmp_path / "spans"
+    flags = ["--transport", transport, "--trace", spans_file]
+    parent = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    with ServerProcess(tmp_path, store, *flags) as process, http2.Connection(process.address) as connection:
+        block = http2.headers(PREDICT.encode()) + http2.literal(b"traceparent", parent.encode())
+        block += http2.literal(b"grpc-timeout", b"1n" if deadline < 1 else b"10S")
+        connection.send(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block))
+        connection.send(http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message(len(payload), payload)))
+        wait_until(lambda: 1 in connection.ended, "the call is ended")
+        process.terminate()
+        assert process.wait() == 0
+    spans = [json.loads(line) for line in spans_file.read_text().splitlines()]
+    (span,) = spans
+    assert span["context"]["trace_id"] == "0x" + "1" * 32
+    assert span["attributes"]["rpc.grpc.status_code"] == code
+    assert span["attributes"]["mlpserve.reason"]
+    assert (span["status"]["status_code"] == "ERROR") is error
 
 
 def test_calls_that_are_not_sampled_make_no_spans(store: Path, tmp_path: Path) -> None:

@@ -64,14 +64,22 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
             truth = read_truth(labels.path, sum(item.rows for item in opened), meaning)
         whole, compared = beginning.planned(endpoint, info, opened, form, options, labels)
         if old is None:
-            folder.write(PLAN, json.dumps(whole.to_json(), indent=1).encode() + b"\n")
+            _write_plan(folder, whole)
         else:
             plan.check_same(folder, old, whole)
         pinned = replace(endpoint, version=whole.model.version)
         in_flight = options.in_flight or PER_SERVER * (endpoint.target.count(",") + 1)
         task = Task(whole, folder.path, pinned, compared, options.batch, in_flight)
-        summary = _run(task, opened, truth, labels, options)
+        try:
+            summary = _run(task, opened, truth, labels, options)
+        finally:
+            if PLAN not in folder.names():  # somebody has removed it; without it the same command could not go on
+                _write_plan(folder, whole)
     return replace(summary, passed_over=named.passed_over)
+
+
+def _write_plan(folder: Folder, whole: Plan) -> None:
+    folder.write(PLAN, json.dumps(whole.to_json(), indent=1).encode() + b"\n")
 
 
 def _run(task: Task, opened: list[Input], truth: Truth | None, labels: File | None, options: Options) -> Summary:
@@ -95,7 +103,7 @@ def _run(task: Task, opened: list[Input], truth: Truth | None, labels: File | No
     seconds = time.perf_counter() - started
     refuse_changed(task.plan, opened, labels, pipeline.changed, finished.tallies.keys())
     total = finished.total()
-    _succeed(folder, task.plan, total)
+    _succeed(folder, task.plan, total, everywhere=bool(options.ray))
     return Summary(
         tally=total,
         labels=task.plan.labels,
@@ -177,8 +185,14 @@ def _remove(folder: Folder) -> None:
     folder.remove(PLAN)
 
 
-def _succeed(folder: Folder, whole: Plan, total: Tally) -> None:
+def _succeed(folder: Folder, whole: Plan, total: Tally, *, everywhere: bool) -> None:
     """Say that the job is finished.
+
+    Args:
+        folder: the output.
+        whole: the plan.
+        total: of all parts.
+        everywhere: other machines have written too.
 
     Raises:
         ScoringError: a part is not there.
@@ -186,7 +200,11 @@ def _succeed(folder: Folder, whole: Plan, total: Tally) -> None:
     names = folder.names()
     lost = [part.name for part in whole.parts if not {part.name, part.sidecar} <= names]
     if lost:
-        raise ScoringError(f"{folder.path}: {lost[0]} is not there; the cluster's machines write to another folder")
+        others = ", or the cluster's machines write to another folder" if everywhere else ""
+        raise ScoringError(
+            f"{folder.path}: {lost[0]} and {len(lost) - 1:,} more of {len(whole.parts):,} parts are not there: "
+            f"somebody has removed them while the job ran{others}. Run the same command again to score what is missing"
+        )
     if SUCCESS not in names:
         facts = {"rows": total.rows, "bad_rows": total.bad_rows, "parts": len(whole.parts)}
         folder.write(SUCCESS, json.dumps(facts).encode() + b"\n")

@@ -35,10 +35,12 @@ class Recorder:
         """Record calls that have ended without a prediction."""
         with self._turn:
             for call, error, dropped in failures:
-                code = (StatusCode.CANCELLED if error is None else error.code).name
-                self._metrics.ended(call.method, code, traffic=call.traffic, dropped=dropped)
+                code = StatusCode.CANCELLED if error is None else error.code
+                self._metrics.ended(call.method, code.name, traffic=call.traffic, dropped=dropped)
                 if error is not None:
                     self._request_log.failed(call, error)
+                if self._tracing is not None:
+                    self._tracing.failed(call, code, "cancelled by its caller" if error is None else str(error))
 
     def ran(self, batch: Batch, predictions: Predictions | None, ended: float) -> None:
         """Record a batch that has run.

@@ -1,8 +1,8 @@
 """Whether a version was signed with a key that is trusted here (OpenSSF Model Signing, an elliptic-curve key pair)."""
 
-import tempfile
 from pathlib import Path
 
+from mlpserve import temporary
 from mlpserve.artifact import SIGNATURE
 from mlpserve_server.errors import ArtifactError, ConfigError
 from mlpserve_server.store import files
@@ -43,7 +43,7 @@ def verify(version: Version, public_key: str) -> None:
         raise ArtifactError(f"{wrong}{unlisted[:200]!r} was added")
     # What is signed must be what is served, so a copy of that is checked: the folder may change meanwhile, and the
     # library reads whatever lies in it, pipes and devices too.
-    with tempfile.TemporaryDirectory(prefix="mlpserve-signed-") as copy:
+    with temporary.folder("signed") as copy:
         try:
             for name, content in version.parts():
                 path = Path(copy, name)

@@ -4,6 +4,8 @@
                           │          └▶ run ··· link ··▶ batch
                           └··· link from the batch's span
 
+A call that ends without an answer has its own span alone, with its status.
+
 A caller is asked to send `traceparent` (W3C trace context); calls without it, or not sampled, cost nothing more than a
 look at their metadata.
 """
@@ -15,10 +17,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from grpc import StatusCode
+
+from mlpserve.shown import shown
 from mlpserve_server.calls import METHODS, TRAFFIC, Call
 from mlpserve_server.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+# What OpenTelemetry's conventions count as an error of a server.
+SERVERS_FAULTS = {
+    StatusCode.UNKNOWN,
+    StatusCode.DEADLINE_EXCEEDED,
+    StatusCode.UNIMPLEMENTED,
+    StatusCode.INTERNAL,
+    StatusCode.UNAVAILABLE,
+    StatusCode.DATA_LOSS,
+}
 
 
 class Tracing:
@@ -73,20 +88,7 @@ class Tracing:
         def nanoseconds(moment: float) -> int:
             return clock + int(moment * 1e9)
 
-        requests = []
-        for call, parent in traced:
-            _, service, method = METHODS[call.method].split("/")
-            names: dict[str, Any] = {
-                "rpc.system": "grpc",
-                "rpc.service": service,
-                "rpc.method": method,
-                "mlpserve.images": call.images,
-                "mlpserve.traffic": "" if call.traffic is None else TRAFFIC[call.traffic],
-            }
-            span = self._tracer.start_span(
-                f"{service}/{method}", parent, self._trace.SpanKind.SERVER, names, start_time=nanoseconds(call.arrived)
-            )
-            requests.append(span)
+        requests = [self._request(call, parent, StatusCode.OK, nanoseconds(call.arrived)) for call, parent in traced]
         batch = self._tracer.start_span(
             "batch",
             self._trace.set_span_in_context(self._trace.INVALID_SPAN),
@@ -103,6 +105,38 @@ class Tracing:
             run.end(nanoseconds(now))
             span.end(nanoseconds(now))
         batch.end(nanoseconds(now))
+
+    def failed(self, call: Call, code: StatusCode, reason: str) -> None:
+        """Make the span of a call that ends without an answer.
+
+        Args:
+            call: that ends now.
+            code: with which status.
+            reason: its message.
+        """
+        parent = self._parent(call)
+        if parent is None:
+            return
+        clock = time.time_ns() - time.monotonic_ns()
+        span = self._request(call, parent, code, clock + int(call.arrived * 1e9))
+        span.set_attribute("mlpserve.reason", shown(reason))
+        if code in SERVERS_FAULTS:
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
+        span.end(clock + time.monotonic_ns())
+
+    def _request(self, call: Call, parent: Any, code: StatusCode, began: int) -> Any:
+        """A call's span, which began at a time.time_ns() and has not ended."""
+        _, service, method = METHODS[call.method].split("/")
+        names: dict[str, Any] = {
+            "rpc.system": "grpc",
+            "rpc.service": service,
+            "rpc.method": method,
+            "rpc.grpc.status_code": code.value[0],
+            "mlpserve.images": call.images,
+            "mlpserve.traffic": "" if call.traffic is None else TRAFFIC[call.traffic],
+        }
+        kind = self._trace.SpanKind.SERVER
+        return self._tracer.start_span(f"{service}/{method}", parent, kind, names, start_time=began)
 
     def _parent(self, call: Call) -> Any:
         """The caller's context; None if it does not trace this call."""

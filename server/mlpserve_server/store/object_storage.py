@@ -7,7 +7,6 @@ and nothing is kept that is not what the manifest says.
 
 import contextlib
 import shutil
-import tempfile
 import weakref
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mlpserve import temporary
 from mlpserve.artifact import CHECKSUM, LARGEST_MANIFEST, MANIFEST, PROMOTED, SIGNATURE
 from mlpserve_server import names
 from mlpserve_server.errors import ArtifactError, ConfigError, StartupError, StoreError, VersionMissing
@@ -51,8 +51,8 @@ class RemoteStore(Store):
     look_seconds = 1.0
 
     def __init__(self, url: str) -> None:
-        copies = Path(tempfile.mkdtemp(prefix="mlpserve-store-"))
-        weakref.finalize(self, shutil.rmtree, copies, ignore_errors=True)  # also when the process ends
+        copies = temporary.make("store")
+        weakref.finalize(self, temporary.remove, copies)  # also when the process ends
         super().__init__(copies)
         self.location = url.rstrip("/")
         try:

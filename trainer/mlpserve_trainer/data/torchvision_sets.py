@@ -1,13 +1,13 @@
 """MNIST, which comes with this package, and its relatives that torchvision downloads."""
 
 import gzip
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 from torchvision import datasets
 
+from mlpserve import temporary
 from mlpserve_trainer.data.splits import Raw, split
 from mlpserve_trainer.errors import DataError
 
@@ -37,7 +37,7 @@ def folder_of(name: str, cache: Path) -> Path:
 
 def _embedded_mnist(_: Path) -> Raw:
     """MNIST from the four files in this package; torchvision reads them unpacked from a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="mlpserve-mnist-") as root:
+    with temporary.folder("mnist") as root:
         raw = Path(root) / "MNIST" / "raw"
         raw.mkdir(parents=True)
         for packed in sorted(EMBEDDED_MNIST.glob("*.gz")):
