@@ -20,7 +20,7 @@ def main() -> None:
     store, port, name = sys.argv[1:]
     config = ServerConfig(store=Path(store), listen=f"127.0.0.1:{port}", transport=name)
     version = Store(config.store).open("mnist")
-    services = ControlServices(Store(config.store), Catalog("mnist", keep=0), lambda _: ServingInfo(), 256)
+    services = ControlServices(Store(config.store), Catalog("mnist", keep=0), lambda _: ServingInfo())
     transport = open_transport(config, services, max_message=4 << 20, on_dropped=lambda reason: None)
     transport.start()
     reply = PredictResponse(top_k=1, class_ids=[7], scores=[1.0])

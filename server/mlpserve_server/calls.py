@@ -13,6 +13,7 @@ from mlpserve_server.errors import CallError
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 METHODS = (PREDICT, MODEL_INFER)
+MODEL_STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"  # each of its messages is a call of ModelInfer
 
 # Who waits for an answer: the classes of traffic, elsewhere known by their place in TRAFFIC.
 INTERACTIVE, BATCH = 0, 1

@@ -18,6 +18,7 @@ from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.observe.drift import DriftWindow
 from mlpserve_server.observe.gpu import GpuWatch
 from mlpserve_server.observe.metrics import Description
+from mlpserve_server.observe.statistics import Statistics
 
 
 class Served(NamedTuple):
@@ -28,12 +29,14 @@ class Served(NamedTuple):
         codecs: one for each of METHODS.
         drift: what it has been asked; None where its artifact has nothing to compare that with.
         gpu: that it runs on; None on a CPU.
+        statistics: of its answers.
     """
 
     model: LoadedModel
     codecs: tuple[Codec[Any], ...]
     drift: DriftWindow | None
     gpu: GpuWatch | None
+    statistics: Statistics
 
     @property
     def version(self) -> int:
@@ -51,7 +54,7 @@ def prepare(model: LoadedModel, max_request: int) -> Served:
     codecs = (PredictCodec(model, max_request), ModelInferCodec(model, max_request))
     reference = model.version.manifest.reference
     drift = DriftWindow(reference, model.pixels) if reference.images else None
-    return Served(model, codecs, drift, GpuWatch(model.pci_bus_id) if model.pci_bus_id else None)
+    return Served(model, codecs, drift, GpuWatch(model.pci_bus_id) if model.pci_bus_id else None, Statistics())
 
 
 class Versions(NamedTuple):

@@ -158,7 +158,7 @@ class Server:
         info = partial(self._serving_info, sizes)
         self._transport = open_transport(
             config,
-            ControlServices(store, self.catalog, info, config.max_batch),
+            ControlServices(store, self.catalog, info),
             sizes.message,
             on_dropped=self.metrics.turned_away,
             share_port=self._share_port,

@@ -159,7 +159,7 @@ def stuck(store: Path, transport: str) -> Iterator[tuple[_Stuck, str]]:
     hanging = _Stuck(store)
     catalog = Catalog("mnist", keep=0)
     catalog.serve(prepare(model, 16))
-    services = ControlServices(hanging, catalog, lambda _: pb.ServingInfo(), 4)
+    services = ControlServices(hanging, catalog, lambda _: pb.ServingInfo())
     config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport)
     served = open_transport(config, services, max_message=1 << 20, on_dropped=lambda reason: None)
     try:

@@ -93,7 +93,13 @@ def test_what_the_server_says_about_itself(server: ServerProcess) -> None:
         ("probabilities", "FP32", [-1, 10]),
     ]
     config = _ask(server, "ModelConfig", oip.ModelConfigRequest(name="mnist")).config  # type: ignore[attr-defined]
-    assert (config.name, config.max_batch_size, config.backend) == ("mnist", 256, "onnxruntime")
+    assert (config.name, config.max_batch_size, config.backend) == ("mnist", 4096, "onnxruntime")
+    assert list(config.dynamic_batching.preferred_batch_size) == [256]
+    assert not config.model_transaction_policy.decoupled
+    assert config.default_model_filename in ("model.onnx", "model.int8.onnx")
+    kinds = (oip.ModelInstanceGroup.KIND_CPU, oip.ModelInstanceGroup.KIND_GPU)
+    assert [group.kind in kinds for group in config.instance_group] == [True]
+    assert set(config.parameters) == {"digest", "precision", "provider", "transport"}
     assert [(t.name, t.data_type, list(t.dims)) for t in config.input] == [("images", oip.TYPE_UINT8, [784])]
     assert _ask(server, "ServerMetadata", oip.ServerMetadataRequest()).name == "mlpserve"  # type: ignore[attr-defined]
     index = _ask(server, "RepositoryIndex", oip.RepositoryIndexRequest())

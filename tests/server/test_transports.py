@@ -8,8 +8,10 @@ import grpc
 import numpy as np
 import onnxruntime as ort
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from support.grpc_calls import PREDICT, channel, details, pixels, stub
 from support.mnist import mnist_images
@@ -229,9 +231,34 @@ def test_health_watch_tells_of_the_drain(transport: str, store: Path, tmp_path: 
         assert time.monotonic() - started < 10, "an open Watch stream must not hold the exit"
 
 
+REFLECTION = tuple(f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha"))
+
+
 def test_reflection_describes_the_service(server: ServerProcess) -> None:
     with channel(server.address) as opened:
         database = ProtoReflectionDescriptorDatabase(opened)
-        assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
+        services = {SERVICE, "inference.GRPCInferenceService", "grpc.health.v1.Health", *REFLECTION}
+        assert set(database.get_services()) == services
         file = database.FindFileContainingSymbol(SERVICE)
         assert [method.name for method in file.service[0].method] == ["Predict", "GetModel", "ListModels"]
+
+
+@pytest.mark.parametrize("service", REFLECTION)
+def test_both_versions_of_reflection_describe_every_service(server: ServerProcess, service: str) -> None:
+    with channel(server.address) as opened:
+        ask = opened.stream_stream(
+            f"/{service}/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (listed,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="*")]), timeout=10)
+        names = [found.name for found in listed.list_services_response.service]
+        assert set(REFLECTION) < set(names)
+        requests = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names]
+        for name, answer in zip(names, ask(iter(requests), timeout=10), strict=True):
+            files = [
+                FileDescriptorProto.FromString(file) for file in answer.file_descriptor_response.file_descriptor_proto
+            ]
+            described = {f"{file.package}.{each.name}": each for file in files for each in file.service}
+            for method in described[name].method:
+                assert method.input_type.startswith("."), (name, method)

@@ -20,11 +20,13 @@ from mlpserve_server.catalog import Catalog
 from mlpserve_server.errors import RunFailed
 from mlpserve_server.host.tuning import give_back_memory
 from mlpserve_server.models.runners import Predictions
+from mlpserve_server.observe.statistics import Spans
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.1  # longest wait for a call before the loop looks whether it should stop
 PROBE_SECONDS = 2.0  # between two proofs of the model that serves
+NO_SPANS = Spans(0.0, 0.0, 0.0)
 QUIET_SECONDS, TRIM_SECONDS = 1.0, 10.0  # without a batch before memory is given back, and between two times
 
 
@@ -109,42 +111,51 @@ class BatchingLoop:
             probe = time.monotonic() >= self._next_probe
             if probe:
                 self._next_probe = time.monotonic() + PROBE_SECONDS
-        answers, predictions = self._run(batch, failures) if batch else ([], None)
+        answers, predictions, spans = self._run(batch, failures) if batch else ([], None, NO_SPANS)
         ended = time.monotonic()
         if failures:
             answers += [(call, error) for call, error, _ in failures if error is not None]
         if answers:
             self._transport.send(answers)
-        self._record(batch, predictions, ended, failures)
+        self._record(batch, predictions, spans, ended, failures)
         if probe:
             self._probe()
             self._give_back()
 
-    def _run(self, batch: Batch, failures: list[Failure]) -> tuple[list[Answer], Predictions | None]:
+    def _run(self, batch: Batch, failures: list[Failure]) -> tuple[list[Answer], Predictions | None, Spans]:
         """Run a batch and encode each answer; its calls become failures if that fails."""
         self._last_batch = batch.started
+        begun_run = time.monotonic()
         try:
             predictions = batch.served.model.predict(batch.images)
-            return batch.encode(predictions), predictions
+            ended_run = time.monotonic()
+            answers = batch.encode(predictions)
+            spans = Spans(begun_run - batch.started, ended_run - begun_run, time.monotonic() - ended_run)
+            return answers, predictions, spans
         except Exception:
             begun = [part.item for part in batch.slices]
             log.exception("a Run of %d requests failed", len(batch.whole) + len(begun))
             error = RunFailed("the model failed on this batch; the server's log says why")
             ended = [*batch.whole, *(call for call in begun if call.progress.end())]
             failures.extend(Failure(call, error) for call in ended)
-            return [], None
+            return [], None, NO_SPANS
 
     def _record(
-        self, batch: Batch | None, predictions: Predictions | None, ended: float, failures: list[Failure]
+        self,
+        batch: Batch | None,
+        predictions: Predictions | None,
+        spans: Spans,
+        ended: float,
+        failures: list[Failure],
     ) -> None:
         """Keep the books, after the answers have left, so that no call waits for them or fails by them."""
         try:
             if failures:
-                self._recorder.failed(failures)
+                self._recorder.failed(failures, self._catalog.versions().serving)
             if batch is not None:
                 if predictions is not None:
                     self._admission.observe(len(batch.images), batch.batch_images, ended - batch.started)
-                self._recorder.ran(batch, predictions, ended)
+                self._recorder.ran(batch, predictions, spans, ended)
         except Exception:
             log.exception("recording a round hit a bug; its calls were answered")
 

@@ -1,6 +1,7 @@
 """The bookkeeping of the batching loop: counters, the request log and traces, once the answers have left."""
 
 import threading
+import time
 from collections.abc import Iterable
 
 from grpc import StatusCode
@@ -8,9 +9,11 @@ from grpc import StatusCode
 from mlpserve_server.batching.batch import Batch, Part
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.calls import BATCH, INTERACTIVE, Call
+from mlpserve_server.catalog import Served
 from mlpserve_server.models.runners import Predictions
 from mlpserve_server.observe.metrics import Metrics
 from mlpserve_server.observe.request_log import RequestLog
+from mlpserve_server.observe.statistics import Spans
 from mlpserve_server.observe.tracing import Tracing
 
 OK = StatusCode.OK.name
@@ -31,28 +34,38 @@ class Recorder:
         self._tracing = tracing
         self._turn = threading.Lock()
 
-    def failed(self, failures: Iterable[Failure]) -> None:
-        """Record calls that have ended without a prediction."""
+    def failed(self, failures: Iterable[Failure], serving: Served | None) -> None:
+        """Record calls that have ended without a prediction.
+
+        Args:
+            failures: they.
+            serving: what served meanwhile.
+        """
+        now = time.monotonic()
         with self._turn:
             for call, error, dropped in failures:
                 code = StatusCode.CANCELLED if error is None else error.code
                 self._metrics.ended(call.method, code.name, traffic=call.traffic, dropped=dropped)
+                if serving is not None:
+                    serving.statistics.fail(now - call.arrived)
                 if error is not None:
                     self._request_log.failed(call, error)
                 if self._tracing is not None:
                     self._tracing.failed(call, code, "cancelled by its caller" if error is None else str(error))
 
-    def ran(self, batch: Batch, predictions: Predictions | None, ended: float) -> None:
+    def ran(self, batch: Batch, predictions: Predictions | None, spans: Spans, ended: float) -> None:
         """Record a batch that has run.
 
         Args:
             batch: whose calls have been answered.
             predictions: for its images; None if the Run failed.
+            spans: where its time has gone.
             ended: time.monotonic() when its replies were ready.
         """
         whole, images, seconds = batch.whole, len(batch.images), ended - batch.started
         with self._turn:
             if predictions is not None:
+                requests, queued, taken = self._metrics.totals()
                 self._metrics.images += images
                 of_batch, run_images = batch.batch_images, self._metrics.run_images
                 run_images[BATCH] += of_batch
@@ -66,6 +79,8 @@ class Recorder:
                     self._answered(part, batch.started, ended)
                 for call in batch.finished:
                     self._finished(call, ended)
+                then = self._metrics.totals()
+                batch.served.statistics.ran(images, then[0] - requests, spans, then[1] - queued, then[2] - taken)
             if whole:
                 self._request_log.answered(whole, images, batch.started, ended)
             for call in batch.finished:

@@ -12,11 +12,10 @@ from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve_server.catalog import Catalog
 from mlpserve_server.codecs.model_infer import INPUT, OUTPUTS
 from mlpserve_server.codecs.naming import version_number
+from mlpserve_server.control import model_config
 from mlpserve_server.errors import CallError, Unsupported
 from mlpserve_server.models.model import LoadedModel
 
-PLATFORM = "onnxruntime_onnx"  # what Triton calls an ONNX file in ONNX Runtime
-DATA_TYPES = {"UINT8": oip.TYPE_UINT8, "INT32": oip.TYPE_INT32, "FP32": oip.TYPE_FP32}
 MOST_LISTED = 1000  # versions in an index
 STORE_DECIDES = "this server follows its store: publish or promote a version there (mlpserve-store promote)"
 
@@ -28,7 +27,7 @@ class OpenInference:
         catalog: knows which model answers.
         serving: whether health says SERVING.
         listing: so many of the store's versions, newest first, as ListModels lists them.
-        max_batch: most images in one Run.
+        serving_info: how a model is run.
     """
 
     def __init__(
@@ -36,12 +35,12 @@ class OpenInference:
         catalog: Catalog,
         serving: Callable[[], bool],
         listing: Callable[[int], Awaitable[pb.ListModelsResponse]],
-        max_batch: int,
+        serving_info: Callable[[LoadedModel], pb.ServingInfo],
     ) -> None:
         self._catalog = catalog
         self._serving = serving
         self._listing = listing
-        self._max_batch = max_batch
+        self._serving_info = serving_info
 
     def methods(self) -> dict[str, tuple[Callable[[Any], Message | Awaitable[Message]], type[Message]]]:
         """Name → handler and its request type."""
@@ -52,6 +51,7 @@ class OpenInference:
             "ServerMetadata": (self._server_metadata, oip.ServerMetadataRequest),
             "ModelMetadata": (self._model_metadata, oip.ModelMetadataRequest),
             "ModelConfig": (self._model_config, oip.ModelConfigRequest),
+            "ModelStatistics": (self._model_statistics, oip.ModelStatisticsRequest),
             "RepositoryIndex": (self._index, oip.RepositoryIndexRequest),
             "RepositoryModelLoad": (_refuse, oip.RepositoryModelLoadRequest),
             "RepositoryModelUnload": (_refuse, oip.RepositoryModelUnloadRequest),
@@ -68,27 +68,29 @@ class OpenInference:
         return oip.ModelReadyResponse(ready=self._serving())
 
     def _server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
-        extensions = ["model_repository", "model_configuration"]
+        extensions = ["model_repository", "model_configuration", "statistics"]
         return oip.ServerMetadataResponse(name="mlpserve", version=_own_version(), extensions=extensions)
 
     def _model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
         model = self._model(request.name, request.version)
-        response = oip.ModelMetadataResponse(name=model.ref.name, versions=[str(model.ref.version)], platform=PLATFORM)
+        response = oip.ModelMetadataResponse(
+            name=model.ref.name, versions=[str(model.ref.version)], platform=model_config.PLATFORM
+        )
         response.inputs.add(name=INPUT, datatype="UINT8", shape=[-1, model.pixels])
         for name, datatype in OUTPUTS.items():
-            response.outputs.add(name=name, datatype=datatype, shape=[-1, *_dims(name, model)])
+            response.outputs.add(name=name, datatype=datatype, shape=[-1, *model_config.dims(name, model)])
         return response
 
     def _model_config(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:
         model = self._model(request.name, request.version)
-        config = oip.ModelConfig(
-            name=model.ref.name, platform=PLATFORM, backend="onnxruntime", max_batch_size=self._max_batch
-        )
-        config.input.add(name=INPUT, data_type=oip.TYPE_UINT8, dims=[model.pixels])
-        for name, datatype in OUTPUTS.items():
-            # Triton has no tensors without dimensions; it writes a single value as [1] reshaped, its clients read [].
-            config.output.add(name=name, data_type=DATA_TYPES[datatype], dims=_dims(name, model))
-        return oip.ModelConfigResponse(config=config)
+        return oip.ModelConfigResponse(config=model_config.config(model, self._serving_info(model)))
+
+    def _model_statistics(self, request: oip.ModelStatisticsRequest) -> oip.ModelStatisticsResponse:
+        """Of the version that is named, or else of all that answer."""
+        found = [self._catalog.find(request.name, version_number(request.version))]
+        if not request.version:
+            found += self._catalog.versions(request.name).kept.values()
+        return oip.ModelStatisticsResponse(model_stats=map(model_config.statistics, found))
 
     async def _index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         """The newest versions and the one that serves; the protocol has no pages."""
@@ -112,10 +114,6 @@ class OpenInference:
 @functools.cache  # it reads files
 def _own_version() -> str:
     return metadata.version("mlpserve")
-
-
-def _dims(name: str, model: LoadedModel) -> list[int]:
-    return [model.classes] if name == "probabilities" else []
 
 
 def _refuse(_: Message) -> Message:

@@ -7,11 +7,11 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve_server.catalog import Catalog
+from mlpserve_server.control import reflection
 from mlpserve_server.control.listing import Listing
 from mlpserve_server.control.open_inference import OpenInference
 from mlpserve_server.errors import CallError, StartupError
@@ -20,6 +20,7 @@ from mlpserve_server.store.folder import Store
 
 SERVICE = "mlpserve.v1.ClassifierService"
 OPEN_INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 READINESS, LIVENESS = "readiness", "liveness"
 HEALTH_NAMES = ("", SERVICE, OPEN_INFERENCE, READINESS)
 
@@ -41,17 +42,14 @@ class ControlServices:
         store: for ListModels.
         catalog: knows which model answers.
         serving_info: how a model is run.
-        max_batch: most images in one Run.
     """
 
-    def __init__(
-        self, store: Store, catalog: Catalog, serving_info: Callable[[LoadedModel], pb.ServingInfo], max_batch: int
-    ) -> None:
+    def __init__(self, store: Store, catalog: Catalog, serving_info: Callable[[LoadedModel], pb.ServingInfo]) -> None:
         self._catalog = catalog
         self._serving_info = serving_info
         self._serving = False
         self._listing = Listing(store, catalog)
-        self._open_inference = OpenInference(catalog, lambda: self._serving, self._listing.page, max_batch)
+        self._open_inference = OpenInference(catalog, lambda: self._serving, self._listing.page, serving_info)
 
     async def register(
         self, server: "Registry", carried: "Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None" = None
@@ -60,7 +58,7 @@ class ControlServices:
 
         Args:
             server: from the event loop that it runs on.
-            carried: path → handler of the methods that go to the batching loop, where this server carries them.
+            carried: path → handler of the methods that go to the batching loop, as far as this server carries them.
         """
         services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {
             SERVICE: {
@@ -72,6 +70,7 @@ class ControlServices:
         for path, handler in (carried or {}).items():
             _, service, method = path.split("/")
             services[service][method] = handler
+        services |= reflection.handlers((SERVICE, OPEN_INFERENCE, HEALTH))
         # Both ways, as generated code does: grpc.aio looks in the first, others in the second.
         server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
@@ -83,9 +82,6 @@ class ControlServices:
         # Never withdrawn: a probe on it must not kill a server that drains, and one that is stuck ends by itself.
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (SERVICE, OPEN_INFERENCE, health_name, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(names), server)
 
     async def set_serving(self, serving: bool) -> None:
         """Set the status of every name; callers that Watch are told."""

@@ -115,6 +115,12 @@ class Metrics:
             self.dropped[dropped, "" if traffic is None else TRAFFIC[traffic]] += count
         (self.denied if method is None else self.handled[method])[code] += count
 
+    def totals(self) -> tuple[int, float, float]:
+        """Requests that were answered, and their seconds in the queue and from being received to the reply."""
+        answered = sum(counter[StatusCode.OK.name] for counter in self.handled)
+        queued = sum(histogram.sum for histogram in self.queue_seconds)
+        return answered, queued, sum(histogram.sum for of_method in self.request_seconds for histogram in of_method)
+
     def turned_away(self, reason: str) -> None:
         """Count a call that the transport ended before it was read, for one of the reasons of `dropped`."""
         if reason == "unauthenticated":

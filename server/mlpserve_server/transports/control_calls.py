@@ -39,13 +39,17 @@ class Handlers:
         """Add a service's methods."""
         self.by_path |= {f"/{service_name}/{name}": handler for name, handler in method_handlers.items()}
 
-    def methods(self) -> list[Method]:
-        """Their methods, in their order."""
+    def methods(self, largest: Mapping[str, int]) -> list[Method]:
+        """Their methods, in their order.
+
+        Args:
+            largest: path → bytes of a method's largest request, where those are not short.
+        """
         return [
             Method(
                 path,
                 Kind.STREAM if handler.request_streaming else Kind.CONTROL,
-                CONTROL_MESSAGE,
+                largest.get(path, CONTROL_MESSAGE),
                 open=path.startswith(OPEN_TO_ALL),
             )
             for path, handler in self.by_path.items()
@@ -164,24 +168,24 @@ class _Context:
 
     task: "asyncio.Task[None]"
 
-    def __init__(self, wire: Wire, call: WireCall, serialize: Callable[[Any], bytes]) -> None:
+    def __init__(self, wire: Wire, call: WireCall, serialize: Callable[[Any], bytes] | None) -> None:
         self._wire = wire
-        self._call = call
-        self._serialize = serialize
+        self.call = call
+        self._serialize = serialize or bytes
         self.messages: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def write(self, response: Any) -> None:
-        self._wire.write(self._call.number, self._serialize(response))
+        self._wire.write(self.call.number, self._serialize(response))
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
         raise _Aborted(code, details, trailing_metadata)
 
     def invocation_metadata(self) -> Metadata:
-        return self._call.metadata
+        return self.call.metadata
 
-    async def requests(self, deserialize: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+    async def requests(self, deserialize: Callable[[bytes], Any] | None) -> AsyncIterator[Any]:
         while True:
-            self._wire.ask(self._call.number)
+            self._wire.ask(self.call.number)
             message = await self.messages.get()
             if message is None:
                 return
@@ -198,7 +202,9 @@ class _Aborted(Exception):
         self.trailing = tuple(trailing)
 
 
-def _parsed(message: bytes, deserialize: Callable[[bytes], Any]) -> Any:
+def _parsed(message: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:
+    if deserialize is None:
+        return message
     try:
         return deserialize(message)
     except Exception as error:  # protobuf's DecodeError, whose place differs between its versions

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
-from mlpserve_server.calls import METHODS, Answer, Call
+from mlpserve_server.calls import METHODS, MODEL_INFER, MODEL_STREAM_INFER, Answer, Call
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.control.services import ControlServices
+from mlpserve_server.control.stream_infer import StreamInfer
 from mlpserve_server.errors import CallError, Draining, ListenError
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening, hang_up
-from mlpserve_server.transports.sent_calls import SentCall
+from mlpserve_server.transports.sent_calls import AwaitedCall, resolve
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 from mlpserve_server.transports.tls import server_credentials
 from mlpserve_server.transports.tokens import TokenInterceptor, Tokens, said_traffic
@@ -32,17 +33,6 @@ log = logging.getLogger(__name__)
 READING_BYTES = 64 << 20  # of messages beside those of a full queue
 QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
-
-
-class _Call(SentCall):
-    """A call of this transport.
-
-    Attributes:
-        answer: what the caller waits for; belongs to the event loop.
-    """
-
-    __slots__ = ("answer",)
-    answer: "asyncio.Future[bytes | CallError]"
 
 
 class GrpcioTransport:
@@ -76,7 +66,8 @@ class GrpcioTransport:
         self._max_message = max_message
         self._share_port = share_port
         self._aio = AioThread()
-        self._arrived: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[AwaitedCall] = queue.SimpleQueue()
+        self._streams = StreamInfer(self._submit, max_message)
         self._open_calls = 0  # belongs to the event loop, as do the next two
         self._stopping = self._serving = False
         self._last_call = 0.0
@@ -109,6 +100,7 @@ class GrpcioTransport:
         carried: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             path: grpc.unary_unary_rpc_method_handler(partial(self._carry, index)) for index, path in enumerate(METHODS)
         }
+        carried[MODEL_STREAM_INFER] = grpc.stream_stream_rpc_method_handler(self._streams.serve)
         await self._services.register(server, carried)
         await server.start()
         self._server, self._listening.port = server, port
@@ -161,18 +153,10 @@ class GrpcioTransport:
         return options
 
     async def _carry(self, method: int, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
-        self._last_call = time.monotonic()
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
-        call = _Call(payload, self._last_call, context.time_remaining(), method, context.peer())
-        call.answer = self._aio.loop.create_future()
-        call.sent = context.invocation_metadata() or ()  # gRPC frees it when the call ends
-        call.said = said_traffic(call.sent)
-        if self._tokens is not None and (bearer := self._tokens.find(call.sent)) is not None:
-            call.caller, call.only_batch = bearer
+        call = self._arrive(method, payload, context)
         del payload
-        self._open_calls += 1
-        self._arrived.put(call)
         try:
             result = await call.answer
         except asyncio.CancelledError:
@@ -185,8 +169,32 @@ class GrpcioTransport:
             await context.abort(result.code, str(result), result.trailing_metadata())
         return result
 
+    def _arrive(self, method: int, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> AwaitedCall:
+        """Hand the batching loop a call; it counts as open until it has been answered."""
+        self._last_call = time.monotonic()
+        call = AwaitedCall(payload, self._last_call, context.time_remaining(), method, context.peer())
+        call.answer = self._aio.loop.create_future()
+        call.sent = context.invocation_metadata() or ()  # gRPC frees it when the call ends
+        call.said = said_traffic(call.sent)
+        if self._tokens is not None and (bearer := self._tokens.find(call.sent)) is not None:
+            call.caller, call.only_batch = bearer
+        self._open_calls += 1
+        self._arrived.put(call)
+        return call
+
+    def _submit(self, payload: bytes, context: Any) -> AwaitedCall:
+        """A request of a stream; see `StreamInfer`."""
+        if self._stopping:
+            raise Draining("the server has shut down")
+        call = self._arrive(METHODS.index(MODEL_INFER), payload, context)
+        call.answer.add_done_callback(self._submitted_ended)
+        return call
+
+    def _submitted_ended(self, _: "asyncio.Future[bytes | CallError]") -> None:
+        self._open_calls -= 1
+
     def receive(self, timeout: float) -> list[Call]:  # noqa: D102
-        calls = []
+        calls: list[Call] = []
         try:
             calls.append(self._arrived.get(timeout=timeout) if timeout > 0 else self._arrived.get_nowait())
             while True:
@@ -197,7 +205,7 @@ class GrpcioTransport:
     def send(self, answers: list[Answer]) -> None:  # noqa: D102
         # After a drain that took too long the event loop is gone, and so are the callers.
         with suppress(RuntimeError):
-            self._aio.loop.call_soon_threadsafe(_resolve, answers)
+            self._aio.loop.call_soon_threadsafe(resolve, answers)
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._serving = serving
@@ -210,7 +218,7 @@ class GrpcioTransport:
     async def _stop(self) -> None:
         self._stopping = True
         # Whatever has come since the loop ended was not accepted, so its caller may safely go elsewhere.
-        _resolve([(call, Draining("the server has shut down")) for call in self.receive(0)])
+        resolve([(call, Draining("the server has shut down")) for call in self.receive(0)])
         # grpc.aio ends a call that comes while it stops with CANCELLED, which no caller expects. So callers are told
         # UNAVAILABLE until they have stopped coming; those that do not stop are hung up on, which is UNAVAILABLE too.
         deadline = time.monotonic() + LONGEST_QUIETING
@@ -220,9 +228,3 @@ class GrpcioTransport:
                 break
             await asyncio.sleep(0.005)
         await self._server.stop(grace=FLUSH_SECONDS)
-
-
-def _resolve(answers: list[Answer]) -> None:
-    for call, answer in cast("list[tuple[_Call, bytes | CallError]]", answers):  # it has made them
-        if not call.answer.done():
-            call.answer.set_result(answer)

@@ -41,7 +41,7 @@ class Limits(grpc.aio.ServerInterceptor):
     Args:
         max_message: bytes of the largest message.
         room: bytes of messages that may be in memory; at least `max_message`.
-        max_streams: most streams: health watches and reflection. Unary calls have no such limit.
+        max_streams: most streams: health watches, reflection, ModelStreamInfer. Unary calls have no such limit.
         on_dropped: told why a call was ended: "slow", "unread" or "streams".
     """
 
@@ -129,8 +129,10 @@ class Limits(grpc.aio.ServerInterceptor):
                 await context.abort(error.code, str(error), error.trailing_metadata())
             self._streams[caller] += 1
             try:
-                if handler.request_streaming:
-                    request: Any = self._requests(context, handler.request_deserializer)
+                if handler.request_streaming and handler.request_deserializer is None:
+                    request: Any = _all_of(context)  # it counts and bounds them itself, and may be idle
+                elif handler.request_streaming:
+                    request = self._requests(context, handler.request_deserializer)
                 elif (request := await self._short(context, handler.request_deserializer)) is None:
                     raise asyncio.CancelledError  # the caller has left
                 answering = behaviour(request, context)
@@ -231,6 +233,11 @@ class Limits(grpc.aio.ServerInterceptor):
                 turn.set_result(None)
 
 
+async def _all_of(context: Any) -> AsyncIterator[bytes]:
+    while isinstance(message := await context.read(), bytes):  # and not grpc.aio.EOF
+        yield message
+
+
 def too_many_streams(most: int, of_one: int, *, watch: bool) -> CallError:
     """The error for a stream that is one too many.
 
@@ -240,8 +247,8 @@ def too_many_streams(most: int, of_one: int, *, watch: bool) -> CallError:
         watch: it is a health watch.
     """
     message = (
-        f"this server holds at most {most} streams (health Watch, reflection), {of_one} on a connection; ask with "
-        "Check, or close some"
+        f"this server holds at most {most} streams (health Watch, reflection, ModelStreamInfer), {of_one} on a "
+        "connection; ask with Check, or close some"
     )
     # gRPC's clients send no call to a server that refuses their watch, unless it says that it has none: whoever holds
     # all of them would keep everybody else out.

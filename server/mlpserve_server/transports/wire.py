@@ -4,20 +4,25 @@ All methods are on the one port: calls of METHODS are received in batches, the o
 """
 
 import os
+import queue
+import time
 from collections.abc import Callable
-from typing import cast
+from contextlib import suppress
+from typing import Any, cast
 
+import grpc
 from grpc import StatusCode
 
-from mlpserve_server.calls import METHODS, TRAFFIC_KEY, Answer, Call
+from mlpserve_server.calls import METHODS, MODEL_INFER, MODEL_STREAM_INFER, TRAFFIC_KEY, Answer, Call
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.control.services import ControlServices
+from mlpserve_server.control.stream_infer import StreamInfer
 from mlpserve_server.errors import CallError, ConfigError, ListenError, Overloaded
 from mlpserve_server.host.cpus import cpu_count
 from mlpserve_server.transports.aio_thread import AioThread
 from mlpserve_server.transports.control_calls import ControlCalls, Handlers
 from mlpserve_server.transports.limits import RETRY_SECONDS
-from mlpserve_server.transports.sent_calls import NumberedCall
+from mlpserve_server.transports.sent_calls import AwaitedCall, NumberedCall, resolve
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 from mlpserve_server.transports.tls import Pem, watch
 from mlpserve_server.transports.tokens import Tokens, said_traffic
@@ -67,6 +72,8 @@ class WireTransport:
         self._share_port = share_port
         self._aio = AioThread()
         self._calls: dict[int, Call] = {}
+        self._streams = StreamInfer(self._submit, max_message)
+        self._submitted: queue.SimpleQueue[AwaitedCall] = queue.SimpleQueue()  # requests of streams
         self._counted = dict.fromkeys(DROPPED, 0)
         self._certificates = watch(config, self._use) if config.tls_cert else None
         self._digests: list[bytes] | None = None
@@ -82,9 +89,11 @@ class WireTransport:
         port = listening.getsockname()[1]
         self._aio.start()
         handlers = Handlers()
-        self._aio.run(self._services.register(handlers))
+        streams: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(self._streams.serve)
+        self._aio.run(self._services.register(handlers, {MODEL_STREAM_INFER: streams}))
         hot = [Method(path, Kind.HOT, self._max_message) for path in METHODS]
-        self._wire = Wire(self._limits(), [*hot, *handlers.methods()], telling=TELLING, takeover=TAKEOVER_SECONDS)
+        control = handlers.methods({MODEL_STREAM_INFER: self._max_message})
+        self._wire = Wire(self._limits(), [*hot, *control], telling=TELLING, takeover=TAKEOVER_SECONDS)
         self._control = ControlCalls(handlers, len(hot), self._aio, self._config.max_watches, self._on_dropped)
         busy = Overloaded("the server holds as many messages as it has room for", RETRY_SECONDS)
         self._wire.set_no_room(str(busy), busy.trailing_metadata())
@@ -151,7 +160,23 @@ class WireTransport:
                 if (call := self._calls.pop(number, None)) is not None:
                     call.alive = False
             self._wire.finish(gone, StatusCode.CANCELLED.value[0], "", ())  # nobody is to be told, but all are owed it
+        with suppress(queue.Empty):
+            while True:
+                calls.append(self._submitted.get_nowait())
         return calls
+
+    def _submit(self, payload: bytes, context: Any) -> AwaitedCall:
+        """A request of a stream; see `StreamInfer`."""
+        stream: WireCall = context.call
+        call = AwaitedCall(payload, time.monotonic(), None, METHODS.index(MODEL_INFER), stream.caller)
+        call.deadline, call.sent = stream.deadline, stream.metadata
+        call.said = said_traffic(stream.metadata)
+        if stream.bearer and self._tokens is not None:
+            call.caller, call.only_batch = self._tokens.bearer(stream.bearer)
+        call.answer = self._aio.loop.create_future()
+        self._submitted.put(call)
+        self._wire.nudge()
+        return call
 
     def _call(self, sent: WireCall) -> Call:
         call = NumberedCall(sent.payload, sent.arrived, None, sent.method, sent.caller)
@@ -164,6 +189,11 @@ class WireTransport:
 
     def send(self, answers: list[Answer]) -> None:  # noqa: D102
         replies = []
+        if any(isinstance(call, AwaitedCall) for call, _ in answers):
+            awaited = [(call, answer) for call, answer in answers if isinstance(call, AwaitedCall)]
+            answers = [(call, answer) for call, answer in answers if not isinstance(call, AwaitedCall)]
+            with suppress(RuntimeError):  # after a drain that took too long the event loop is gone
+                self._aio.loop.call_soon_threadsafe(resolve, awaited)
         for call, answer in cast("list[tuple[NumberedCall, bytes | CallError]]", answers):  # `receive` has made them
             self._calls.pop(call.number, None)
             if isinstance(answer, bytes):
