@@ -220,6 +220,33 @@ def test_a_burst_is_drawn(page: Any) -> None:
     page.wait_for_function("() => document.querySelector('#burst-result').textContent === 'Stopped.'")
 
 
+def test_a_job_beside_a_burst_is_drawn(page: Any) -> None:
+    """The switch draws both: what the requests get and what the job gets."""
+    _draw(page, "3")
+    _verdict(page, "3")
+    assert page.locator("#beside").is_hidden()
+    page.fill("#requests", "4000")
+    page.check("#job")
+    page.click("#start")
+    page.wait_for_function(
+        "() => /4,000 answers.*the job beside them: [1-9][0-9,]* images a second$/"
+        ".test(document.querySelector('#burst-result').textContent)",
+        timeout=60000,
+    )
+    for chart in ("#rate-chart polyline", "#job-chart polyline.job"):
+        points = page.locator(chart).get_attribute("points").split()
+        assert len({point.partition(",")[2] for point in points}) > 1, f"{chart} is drawn"
+    assert "job" in page.locator("#job-chart").get_attribute("aria-label")
+    outside = "each => each.filter(text => text.getBBox().x < 0).map(text => text.textContent)"
+    assert page.locator(".chart text").evaluate_all(outside) == [], "numbers that are cut off"
+    _shoot(page, "playground-job")
+    page.uncheck("#job")
+    page.fill("#requests", "100")
+    page.click("#start")
+    page.wait_for_function("() => document.querySelector('#burst-result').textContent.includes('100 answers')")
+    assert page.locator("#beside").is_hidden()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessibility(page: Any, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
@@ -315,4 +342,6 @@ def test_every_width(browser: Any, playground: Playground, width: int, scheme: s
         assert cut == []
         ticks = page.locator(".chart text").all_text_contents()
         assert ticks
-        assert [tick for tick in ticks if not tick.endswith("s") and not tick.replace(",", "").isdigit()] == []
+        assert [
+            tick for tick in ticks if not tick.endswith("s") and not tick.removesuffix("K").replace(",", "").isdigit()
+        ] == []

@@ -167,6 +167,21 @@ def test_a_burst(playground: Playground) -> None:
     assert 0 < whole["p50Ms"] <= whole["p99Ms"]
 
 
+def test_a_job_beside_a_burst(playground: Playground, server: ServerProcess) -> None:
+    """Both are measured, every request of both is answered, and the job ends with the burst."""
+    status, points = playground.ask("/api/burst?raw=1&requests=400&inFlight=8&job=1", IMAGE.tobytes())
+    assert status == 200
+    *during, whole = points
+    assert whole["answered"] == 400
+    assert whole["failed"] == whole["job"]["failed"] == {}
+    assert whole["job"]["images"] == sum(point["job"]["images"] for point in during)
+    with Client(server.address) as client:
+        after = [client.predict(IMAGE, timing=True).timing for _ in range(20)]
+    assert {timing.batch_images for timing in after if timing} == {1}, "nothing of the job is left in the server"
+    status, points = playground.ask("/api/burst?raw=1&requests=10&inFlight=2&job=0", IMAGE.tobytes())
+    assert not any("job" in point for point in points)
+
+
 def test_without_a_server(tmp_path: Path) -> None:
     with Playground(tmp_path, f"127.0.0.1:{free_port()}") as playground:
         assert playground.ask("/")[0] == 200

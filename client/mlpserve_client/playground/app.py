@@ -4,7 +4,8 @@
     GET  /api/model          the served version, and the other versions
     POST /api/predict        a picture file, or ?raw=1 and rows × cols bytes; ?versions=0,2 to compare versions
     GET  /api/gallery        the hardest images of the data set
-    POST /api/burst          ?requests=2000&inFlight=64 and rows × cols bytes: one line of JSON per point in time
+    POST /api/burst          ?requests=2000&inFlight=64 and rows × cols bytes: one line of JSON per point in time;
+                             &job=1 runs a scoring job beside it
 
 Errors are JSON, {"error": {"message": …, "kind": …}}, with a matching status.
 """
@@ -12,7 +13,7 @@ Errors are JSON, {"error": {"message": …, "kind": …}}, with a matching statu
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from mlpserve_client.errors import (
 from mlpserve_client.playground import burst
 from mlpserve_client.playground.answers import Answers, picture_of
 from mlpserve_client.playground.gallery import Gallery
+from mlpserve_client.playground.job import Job
 
 STATIC = Path(__file__).parent / "static"
 LARGEST_UPLOAD = 20 << 20  # bytes
@@ -94,10 +96,16 @@ def create_app(answers: Answers, gallery: Gallery | None, hosts: list[str]) -> S
         if bursting.locked():
             raise InvalidInputError("a burst is already running; wait until it ends")
 
+        info = await answers.info(answers.endpoint.version)
+        with_job = request.query_params.get("job", "0") not in ("", "0")
+
         async def lines() -> AsyncIterator[str]:
-            async with bursting:
-                client = answers.client(answers.endpoint.version)
-                async for point in burst.burst(client, image, requests, in_flight):
+            async with bursting, AsyncExitStack() as stack:
+                client, job = answers.client(answers.endpoint.version), None
+                if with_job:
+                    most = info.serving.max_request_images
+                    job = await stack.enter_async_context(Job(answers.endpoint, image, most, burst.TIMEOUT))
+                async for point in burst.burst(client, image, requests, in_flight, job):
                     yield json.dumps(point) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")

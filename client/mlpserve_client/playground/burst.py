@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mlpserve_client.aio import AsyncClient
 from mlpserve_client.errors import InvalidInputError, MlpserveError, ServerError
+from mlpserve_client.playground.job import Job
 
 MOST_REQUESTS, MOST_IN_FLIGHT = 50_000, 1024
 TICK = 0.1  # seconds between two points of the picture
@@ -51,7 +52,7 @@ def check(requests: int, in_flight: int) -> None:
 
 
 async def burst(
-    client: AsyncClient, image: npt.NDArray[np.uint8], requests: int, in_flight: int
+    client: AsyncClient, image: npt.NDArray[np.uint8], requests: int, in_flight: int, job: Job | None = None
 ) -> AsyncIterator[dict[str, Any]]:
     """Send an image many times, one request each.
 
@@ -60,6 +61,7 @@ async def burst(
         image: uint8 [rows, cols].
         requests: number of requests.
         in_flight: number of concurrent requests.
+        job: that runs beside it; its images are counted too.
 
     Yields:
         A point every TICK seconds for the answers in that interval, then one for the whole burst with `done`.
@@ -87,19 +89,30 @@ async def burst(
                 if answer.timing is not None:
                     tally.batches.append(answer.timing.batch_images)
 
+    begun = counted = job.images if job else 0
     senders = [asyncio.ensure_future(send()) for _ in range(min(in_flight, requests))]
     try:
         while True:
             _, pending = await asyncio.wait(senders, timeout=TICK)
             now = time.perf_counter()
             point, part, ticked, span = part, _Tally(), now, now - ticked
-            yield point.point(span) | {"seconds": now - started, "done": False}
+            beside = _beside(job, counted, span)
+            counted = job.images if job else 0
+            yield point.point(span) | beside | {"seconds": now - started, "done": False}
             if not pending:
                 break
         for sender in senders:
             sender.result()  # any error but an MlpserveError is a bug, and must surface
-        yield whole.point(now - started) | {"seconds": now - started, "done": True}
+        yield whole.point(now - started) | _beside(job, begun, now - started) | {"seconds": now - started, "done": True}
     finally:
         # The page was closed, or Stop was pressed.
         for sender in senders:
             sender.cancel()
+
+
+def _beside(job: Job | None, before: int, seconds: float) -> dict[str, Any]:
+    """What a job has had of the server since it had had `before` images; nothing without one."""
+    if job is None:
+        return {}
+    images = job.images - before
+    return {"job": {"images": images, "perSecond": images / seconds if seconds else 0.0, "failed": dict(job.failed)}}

@@ -30,8 +30,8 @@ export async function predict(picture, versions) {
   return (await call(path, { method: "POST", body: picture.pixels ?? picture.file })).json();
 }
 
-export async function* burst(pixels, requests, inFlight, signal) {
-  const path = `/api/burst?requests=${requests}&inFlight=${inFlight}&raw=1`;
+export async function* burst(pixels, requests, inFlight, job, signal) {
+  const path = `/api/burst?requests=${requests}&inFlight=${inFlight}&job=${job ? 1 : 0}&raw=1`;
   const response = await call(path, { method: "POST", body: pixels, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

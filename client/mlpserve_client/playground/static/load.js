@@ -19,7 +19,9 @@ export function connectLoad(currentPixels, onFailure) {
     const points = [];
     try {
       const [requests, inFlight] = [Number(find("requests").value), Number(find("in-flight").value)];
-      for await (const point of burst(pixels, requests, inFlight, abort.signal)) {
+      const job = find("job").checked;
+      find("beside").hidden = !job;
+      for await (const point of burst(pixels, requests, inFlight, job, abort.signal)) {
         if (point.done) find("burst-result").textContent = summary(point);
         else points.push(point);
         draw(points);
@@ -44,8 +46,15 @@ function summary(point) {
     `${point.answered.toLocaleString("en")} answers in ${point.seconds.toFixed(2)} s` +
     ` (${Math.round(point.perSecond).toLocaleString("en")} a second)${failed.join("")};` +
     ` median ${point.p50Ms.toFixed(1)} ms, 99th percentile ${point.p99Ms.toFixed(1)} ms;` +
-    ` batches of ${point.batch.toFixed(1)} images, the largest ${point.largestBatch}`
+    ` batches of ${point.batch.toFixed(1)} images, the largest ${point.largestBatch}` +
+    jobSummary(point.job)
   );
+}
+
+function jobSummary(job) {
+  if (!job) return "";
+  const failed = Object.entries(job.failed).map(([code, count]) => `, ${count} requests ${code}`);
+  return `; the job beside them: ${Math.round(job.perSecond).toLocaleString("en")} images a second${failed.join("")}`;
 }
 
 function draw(points) {
@@ -56,6 +65,9 @@ function draw(points) {
     ["p99", (point) => point.p99Ms],
   ];
   chart(find("latency-chart"), answered, lines, (value) => `${value.toFixed(1)} ms`, "latency");
+  const whole = (value) => Math.round(value).toLocaleString("en");
+  chart(find("rate-chart"), points, [["", (point) => point.perSecond]], whole, "answers a second");
+  if (points[0]?.job) chart(find("job-chart"), points, [["job", (point) => point.job.perSecond]], whole, "the job's images a second");
 }
 
 function chart(svg, points, lines, format, what) {
@@ -68,7 +80,7 @@ function chart(svg, points, lines, format, what) {
   const shapes = [];
   for (const value of [0, most / 2, most]) {
     shapes.push(shape("line", { x1: LEFT, x2: width, y1: y(value), y2: y(value) }));
-    shapes.push(shape("text", { x: LEFT - 3, y: y(value) + 4, "text-anchor": "end" }, value.toLocaleString("en")));
+    shapes.push(shape("text", { x: LEFT - 3, y: y(value) + 4, "text-anchor": "end" }, tick(value)));
   }
   shapes.push(shape("text", { x: width - 2, y: HEIGHT - 3, "text-anchor": "end" }, `${seconds.toFixed(1)} s`));
   for (const [name, value] of lines) {
@@ -79,6 +91,11 @@ function chart(svg, points, lines, format, what) {
   const last = points.at(-1);
   const values = last ? lines.map(([name, value]) => `${name} ${format(value(last))}`.trim()).join(", ") : "none yet";
   svg.setAttribute("aria-label", `${what} over ${seconds.toFixed(1)} seconds; last: ${values}`);
+}
+
+// What stands beside an axis, short enough for its place.
+function tick(value) {
+  return value.toLocaleString("en", value >= 10_000 ? { notation: "compact" } : {});
 }
 
 // The end of an axis: the next of 2, 4, 6, 8, 10, 20, 40 …, whose half is a whole number too.
