@@ -107,7 +107,8 @@ def read(path: Path) -> Found:
         for name, cases in record["results"].items()
     }
     record["open"] = {
-        name: {int(percent): Open(**each) for percent, each in cases.items()} for name, cases in record["open"].items()
+        name: {int(percent): Open(**each) for percent, each in cases.items()}
+        for name, cases in record.get("open", {}).items()
     }
     return Found(**record)
 

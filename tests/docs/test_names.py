@@ -269,35 +269,6 @@ def test_pages_that_messages_name_have_the_headings() -> None:
         assert not anchor or anchor in anchors, link
 
 
-# --- figures -------------------------------------------------------------------------------------------------------
-
-
-def test_the_comparison_is_that_of_the_benchmark() -> None:
-    """docs/comparison.md has ratios; docs/benchmarks.md has what they are of."""
-    measured = (ROOT / "docs/benchmarks.md").read_text().partition("make bench-peers`, two rounds")[2]
-    rates = {row[0]: [float(cell.replace(",", "")) for cell in (row[1], row[2], row[4])] for row in _rows(measured, 12)}
-    names = {
-        "a tutorial's gRPC server, thread pool": "grpcio threads",
-        "a tutorial's gRPC server, `grpc.aio`": "grpc.aio",
-    }
-    shown = (ROOT / "docs/comparison.md").read_text().partition("## Measured")[2]
-    rows = _rows(shown, 4)
-    assert len(rows) == 7
-    for name, *ratios in rows:
-        base, own = rates["grpcio threads"], rates[names.get(name, name)]
-        assert [float(ratio.rstrip("×")) for ratio in ratios] == pytest.approx(
-            [a / b for a, b in zip(own, base, strict=True)], abs=0.05001
-        ), name
-
-
-def _rows(text: str, columns: int) -> list[list[str]]:
-    """The cells of the first table of so many columns, without its head."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    start = next(index for index, row in enumerate(rows) if len(row) == columns)
-    end = next((i for i in range(start, len(rows)) if len(rows[i]) != columns), len(rows))
-    return rows[start + 2 : end]
-
-
 # --- the checks themselves -----------------------------------------------------------------------------------------
 
 
