@@ -5,7 +5,7 @@ the Run. Best of several repetitions.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from mlpserve.v1.classifier_pb2 import PredictRequest
 from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.loop import BatchingLoop
 from mlpserve_server.batching.recording import Recorder
-from mlpserve_server.calls import Answer, Call
+from mlpserve_server.calls import Answer, Call, PlainFormat
 from mlpserve_server.catalog import Catalog, prepare
 from mlpserve_server.models.loading import load
 from mlpserve_server.observe.metrics import Metrics
@@ -36,11 +36,14 @@ class EndlessTransport:
     def start(self) -> str:
         return ""
 
+    def expect(self, formats: Sequence[PlainFormat]) -> None:
+        pass
+
     def receive(self, timeout: float) -> list[Call]:
         now = time.monotonic()
         return [Call(PAYLOAD, now, None, 0) for _ in range(self._calls)]
 
-    def send(self, answers: list[Answer]) -> None:
+    def send(self, answers: Sequence[Answer]) -> None:
         pass
 
     def set_serving(self, serving: bool) -> None:

@@ -1,11 +1,15 @@
-"""A call on its way from a transport to the batching loop and back.
+"""Calls on their way from a transport to the batching loop and back, each an object or many as the rows of arrays.
 
-transport.receive() ──▶ [Call] ──▶ … ──▶ transport.send([(Call, reply bytes or CallError)])
+transport.receive() ─┬▶ Call ──▶ … ──▶ (Call, reply bytes or CallError) ─┬▶ transport.send()
+                     └▶ Rows ──▶ … ──▶ (Rows, replies uint8 [N, R]) ─────┘
 """
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from mlpserve_server.errors import CallError
 
@@ -68,7 +72,138 @@ class Call:
         return {}
 
 
-Answer = tuple[Call, bytes | CallError]
+class PlainFormat(NamedTuple):
+    """Messages that may come as Rows: a prefix, then the pixels of one image, and nothing else.
+
+    Attributes:
+        method: the place in METHODS.
+        prefix: what stands before the pixels.
+        pixels: D.
+    """
+
+    method: int
+    prefix: bytes
+    pixels: int
+
+
+class RowSource(Protocol):
+    """What a transport knows of the calls that it has handed over as rows."""
+
+    def alive(self, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Whether callers still wait, [N]."""
+
+    def call(self, rows: "Rows", place: int) -> Call:
+        """One row as an object, with its message, its times and whether its caller still waits."""
+
+
+class Rows:
+    """N calls without objects: what differs between them is columns. All have one prefix, and one class of traffic.
+
+    Args:
+        source: knows more of them.
+        form: of their messages.
+        pixels: uint8 [N, D].
+        numbers: by which the source knows them, uint64 [N].
+        callers: whose calls they are, uint64 [N]; unless `caller` says that they are one caller's.
+        arrived: time.monotonic() of each arrival, float64 [N].
+        deadlines: time.monotonic() after which nobody waits for the answers, float64 [N]; inf without one.
+        caller: whose calls all of them are; None: see `callers`.
+        only_batch: whether their caller may send batch traffic only.
+
+    Attributes:
+        asked: the form of their answers, as their codec reads it; None until that is known.
+        traffic: which of TRAFFIC they wait in; None until that is known.
+    """
+
+    __slots__ = (
+        *("arrived", "asked", "caller", "callers", "deadlines", "form"),
+        *("numbers", "only_batch", "pixels", "source", "traffic"),
+    )
+
+    def __init__(
+        self,
+        source: RowSource,
+        form: PlainFormat,
+        pixels: npt.NDArray[np.uint8],
+        numbers: npt.NDArray[np.uint64],
+        callers: npt.NDArray[np.uint64],
+        arrived: npt.NDArray[np.float64],
+        deadlines: npt.NDArray[np.float64],
+    ) -> None:
+        self.source = source
+        self.form = form
+        self.pixels = pixels
+        self.numbers = numbers
+        self.callers = callers
+        self.arrived = arrived
+        self.deadlines = deadlines
+        self.caller: Hashable = None
+        self.only_batch = False
+        self.asked: Any = None
+        self.traffic: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def method(self) -> int:
+        """Which of METHODS they are of, by its place there."""
+        return self.form.method
+
+    def part(self, which: "slice | npt.NDArray[Any]") -> "Rows":
+        """Some of them: a slice, a mask, or places in order."""
+        columns: Any = (self.pixels, self.numbers, self.callers, self.arrived, self.deadlines)
+        part = Rows(self.source, self.form, *(column[which] for column in columns))
+        part.caller, part.only_batch, part.asked, part.traffic = self.caller, self.only_batch, self.asked, self.traffic
+        return part
+
+    def living(self, now: float) -> npt.NDArray[np.bool_]:
+        """Which of them somebody waits for, [N]."""
+        return self.source.alive(self.numbers) & (self.deadlines > now)
+
+    def calls(self) -> list[Call]:
+        """The same calls as objects."""
+        calls = []
+        for place in range(len(self)):
+            call = self.source.call(self, place)
+            call.caller = int(self.callers[place]) if self.caller is None else self.caller
+            call.images, call.only_batch, call.traffic = 1, self.only_batch, self.traffic
+            calls.append(call)
+        return calls
+
+    def by_caller(self) -> "Iterator[tuple[Hashable, Rows]]":
+        """Each caller with its rows, the one that came first before the others."""
+        if self.caller is not None:
+            yield self.caller, self
+            return
+        order = np.argsort(self.callers, kind="stable")
+        starts = np.flatnonzero(np.diff(self.callers[order])) + 1
+        for places in sorted(np.split(order, starts), key=lambda places: int(places[0])):
+            part = self.part(places) if len(places) < len(self) else self
+            yield int(self.callers[places[0]]), part
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows of one form and class as one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    names = ("pixels", "numbers", "callers", "arrived", "deadlines")
+    rows = Rows(first.source, first.form, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    rows.asked, rows.traffic = first.asked, first.traffic
+    return rows
+
+
+def each(items: Iterable[Call | Rows]) -> Iterator[Call]:
+    """All of them as objects."""
+    for item in items:
+        if isinstance(item, Rows):
+            yield from item.calls()
+        else:
+            yield item
+
+
+Answer = tuple[Call, bytes | CallError] | tuple[Rows, npt.NDArray[np.uint8]]
 
 
 class Transport(Protocol):
@@ -83,10 +218,13 @@ class Transport(Protocol):
             ListenError: the address cannot be listened on.
         """
 
-    def receive(self, timeout: float) -> list[Call]:
+    def expect(self, formats: Sequence[PlainFormat]) -> None:
+        """Be told which calls may come as Rows from now on."""
+
+    def receive(self, timeout: float) -> Sequence[Call | Rows]:
         """Every call that has arrived since the last time; waits up to `timeout` seconds for the first one."""
 
-    def send(self, answers: list[Answer]) -> None:
+    def send(self, answers: Sequence[Answer]) -> None:
         """Answer calls that `receive` gave; those that nobody waits for any longer are ignored."""
 
     def listened(self) -> float:

@@ -1,8 +1,13 @@
 """What the scheduler promises, whatever waits and whoever leaves: by properties, without a server."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -193,3 +198,78 @@ def test_the_estimate_for_batch_traffic_follows_what_it_gets(of_batch: int, seco
     assert capacity.seconds(BATCH, 10_000, True) == pytest.approx(seconds)
     assert capacity.seconds(INTERACTIVE, 9000, True) == pytest.approx(10.0)
     assert capacity.seconds(INTERACTIVE, 9000, False) == pytest.approx(9.0)
+
+
+class Images(list[Item]):
+    """Single images of one caller, added together."""
+
+    def part(self, which: "slice | npt.NDArray[np.bool_]") -> "Images":
+        if isinstance(which, slice):
+            return Images(self[which])
+        return Images(item for item, chosen in zip(self, which.tolist(), strict=True) if chosen)
+
+
+arrivals = st.tuples(
+    st.sampled_from([INTERACTIVE, BATCH]), st.integers(0, 3), st.integers(1, 40), st.sampled_from([0, 0, 1])
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            arrivals, arrivals, items, st.tuples(st.just("leaves"), st.integers(0, 200)), st.just("drop"), st.none()
+        ),
+        max_size=60,
+    ),
+    st.integers(1, 24),
+    st.sampled_from([0.0, 0.1, 0.5]),
+)
+def test_single_images_that_are_added_together_run_as_if_each_were_by_itself(
+    what: list[Any], max_batch: int, share: float
+) -> None:
+    """Also when they leave, make room for others, or wait among larger calls and for several models."""
+    apart: Scheduler[Any] = Scheduler(max_batch, share)
+    together: Scheduler[Any] = Scheduler(max_batch, share)
+    arrived: list[Item] = []
+
+    def each(found: Iterable[Any]) -> list[Item]:
+        return [item for one in found for item in (one if isinstance(one, Images) else (one,))]
+
+    def take(scheduler: Scheduler[Any]) -> tuple[list[Item], list[Any], list[Item], int]:
+        selection = scheduler.take(
+            lambda item: item.alive, lambda images: np.array([item.alive for item in images], bool)
+        )
+        for one in selection.whole:
+            assert not isinstance(one, Images) or one, "no part is empty"
+        return each(selection.whole), selection.slices, each(selection.dead), selection.images
+
+    while what or apart:
+        happening = what.pop(0) if what else None
+        if isinstance(happening, Item):
+            arrived.append(happening)
+            _add(apart, happening)
+            _add(together, happening)
+        elif happening is None:
+            assert take(apart) == take(together)
+        elif happening == "drop":
+            for traffic in (INTERACTIVE, BATCH):
+                queues = apart.queues[traffic], together.queues[traffic]
+                if queues[0].images:
+                    longest = queues[0].longest()
+                    assert queues[1].longest() == longest
+                    dropped = [list(islice(queue.drop_last(longest), 5)) for queue in queues]
+                    assert dropped[0] == each(dropped[1])
+        elif happening[0] == "leaves":
+            if happening[1] < len(arrived):
+                arrived[happening[1]].alive = False
+        else:
+            traffic, caller, count, model = happening
+            images = Images(Item(traffic, caller, 1, model) for _ in range(count))
+            arrived += images
+            for item in images:
+                _add(apart, item)
+            together.add_many(images, traffic, caller, MODELS[model])
+        assert [queue.images for queue in apart.queues] == [queue.images for queue in together.queues]
+        assert [queue.callers for queue in apart.queues] == [queue.callers for queue in together.queues]
+    assert not together

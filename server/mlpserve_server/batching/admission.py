@@ -9,14 +9,18 @@ that are dead by the time their batch forms cost no Run.
 """
 
 import time
+from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
+
 from mlpserve_server.batching.batch import Batch, form
-from mlpserve_server.batching.capacity import Capacity
+from mlpserve_server.batching.capacity import LONGEST_SECONDS, Capacity
 from mlpserve_server.batching.failures import Failure
-from mlpserve_server.batching.fair import FairQueue
+from mlpserve_server.batching.fair import FairQueue, Slice
 from mlpserve_server.batching.scheduling import Scheduler
-from mlpserve_server.calls import BATCH, INTERACTIVE, TRAFFIC, TRAFFIC_KEY, Call
+from mlpserve_server.calls import BATCH, INTERACTIVE, TRAFFIC, TRAFFIC_KEY, Call, Rows, each
 from mlpserve_server.catalog import Catalog, Served
 from mlpserve_server.codecs.naming import named_model
 from mlpserve_server.codecs.predict import IMAGES_TAG
@@ -53,9 +57,9 @@ class Admission:
         self._metrics = metrics
         self._max_batch = max_batch
         self._bounds = (max_queue, batch_queue)
-        self._scheduler: Scheduler[Call] = Scheduler(max_batch, batch_share)
+        self._scheduler: Scheduler[Call | Rows] = Scheduler(max_batch, batch_share)
         self._capacity = Capacity(max_batch, batch_share)
-        self._at_once: tuple[Served, list[Call]] | None = None  # makes the next batch
+        self._at_once: tuple[Served, Sequence[Call | Rows]] | None = None  # makes the next batch
         self._closed = False
 
     def __bool__(self) -> bool:
@@ -76,34 +80,31 @@ class Admission:
         """
         self._capacity.observe(images, batch_images, seconds, self._scheduler.queues[BATCH].images > 0)
 
-    def admit(self, calls: list[Call], failures: list[Failure]) -> None:
+    def admit(self, arrived: Sequence[Call | Rows], failures: list[Failure]) -> None:
         """Queue calls, each with what answers it: the model that serves now, so a new one takes over between batches.
 
         Args:
-            calls: as they arrived.
+            arrived: calls as they came.
             failures: gets those that are not let in.
         """
-        for call in calls:
-            self._metrics.started[call.method] += 1
+        for item in arrived:
+            self._metrics.started[item.method] += len(item) if isinstance(item, Rows) else 1
         versions = self._catalog.versions()
         serving = versions.serving
         if self._closed or serving is None:
             error, dropped = (DRAINING, "draining") if self._closed else (NOT_READY, "not_ready")
-            failures.extend(Failure(call, error, dropped) for call in calls)
+            failures.extend(Failure(call, error, dropped) for call in each(arrived))
             return
         now = time.monotonic()
-        if not self and self._fit(calls, serving, now):
-            self._at_once = serving, calls
+        if not self and self._fit(arrived, serving, now):
+            self._at_once = serving, arrived
             return
-        alone = not (versions.kept or versions.pending)
-        for call in calls:
-            try:
-                # Good enough before the message is parsed: everything but the images is shorter than one image.
-                served = serving if alone or call.payload.startswith(IMAGES_TAG) else self._served(call, serving)
-                self._decode(call, served)
-                self._admit(call, served, now, failures)
-            except CallError as error:
-                failures.append(Failure(call, error, "not_ready" if isinstance(error, NotReady) else "invalid"))
+        for item in arrived:
+            if not isinstance(item, Rows):
+                self._admit_call(item, serving, now, failures)
+            elif not self._admit_rows(item, serving, now, failures):
+                for call in item.calls():
+                    self._admit_call(call, serving, now, failures)
         self._count()
 
     def take(self, failures: list[Failure]) -> Batch | None:
@@ -119,23 +120,34 @@ class Admission:
             return None
         now = time.monotonic()
 
-        def alive(call: Call) -> bool:
+        def alive(item: Call | Rows) -> bool:
+            call = cast(Call, item)
             return call.alive and call.deadline > now and not (call.progress and call.progress.over)
 
-        selection = self._scheduler.take(alive)
-        dead = [call for call in selection.dead if call.progress is None or call.progress.end()]
+        def living(rows: Rows) -> npt.NDArray[np.bool_]:
+            return rows.living(now)
+
+        selection = self._scheduler.take(alive, living)
+        dead = [call for call in each(selection.dead) if call.progress is None or call.progress.end()]
         failures.extend(_dead(call, now) for call in dead)
         self._count()
         if selection.empty:
             return None
-        return form(cast(Served, selection.group), selection.whole, selection.slices)
+        return form(cast(Served, selection.group), selection.whole, cast("list[Slice[Call]]", selection.slices))
 
-    def _fit(self, calls: list[Call], serving: Served, now: float) -> bool:
+    def _fit(self, arrived: Sequence[Call | Rows], serving: Served, now: float) -> bool:
         """Decode calls; whether all are good, and fit into one batch of the model that serves."""
-        if len(calls) > self._max_batch:
+        if len(arrived) > self._max_batch:
             return False
         codecs, images = serving.codecs, 0
-        for call in calls:
+        for call in arrived:
+            if isinstance(call, Rows):
+                images += len(call)
+                if images > self._max_batch or not _plain(call, serving) or call.traffic == BATCH:
+                    return False
+                if not call.living(now).all():
+                    return False
+                continue
             try:
                 request = codecs[call.method].decode(call.payload)
             except CallError:
@@ -148,14 +160,47 @@ class Admission:
             call.request, call.images, call.traffic = request, request.size, INTERACTIVE
         return True
 
-    def _served(self, call: Call, serving: Served) -> Served:
-        """What answers a call that may name a version.
+    def _admit_call(self, call: Call, serving: Served, now: float, failures: list[Failure]) -> None:
+        try:
+            served = self._served(call.payload, serving)
+            self._decode(call, served)
+            self._admit(call, served, now, failures)
+        except CallError as error:
+            failures.append(Failure(call, error, "not_ready" if isinstance(error, NotReady) else "invalid"))
+
+    def _admit_rows(self, rows: Rows, serving: Served, now: float, failures: list[Failure]) -> bool:
+        """Let rows wait; False, and none of them do, if some may have to be refused: each is to be asked by itself."""
+        try:
+            served = self._served(rows.form.prefix, serving)
+        except NotReady:
+            return False
+        if not _plain(rows, served):
+            return False
+        assert rows.traffic is not None
+        queue, count = self._scheduler.queues[rows.traffic], len(rows)
+        if queue.images + count > self._bounds[rows.traffic]:
+            return False
+        if queue.images + count > 2 * self._max_batch and rows.deadlines.min() < now + LONGEST_SECONDS:
+            return False
+        for caller, part in rows.by_caller():
+            if len(part) > 1:
+                self._scheduler.add_many(part, rows.traffic, caller, served)
+            else:
+                self._admit_call(part.calls()[0], serving, now, failures)
+        return True
+
+    def _served(self, message: bytes, serving: Served) -> Served:
+        """What answers a message that begins like this, and may name a version.
 
         Raises:
             NotReady: it is still being loaded.
         """
+        # Good enough before the message is parsed: everything but the images is shorter than one image.
+        versions = self._catalog.versions()
+        if message.startswith(IMAGES_TAG) or not (versions.kept or versions.pending):
+            return serving
         try:
-            return self._catalog.find(*named_model(call.payload))
+            return self._catalog.find(*named_model(message))
         except UnknownModel:
             return serving  # the codec reads all of the message, and says so if that is what it says
 
@@ -191,7 +236,7 @@ class Admission:
                 return
         self._scheduler.add(call, call.traffic, call.caller, call.images, served)
 
-    def _make_room(self, queue: FairQueue[Call], call: Call, failures: list[Failure]) -> bool:
+    def _make_room(self, queue: FairQueue[Call | Rows], call: Call, failures: list[Failure]) -> bool:
         """Turn away calls of whoever has most waiting, for a caller that has less than its part of a full queue."""
         assert call.traffic is not None
         bound, mine = self._bounds[call.traffic], queue.of(call.caller)
@@ -200,13 +245,13 @@ class Admission:
         if longest is None or mine + call.images > fair or queue.of(longest) <= fair:
             return False
         error = self._overloaded(call.traffic)
-        for other in queue.drop_last(longest):
+        for other in each(queue.drop_last(longest)):
             failures.append(Failure(other, error, "overload"))
             if queue.images + call.images <= bound:
                 return True
         return False
 
-    def _wait(self, queue: FairQueue[Call], call: Call) -> float:
+    def _wait(self, queue: FairQueue[Call | Rows], call: Call) -> float:
         """Seconds until a call would run: after what its caller has waiting, and the turns of others meanwhile."""
         assert call.traffic is not None
         ahead = min(queue.images, (queue.of(call.caller) + queue.quantum) * (queue.callers + 1))
@@ -221,6 +266,16 @@ class Admission:
     def _count(self) -> None:
         for traffic, queue in enumerate(self._scheduler.queues):
             self._metrics.queued_images[traffic] = queue.images
+
+
+def _plain(rows: Rows, served: Served) -> bool:
+    """Whether a model reads rows as the transport has cut them; says their class and what they ask for then."""
+    plain = served.codecs[rows.method].plain().get(rows.form.prefix)
+    if plain is None or rows.form.pixels != served.model.pixels:
+        return False
+    said = INTERACTIVE if plain.traffic is None else plain.traffic
+    rows.asked, rows.traffic = plain.form, BATCH if rows.only_batch else said
+    return True
 
 
 def _hopeless(traffic: int, left: float, wait: float) -> Overloaded:

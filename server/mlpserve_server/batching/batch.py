@@ -1,7 +1,7 @@
 """What runs together: the images of calls as one array, and its predictions as their replies."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.batching.fair import Slice
 from mlpserve_server.batching.progress import Progress
-from mlpserve_server.calls import BATCH, Answer, Call
+from mlpserve_server.calls import BATCH, Answer, Call, Rows, each, joined
 from mlpserve_server.catalog import Served
 from mlpserve_server.codecs.base import Request
 from mlpserve_server.codecs.predict import TRAFFIC_NAMES
@@ -32,13 +32,30 @@ class Part(NamedTuple):
     requests: list[Request[object]]
 
 
+class RowPart(NamedTuple):
+    """Calls without objects that run whole; all are alike.
+
+    Attributes:
+        method: the place in METHODS.
+        traffic: the place in TRAFFIC.
+        rows: the calls.
+        form: of their answers, as their codec reads it.
+    """
+
+    method: int
+    traffic: int
+    rows: Rows
+    form: object
+
+
 class Batch(NamedTuple):
     """Requests, and slices of requests, that run together.
 
     Attributes:
         started: time.monotonic() when they were put together.
         served: what answers them.
-        parts: the calls that run whole, in order; one part unless methods or classes mix.
+        rows: the calls that run whole and are no objects; one part unless methods, classes or formats mix.
+        parts: the others that run whole, in order, behind the rows; one part unless methods or classes mix.
         slices: of larger calls, behind the others.
         images: uint8 [N, D], of all of them in order.
         finished: calls whose last slice was in this batch; `encode` adds them.
@@ -46,6 +63,7 @@ class Batch(NamedTuple):
 
     started: float
     served: Served
+    rows: list[RowPart]
     parts: list[Part]
     slices: list[Slice[Call]]
     images: Images
@@ -53,24 +71,36 @@ class Batch(NamedTuple):
 
     @property
     def whole(self) -> list[Call]:
-        """The calls that run whole, in order."""
+        """The calls that run whole and are objects, in order."""
         return self.parts[0].calls if len(self.parts) == 1 else [call for part in self.parts for call in part.calls]
+
+    def all_calls(self) -> list[Call]:
+        """The calls that run whole as objects, and those of slices."""
+        rows = [part.rows for part in self.rows]
+        return [*each(rows), *self.whole, *(part.item for part in self.slices)]
 
     @property
     def batch_images(self) -> int:
         """How many of the images are batch traffic's."""
-        if not self.slices and len(self.parts) == 1:  # as most are
-            return len(self.images) if self.parts[0].traffic == BATCH else 0
+        classes = {part.traffic for part in self.rows} | {part.traffic for part in self.parts}
+        if not self.slices and len(classes) == 1:  # as most are
+            return len(self.images) if BATCH in classes else 0
         sliced = sum(part.stop - part.start for part in self.slices if part.item.traffic == BATCH)
+        sliced += sum(len(part.rows) for part in self.rows if part.traffic == BATCH)
         return sliced + sum(request.size for part in self.parts if part.traffic == BATCH for request in part.requests)
 
     def encode(self, predictions: Predictions) -> list[Answer]:
         """The answers to the calls that are complete with predictions for all images."""
         answers: list[Answer] = []
         stop = 0
+        alone = len(self.rows) + len(self.parts) == 1 and not self.slices
+        for of_rows in self.rows:
+            start, stop = stop, stop + len(of_rows.rows)
+            rows = predictions if alone else predictions.rows(start, stop)
+            answers.append((of_rows.rows, self.served.codecs[of_rows.method].encode_rows(of_rows.form, rows)))
         for part in self.parts:
             rows = predictions
-            if len(self.parts) > 1 or self.slices:
+            if not alone:
                 start, stop = stop, stop + sum(request.size for request in part.requests)
                 rows = predictions.rows(start, stop)
             replies = self.served.codecs[part.method].encode(part.requests, rows, self._timing(part))
@@ -113,31 +143,36 @@ def _said(traffic: int | None) -> str:
     return TRAFFIC_NAMES[traffic or 0]
 
 
-def form(served: Served, calls: list[Call], slices: list[Slice[Call]]) -> Batch:
+def form(served: Served, whole: Sequence[Call | Rows], slices: list[Slice[Call]]) -> Batch:
     """Put decoded calls together.
 
     Args:
         served: answers them.
-        calls: that run whole, in order.
+        whole: calls that run whole, in order.
         slices: of others.
     """
     started = time.monotonic()
     parts: list[Part] = []
+    alike: dict[tuple[int, int, int], list[Rows]] = {}  # by what their answers depend on
     method = traffic = -1
-    for call in calls:
+    for call in whole:
+        assert call.traffic is not None
+        if isinstance(call, Rows):
+            alike.setdefault((call.method, call.traffic, id(call.asked)), []).append(call)
+            continue
         if call.method != method or call.traffic != traffic:
-            assert call.traffic is not None
             method, traffic = call.method, call.traffic
             part = Part(method, traffic, [], [])
             parts.append(part)
         part.calls.append(call)
         part.requests.append(call.request)
-    requests = parts[0].requests if len(parts) == 1 else [request for part in parts for request in part.requests]
-    buffers = [request.images for request in requests]
+    rows = [RowPart(key[0], key[1], joined(pieces), pieces[0].asked) for key, pieces in alike.items()]
     pixels = served.model.pixels
+    buffers: list[bytes | memoryview] = [part.rows.pixels.data for part in rows]
+    buffers += [request.images for part in parts for request in part.requests]
     for call, start, stop, size in slices:
         if call.progress is None:
             call.progress = Progress(size, served.model.classes, started)
         buffers.append(memoryview(call.request.images)[start * pixels : stop * pixels])
     buffer = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-    return Batch(started, served, parts, slices, np.frombuffer(buffer, np.uint8).reshape(-1, pixels), [])
+    return Batch(started, served, rows, parts, slices, np.frombuffer(buffer, np.uint8).reshape(-1, pixels), [])

@@ -7,9 +7,22 @@ nothing of calls, clocks and models.
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
 
 T = TypeVar("T")
+
+
+class Many(Protocol):
+    """Single images that wait as one piece of work, and run and leave one by one."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def part(self, which: "slice | npt.NDArray[Any]") -> Any:
+        """Some of them, in order."""
 
 
 class Work(Generic[T]):
@@ -22,13 +35,15 @@ class Work(Generic[T]):
         whole: run it in one piece, if it fits into an empty batch.
 
     Attributes:
+        many: the item, if it is `Many` that run by themselves.
         begun: images that have been handed out.
     """
 
-    __slots__ = ("begun", "group", "item", "size", "whole")
+    __slots__ = ("begun", "group", "item", "many", "size", "whole")
 
-    def __init__(self, item: T, size: int, group: object, whole: bool) -> None:
+    def __init__(self, item: T, size: int, group: object, whole: bool, many: Many | None = None) -> None:
         self.item = item
+        self.many = many
         self.size = size
         self.group = group
         self.whole = whole
@@ -55,17 +70,21 @@ class Selection(Generic[T]):
     Args:
         room: most images.
         alive: whether an item is still to be run.
+        living: the same of each of `Many`.
 
     Attributes:
         group: of everything in it; None while it is empty.
-        whole: items all of whose images are in it, in the order in which they were taken.
+        whole: items all of whose images are in it, in the order in which they were taken; parts of `Many` as well.
         slices: of items of which others run before or after.
         dead: items that were found not to be alive; their images will not run, or not the rest of them.
     """
 
-    def __init__(self, room: int, alive: Callable[[T], bool]) -> None:
+    def __init__(
+        self, room: int, alive: Callable[[T], bool], living: Callable[[Any], npt.NDArray[np.bool_]] | None = None
+    ) -> None:
         self.room = self._size = room
         self.alive = alive
+        self.living = living
         self.group: object = None
         self.whole: list[T] = []
         self.slices: list[Slice[T]] = []
@@ -164,17 +183,20 @@ class FairQueue(Generic[T]):
         taken, fits = 0, True
         while works and taken < turn:
             work = works[0]
+            if taken >= most or (work.group is not group and group is not None):
+                fits = False
+                break
+            if work.many is not None:
+                taken += self._take_many(caller, work, work.many, selection, min(turn, most) - taken)
+                group = selection.group
+                continue
             item = work.item
             if not alive(item):
                 selection.dead.append(item)
                 self._forget(caller, work)
                 works.popleft()
                 continue
-            if work.group is not group:
-                if group is not None:
-                    fits = False
-                    break
-                group = selection.group = work.group
+            group = selection.group = work.group
             size = work.size - work.begun
             if size > most - taken:
                 # Alone in a batch it may go beyond what was left to its class, or it could wait for ever.
@@ -200,6 +222,26 @@ class FairQueue(Generic[T]):
         caller.deficit = self.quantum if alone else caller.deficit - taken
         return fits
 
+    def _take_many(self, caller: _Caller[T], work: Work[T], many: Many, selection: Selection[T], room: int) -> int:
+        """Let some of many run; returns how many of those that were looked at are alive."""
+        assert selection.living is not None
+        start, work.begun = work.begun, min(work.begun + room, work.size)
+        part = many.part(slice(start, work.begun)) if work.begun - start < len(many) else many
+        living = selection.living(part)
+        taken = int(np.count_nonzero(living))
+        dead = work.begun - start - taken
+        if dead:
+            selection.dead.append(part.part(~living))
+            part = part.part(living)
+            caller.images -= dead
+            self.images -= dead
+        if taken:
+            selection.group = work.group
+            selection.whole.append(cast(T, part))
+        if work.begun == work.size:
+            caller.works.popleft()
+        return taken
+
     def _pass(self, caller: _Caller[T], passed: int) -> int:
         """End a caller's turn; returns how many turns have ended since somebody took something."""
         caller.deficit += self.quantum
@@ -223,12 +265,19 @@ class FairQueue(Generic[T]):
         self.images -= work.left
 
     def drop_last(self, caller: Hashable) -> Iterator[T]:
-        """Give up what one caller has waiting, newest first; what has begun stays."""
+        """Give up what one caller has waiting, newest first; what has begun stays. Of `Many`, one at a time."""
         mine = self._callers[caller]
-        while mine.works and not mine.works[-1].begun:
-            work = mine.works.pop()
+        while mine.works and (mine.works[-1].many is not None or not mine.works[-1].begun):
+            work = mine.works[-1]
+            if work.many is not None and work.left > 1:
+                work.size -= 1
+                mine.images -= 1
+                self.images -= 1
+                yield work.many.part(slice(work.size, work.size + 1))
+                continue
+            mine.works.pop()
             self._forget(mine, work)
-            yield work.item
+            yield work.item if work.many is None else work.many.part(slice(work.begun, work.size))
 
     def longest(self) -> Hashable:
         """The caller with the most images waiting; there is one."""

@@ -10,12 +10,15 @@ other waits for the device or answers; on CPUs a second one would only take the 
 import logging
 import threading
 import time
+from collections.abc import Mapping
+from operator import is_
+from typing import Any
 
 from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.batch import Batch
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.batching.recording import Recorder
-from mlpserve_server.calls import Answer, Transport
+from mlpserve_server.calls import Answer, PlainFormat, Transport
 from mlpserve_server.catalog import Catalog
 from mlpserve_server.errors import RunFailed
 from mlpserve_server.host.tuning import give_back_memory
@@ -50,6 +53,7 @@ class BatchingLoop:
         self._recorder = recorder
         self._next_probe = 0.0
         self._last_batch = self._last_trim = 0.0
+        self._expected: list[Mapping[bytes, Any]] = []  # what the transport has been told of
         self.proved = time.monotonic()
         self._draining = threading.Event()
         self._turn = threading.Lock()  # who holds it receives, and owns what waits
@@ -103,6 +107,7 @@ class BatchingLoop:
         """Receive, form a batch, run it, answer it."""
         failures: list[Failure] = []
         with self._turn:
+            self._expect_rows()
             wait = 0 if self._admission or self._draining.is_set() else IDLE_SECONDS
             arrived = self._transport.receive(wait)
             if arrived:
@@ -113,14 +118,29 @@ class BatchingLoop:
                 self._next_probe = time.monotonic() + PROBE_SECONDS
         answers, predictions, spans = self._run(batch, failures) if batch else ([], None, NO_SPANS)
         ended = time.monotonic()
-        if failures:
-            answers += [(call, error) for call, error, _ in failures if error is not None]
+        answers += [(call, error) for call, error, _ in failures if error is not None]
         if answers:
             self._transport.send(answers)
         self._record(batch, predictions, spans, ended, failures)
         if probe:
             self._probe()
             self._give_back()
+
+    def _expect_rows(self) -> None:
+        """Tell the transport which calls the models read as rows, when that changes."""
+        versions = self._catalog.versions()
+        models = [*([versions.serving] if versions.serving else []), *versions.kept.values()]
+        present = [codec.plain() for served in models for codec in served.codecs]
+        if len(present) == len(self._expected) and all(map(is_, present, self._expected)):
+            return
+        self._expected = present
+        formats = dict.fromkeys(
+            PlainFormat(method, prefix, served.model.pixels)
+            for served in models
+            for method, codec in enumerate(served.codecs)
+            for prefix in codec.plain()
+        )
+        self._transport.expect(list(formats))
 
     def _run(self, batch: Batch, failures: list[Failure]) -> tuple[list[Answer], Predictions | None, Spans]:
         """Run a batch and encode each answer; its calls become failures if that fails."""
@@ -133,11 +153,10 @@ class BatchingLoop:
             spans = Spans(begun_run - batch.started, ended_run - begun_run, time.monotonic() - ended_run)
             return answers, predictions, spans
         except Exception:
-            begun = [part.item for part in batch.slices]
-            log.exception("a Run of %d requests failed", len(batch.whole) + len(begun))
+            calls = batch.all_calls()
+            log.exception("a Run of %d requests failed", len(calls))
             error = RunFailed("the model failed on this batch; the server's log says why")
-            ended = [*batch.whole, *(call for call in begun if call.progress.end())]
-            failures.extend(Failure(call, error) for call in ended)
+            failures.extend(Failure(call, error) for call in calls if call.progress is None or call.progress.end())
             return [], None, NO_SPANS
 
     def _record(

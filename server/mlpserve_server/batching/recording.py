@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from grpc import StatusCode
 
-from mlpserve_server.batching.batch import Batch, Part
+from mlpserve_server.batching.batch import Batch, Part, RowPart
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.calls import BATCH, INTERACTIVE, Call
 from mlpserve_server.catalog import Served
@@ -75,12 +75,16 @@ class Recorder:
                     batch.served.drift.observe(batch.images, predictions, ended)
                 self._metrics.batch_images.observe(images)
                 self._metrics.run_seconds.observe(seconds)
+                for of_rows in batch.rows:
+                    self._answered_rows(of_rows, batch.started, ended)
                 for part in batch.parts:
                     self._answered(part, batch.started, ended)
                 for call in batch.finished:
                     self._finished(call, ended)
                 then = self._metrics.totals()
                 batch.served.statistics.ran(images, then[0] - requests, spans, then[1] - queued, then[2] - taken)
+            for of_rows in batch.rows:
+                self._request_log.answered(of_rows.rows, images, batch.started, ended)
             if whole:
                 self._request_log.answered(whole, images, batch.started, ended)
             for call in batch.finished:
@@ -98,6 +102,12 @@ class Recorder:
         self._metrics.ended(call.method, OK)
         self._metrics.queue_seconds[call.traffic].observe(max(0.0, seconds - call.progress.run_seconds))
         self._metrics.request_seconds[call.method][call.traffic].observe(seconds)
+
+    def _answered_rows(self, part: RowPart, started: float, ended: float) -> None:
+        method, arrived = part.method, part.rows.arrived
+        self._metrics.ended(method, OK, count=len(arrived))
+        self._metrics.queue_seconds[part.traffic].observe_all(started - arrived)
+        self._metrics.request_seconds[method][part.traffic].observe_all(ended - arrived)
 
     def _answered(self, part: Part, started: float, ended: float) -> None:
         method, calls = part.method, part.calls

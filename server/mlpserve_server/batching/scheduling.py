@@ -5,9 +5,12 @@ it promises can be tested by itself.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-from mlpserve_server.batching.fair import FairQueue, Selection, Work
+import numpy as np
+import numpy.typing as npt
+
+from mlpserve_server.batching.fair import FairQueue, Many, Selection, Work
 from mlpserve_server.calls import BATCH, INTERACTIVE
 
 T = TypeVar("T")
@@ -50,14 +53,28 @@ class Scheduler(Generic[T]):
         whole = traffic == INTERACTIVE and size <= self._max_batch
         self.queues[traffic].add(caller, Work(item, size, group, whole))
 
-    def take(self, alive: Callable[[T], bool]) -> Selection[T]:
+    def add_many(self, many: Many, traffic: int, caller: Hashable, group: object) -> None:
+        """Let single images of one caller wait, as if each had been added by itself.
+
+        Args:
+            many: they; a selection has parts of them.
+            traffic: as for `add`.
+            caller: whose they are.
+            group: as for `add`.
+        """
+        self.queues[traffic].add(caller, Work(cast(T, many), len(many), group, True, many))
+
+    def take(
+        self, alive: Callable[[T], bool], living: Callable[[Any], npt.NDArray[np.bool_]] | None = None
+    ) -> Selection[T]:
         """The next batch; empty if nothing that is alive waits.
 
         Args:
             alive: whether an item is still to be run; asked before each of its slices is taken.
+            living: the same of each of `Many`, [N]; None if none were added.
         """
         interactive, batch = self.queues[INTERACTIVE], self.queues[BATCH]
-        selection: Selection[T] = Selection(self._max_batch, alive)
+        selection: Selection[T] = Selection(self._max_batch, alive, living)
         waited = batch.images > 0
         of_batch = 0
         overdue = waited and self._owed >= self._max_batch

@@ -3,8 +3,11 @@
 Legend: N images, D pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.models.runners import Predictions
@@ -28,6 +31,18 @@ class Request(NamedTuple, Generic[F]):
     traffic: int | None = None
 
 
+class Plain(NamedTuple, Generic[F]):
+    """What a request says by its prefix.
+
+    Attributes:
+        form: of its answer.
+        traffic: which of TRAFFIC it says that it is; None if it does not say.
+    """
+
+    form: F
+    traffic: int | None
+
+
 class Codec(Protocol[F]):
     """Reads one method's requests and writes its replies, for one model."""
 
@@ -38,6 +53,15 @@ class Codec(Protocol[F]):
             InvalidRequest: it is not the method's message, or a field is wrong.
             UnknownModel: it asks for another model or version.
         """
+
+    def plain(self) -> Mapping[bytes, Plain[F]]:
+        """What stands before the pixels of requests that hold one image and nothing else.
+
+        Another mapping when that changes; it stays small.
+        """
+
+    def encode_rows(self, form: F, predictions: Predictions) -> npt.NDArray[np.uint8]:
+        """The replies to N requests of one image each, [N, R]; of a form that `plain` names."""
 
     def encode(
         self, requests: Sequence[Request[F]], predictions: Predictions, timing: Callable[[int], Timing]

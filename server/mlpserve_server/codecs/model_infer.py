@@ -17,10 +17,10 @@ from mlpserve.shown import shown
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.calls import BATCH, INTERACTIVE
-from mlpserve_server.codecs.base import Request
+from mlpserve_server.codecs.base import Plain, Request
 from mlpserve_server.codecs.known_headers import KnownHeaders
 from mlpserve_server.codecs.naming import check_model, version_number
-from mlpserve_server.codecs.protobuf import field, fill
+from mlpserve_server.codecs.protobuf import field, fill, split
 from mlpserve_server.errors import InvalidRequest
 from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.models.runners import Predictions
@@ -41,6 +41,7 @@ CONTENTS = {
 }
 RAW_OUTPUT_TAG = b"\x32"  # of ModelInferResponse: field 6, length-delimited
 MOST_SHOWN = 8  # of a caller's names in an error
+MOST_PLAIN = 16  # headers of single images with which the transport compares each request
 
 
 class Form(NamedTuple):
@@ -69,12 +70,16 @@ class ModelInferCodec:
         self._model = model
         self._max_request = max_request
         self._known = KnownHeaders[tuple[int, Form, int | None]]()  # N, form, traffic
+        self._singles: dict[bytes, Plain[Form]] = {}  # replaced as a whole
 
     def decode(self, payload: bytes) -> Request[Form]:  # noqa: D102
         known = self._known.find(payload)
         if known is None:
             return self._decode_message(payload)
         header, (count, form, traffic) = known
+        if count == 1 and header not in self._singles:
+            newest = [*self._singles.items()][1 - MOST_PLAIN :]
+            self._singles = {**dict(newest), header: Plain(form, traffic)}
         return Request(memoryview(payload)[len(header) :], count, form, traffic)
 
     def _decode_message(self, payload: bytes) -> Request[Form]:
@@ -166,13 +171,25 @@ class ModelInferCodec:
             head.outputs.add(name=name, datatype=OUTPUTS[name], shape=shape)
         return Form(head.SerializeToString(), names, typed=not request.raw_input_contents)
 
+    def plain(self) -> Mapping[bytes, Plain[Form]]:  # noqa: D102
+        return self._singles
+
+    def encode_rows(self, form: Form, predictions: Predictions) -> npt.NDArray[np.uint8]:  # noqa: D102
+        count = len(predictions.class_ids)
+        template, gaps = bytearray(form.head), {}
+        for name in form.outputs:
+            column = getattr(predictions, name).view(np.uint8).reshape(count, -1)
+            template += field(RAW_OUTPUT_TAG, bytes(column.shape[1]))
+            gaps[len(template) - column.shape[1]] = column
+        return fill(np.frombuffer(template, np.uint8), gaps, count)
+
     def encode(  # noqa: D102
         self, requests: Sequence[Request[Form]], predictions: Predictions, timing: Callable[[int], Timing]
     ) -> list[bytes]:
         form, count = requests[0].form, len(requests)
         same = count > 1 and len(predictions.class_ids) == count and all(request.form is form for request in requests)
         if same and not form.typed:
-            return _encode_singles(form, predictions)
+            return split(self.encode_rows(form, predictions))
         replies, stop = [], 0
         for request in requests:
             start, stop = stop, stop + request.size
@@ -209,14 +226,3 @@ def _encode_one(form: Form, predictions: Predictions, start: int, stop: int) -> 
     for output, column in zip(response.outputs, columns, strict=True):
         getattr(output.contents, CONTENTS[output.datatype]).extend(column.ravel().tolist())
     return response.SerializeToString()
-
-
-def _encode_singles(form: Form, predictions: Predictions) -> list[bytes]:
-    """The replies to requests of one image each, which all want this form: rows of one array."""
-    count = len(predictions.class_ids)
-    template, gaps = bytearray(form.head), {}
-    for name in form.outputs:
-        column = getattr(predictions, name).view(np.uint8).reshape(count, -1)
-        template += field(RAW_OUTPUT_TAG, bytes(column.shape[1]))
-        gaps[len(template) - column.shape[1]] = column
-    return fill(np.frombuffer(template, np.uint8), gaps, count)

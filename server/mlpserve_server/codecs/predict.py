@@ -7,18 +7,19 @@ are rows of one array of bytes. Everything else goes through the generated messa
 Legend: N images, D pixels, C classes, K classes returned for each image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from mlpserve.v1.classifier_pb2 import TRAFFIC_UNSPECIFIED, PredictRequest, Timing, Traffic
 from mlpserve.v1.packed_pb2 import PackedPredictResponse
-from mlpserve_server.codecs.base import Request
+from mlpserve_server.codecs.base import Plain, Request
 from mlpserve_server.codecs.naming import check_model
-from mlpserve_server.codecs.protobuf import field, fill, varint
+from mlpserve_server.codecs.protobuf import field, fill, split, varint
 from mlpserve_server.errors import InvalidRequest
 from mlpserve_server.models.model import LoadedModel
 from mlpserve_server.models.runners import Predictions
@@ -59,6 +60,9 @@ class PredictCodec:
         self._max_request = max_request
         self._plain = _plain_headers(model.pixels, max_request)
         self._prefixes = _prefixes(model.ref.version)
+        header = IMAGES_TAG + varint(model.pixels)
+        said = [(b"", None), *self._prefixes]
+        self._singles = {prefix + header: Plain(BEST_CLASS, traffic) for prefix, traffic in said}
         # Serialised messages that follow one another merge when parsed, so the constant part is written once.
         self._prefix = PackedPredictResponse(model=model.ref, top_k=1).SerializeToString()
         # The reply to one image with class id 0xffffffff and a score of all ones: a template with two gaps.
@@ -107,6 +111,14 @@ class PredictCodec:
         form = Form(max(request.top_k, 1), request.probabilities, request.timing)
         return Request(images, count, BEST_CLASS if form == BEST_CLASS else form, traffic)
 
+    def plain(self) -> Mapping[bytes, Plain[Form]]:  # noqa: D102
+        return self._singles
+
+    def encode_rows(self, form: Form, predictions: Predictions) -> npt.NDArray[np.uint8]:  # noqa: D102
+        count = len(predictions.class_ids)
+        ids, scores = (column.view(np.uint8).reshape(count, 4) for column in predictions[:2])
+        return fill(self._template, {self._id_gap: ids, self._score_gap: scores}, count)
+
     def encode(  # noqa: D102
         self, requests: Sequence[Request[Form]], predictions: Predictions, timing: Callable[[int], Timing]
     ) -> list[bytes]:
@@ -115,8 +127,7 @@ class PredictCodec:
             class_id, score = predictions.class_ids.tobytes(), predictions.scores.tobytes()
             return [self._before_id + class_id + self._before_score + score]
         if count > 1 and len(predictions.class_ids) == count and all(r.form is BEST_CLASS for r in requests):
-            ids, scores = (column.view(np.uint8).reshape(count, 4) for column in predictions[:2])
-            return fill(self._template, {self._id_gap: ids, self._score_gap: scores}, count)
+            return split(self.encode_rows(BEST_CLASS, predictions))
         replies, stop = [], 0
         for number, request in enumerate(requests):
             start, stop = stop, stop + request.size

@@ -22,17 +22,22 @@ def varint(value: int) -> bytes:
     return bytes(parts)
 
 
-def fill(template: npt.NDArray[np.uint8], gaps: dict[int, npt.NDArray[np.uint8]], count: int) -> list[bytes]:
-    """Messages that differ from a template in a few places only.
+def fill(template: npt.NDArray[np.uint8], gaps: dict[int, npt.NDArray[np.uint8]], count: int) -> npt.NDArray[np.uint8]:
+    """Messages that differ from a template in a few places only, [count, bytes].
 
     Args:
         template: the bytes of one message.
         gaps: place in the template → what stands there, [count, bytes].
         count: of messages.
     """
-    rows, length = np.empty((count, len(template)), np.uint8), len(template)
+    rows = np.empty((count, len(template)), np.uint8)
     rows[:] = template
     for place, columns in gaps.items():
         rows[:, place : place + columns.shape[1]] = columns
-    buffer = rows.tobytes()
-    return [buffer[start : start + length] for start in range(0, count * length, length)]
+    return rows
+
+
+def split(rows: npt.NDArray[np.uint8]) -> list[bytes]:
+    """The bytes of each row of an array [N, R]."""
+    buffer, length = rows.tobytes(), rows.shape[1]
+    return [buffer[start : start + length] for start in range(0, len(buffer), length)]

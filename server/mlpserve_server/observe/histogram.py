@@ -3,6 +3,9 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 
 class Histogram:
     """Counts of values by bucket; written by one thread.
@@ -13,17 +16,29 @@ class Histogram:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self._edges = np.array(bounds)
+        self._single = [0] * (len(bounds) + 1)
+        self._together = np.zeros(len(bounds) + 1, np.int64)
+
+    @property
+    def counts(self) -> list[int]:
+        """Values in each bucket; the last one is of those above all bounds."""
+        return [a + b for a, b in zip(self._single, self._together.tolist(), strict=True)]
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count a value."""
-        self.counts[bisect_left(self.bounds, value)] += times
+        self._single[bisect_left(self.bounds, value)] += times
         self.sum += value * times
+
+    def observe_all(self, values: npt.NDArray[np.float64]) -> None:
+        """Count values [N]."""
+        self._together += np.bincount(self._edges.searchsorted(values), minlength=len(self._together))
+        self.sum += float(values.sum())
 
     def add(self, counts: Sequence[int], total: float) -> None:
         """Add another histogram with the same bounds."""
-        self.counts = [ours + theirs for ours, theirs in zip(self.counts, counts, strict=True)]
+        self._single = [ours + theirs for ours, theirs in zip(self._single, counts, strict=True)]
         self.sum += total
 
     def cumulative(self) -> list[tuple[str, float]]:

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from mlpserve_server.calls import METHODS, TRAFFIC, Call
+from mlpserve_server.calls import METHODS, TRAFFIC, Call, Rows
 from mlpserve_server.errors import CallError
 
 log = logging.getLogger(__name__)
@@ -29,17 +29,20 @@ class RequestLog:
         if self._may_write("failed"):
             self._write("failed", call, {"code": error.code.name, "reason": str(error)[:300]})
 
-    def answered(self, calls: list[Call], images: int, started: float, now: float) -> None:
-        """A batch has been answered.
+    def answered(self, calls: list[Call] | Rows, images: int, started: float, now: float) -> None:
+        """Calls of a batch have been answered.
 
         Args:
-            calls: in the order of their arrival.
+            calls: at least one; the first one stands for all.
             images: in the batch.
             started: time.monotonic() when the batch began.
             now: time.monotonic() of the answers.
         """
-        first = calls[0]
-        if self._slow and now - first.arrived > self._slow and self._may_write("slow"):
+        if not self._slow:
+            return
+        arrived = calls.arrived[0] if isinstance(calls, Rows) else calls[0].arrived
+        if now - arrived > self._slow and self._may_write("slow"):
+            first = calls.part(slice(1)).calls()[0] if isinstance(calls, Rows) else calls[0]
             seconds = {"queue_seconds": round(started - first.arrived, 4), "run_seconds": round(now - started, 4)}
             self._write("slow", first, {**seconds, "batch_images": images})
 

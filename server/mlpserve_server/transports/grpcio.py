@@ -8,14 +8,14 @@ import asyncio
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import grpc
 
-from mlpserve_server.calls import METHODS, MODEL_INFER, MODEL_STREAM_INFER, Answer, Call
+from mlpserve_server.calls import METHODS, MODEL_INFER, MODEL_STREAM_INFER, Answer, Call, PlainFormat
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.control.services import ControlServices
 from mlpserve_server.control.stream_infer import StreamInfer
@@ -193,6 +193,9 @@ class GrpcioTransport:
     def _submitted_ended(self, _: "asyncio.Future[bytes | CallError]") -> None:
         self._open_calls -= 1
 
+    def expect(self, formats: Sequence[PlainFormat]) -> None:
+        """Nothing: every call is an object here."""
+
     def receive(self, timeout: float) -> list[Call]:  # noqa: D102
         calls: list[Call] = []
         try:
@@ -202,7 +205,7 @@ class GrpcioTransport:
         except queue.Empty:
             return calls
 
-    def send(self, answers: list[Answer]) -> None:  # noqa: D102
+    def send(self, answers: Sequence[Answer]) -> None:  # noqa: D102
         # After a drain that took too long the event loop is gone, and so are the callers.
         with suppress(RuntimeError):
             self._aio.loop.call_soon_threadsafe(resolve, answers)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from mlpserve_server.calls import Answer, Call
 from mlpserve_server.errors import CallError
@@ -39,7 +40,7 @@ def resolve(answers: Iterable[Answer]) -> None:
     for call, answer in answers:
         assert isinstance(call, AwaitedCall)
         if not call.answer.done():
-            call.answer.set_result(answer)
+            call.answer.set_result(cast("bytes | CallError", answer))
 
 
 class NumberedCall(SentCall):

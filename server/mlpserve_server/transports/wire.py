@@ -6,14 +6,26 @@ All methods are on the one port: calls of METHODS are received in batches, the o
 import os
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 from grpc import StatusCode
 
-from mlpserve_server.calls import METHODS, MODEL_INFER, MODEL_STREAM_INFER, TRAFFIC_KEY, Answer, Call
+import mlpserve_wire
+from mlpserve_server.calls import (
+    METHODS,
+    MODEL_INFER,
+    MODEL_STREAM_INFER,
+    TRAFFIC_KEY,
+    Answer,
+    Call,
+    PlainFormat,
+    Rows,
+)
 from mlpserve_server.config import ServerConfig, split_address
 from mlpserve_server.control.services import ControlServices
 from mlpserve_server.control.stream_infer import StreamInfer
@@ -26,7 +38,11 @@ from mlpserve_server.transports.sent_calls import AwaitedCall, NumberedCall, res
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
 from mlpserve_server.transports.tls import Pem, watch
 from mlpserve_server.transports.tokens import Tokens, said_traffic
-from mlpserve_wire import Kind, Limits, Method, Wire, WireCall, listening_socket
+from mlpserve_wire import Column, Kind, Limits, Method, Wire, WireCall, listening_socket
+
+INTERFACE = 2
+if getattr(mlpserve_wire, "INTERFACE", 1) != INTERFACE:
+    raise ImportError("the mlpserve-wire that is installed is not this server's")
 
 READING_BYTES = 64 << 20  # of messages beside those of a full queue
 CALL_BYTES = 2560  # that the wire counts for a call beside its message, with usual metadata
@@ -151,9 +167,12 @@ class WireTransport:
     def listened(self) -> float:  # noqa: D102
         return self._wire.listened()
 
-    def receive(self, timeout: float) -> list[Call]:  # noqa: D102
+    def expect(self, formats: Sequence[PlainFormat]) -> None:  # noqa: D102
+        self._wire.set_plain([mlpserve_wire.PlainFormat(*form) for form in formats])
+
+    def receive(self, timeout: float) -> Sequence[Call | Rows]:  # noqa: D102
         arrived = self._wire.receive(timeout)
-        calls: list[Call] = [self._call(sent) for sent in arrived.calls]
+        calls = [self._call(item) if isinstance(item, WireCall) else self._rows(item) for item in arrived.items]
         if len(arrived.gone):  # some of them may have come just now
             gone = arrived.gone.tolist()
             for number in gone:
@@ -187,21 +206,49 @@ class WireTransport:
         self._calls[call.number] = call
         return call
 
-    def send(self, answers: list[Answer]) -> None:  # noqa: D102
+    def _rows(self, column: Column) -> Rows:
+        pixels = column.pixels
+        form = PlainFormat(column.method, column.prefix, pixels.shape[1])
+        rows = Rows(self, form, pixels, column.numbers, column.callers, column.arrived, column.deadlines)
+        if column.bearer and self._tokens is not None:
+            rows.caller, rows.only_batch = self._tokens.bearer(column.bearer)
+        return rows
+
+    def alive(self, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:  # noqa: D102
+        return self._wire.alive(numbers)
+
+    def call(self, rows: Rows, place: int) -> Call:  # noqa: D102
+        payload = rows.form.prefix + rows.pixels[place].tobytes()
+        call = NumberedCall(payload, float(rows.arrived[place]), None, rows.method)
+        call.deadline, call.number, call.sent = float(rows.deadlines[place]), int(rows.numbers[place]), ()
+        self._calls[call.number] = call
+        if not self._wire.is_alive(call.number):  # asked now, for who leaves later is told of
+            call.alive = False
+            del self._calls[call.number]
+        return call
+
+    def send(self, answers: Sequence[Answer]) -> None:  # noqa: D102
         replies = []
-        if any(isinstance(call, AwaitedCall) for call, _ in answers):
-            awaited = [(call, answer) for call, answer in answers if isinstance(call, AwaitedCall)]
-            answers = [(call, answer) for call, answer in answers if not isinstance(call, AwaitedCall)]
-            with suppress(RuntimeError):  # after a drain that took too long the event loop is gone
-                self._aio.loop.call_soon_threadsafe(resolve, awaited)
-        for call, answer in cast("list[tuple[NumberedCall, bytes | CallError]]", answers):  # `receive` has made them
-            self._calls.pop(call.number, None)
-            if isinstance(answer, bytes):
-                replies.append((call.number, answer))
+        replies: list[tuple[int, bytes]] = []
+        awaited: list[Answer] = []
+        for calls, answer in answers:
+            if isinstance(calls, Rows):
+                self._wire.send_rows(calls.numbers, cast("npt.NDArray[np.uint8]", answer))
+                continue
+            if isinstance(calls, AwaitedCall):
+                awaited.append((calls, answer))
+                continue
+            number = cast(NumberedCall, calls).number  # `_call` has made it
+            self._calls.pop(number, None)
+            if isinstance(answer, CallError):
+                self._wire.finish([number], answer.code.value[0], str(answer), answer.trailing_metadata())
             else:
-                self._wire.finish([call.number], answer.code.value[0], str(answer), answer.trailing_metadata())
+                replies.append((number, cast(bytes, answer)))
         if replies:
             self._wire.send(replies)
+        if awaited:
+            with suppress(RuntimeError):  # after a drain that took too long the event loop is gone
+                self._aio.loop.call_soon_threadsafe(resolve, awaited)
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._aio.run(self._services.set_serving(serving))

@@ -11,7 +11,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "replies.h"
@@ -58,11 +60,13 @@ void answer(wire::State& state, unsigned way) {
   const auto find = [&state](std::uint64_t number) { return state.calls.find(number); };
   wire::Arrived arrived = state.inbox.take();
   std::vector<std::uint64_t> numbers;
-  for (const wire::Column& column : arrived.columns) {
-    numbers.insert(numbers.end(), column.numbers.begin(), column.numbers.end());
-  }
-  for (const wire::HandedCall& call : arrived.calls) {
-    numbers.push_back(call.number);
+  for (const auto& item : arrived.items) {
+    if (const auto* const call = std::get_if<wire::HandedCall>(&item)) {
+      numbers.push_back(call->number);
+    } else {
+      const auto& rows = std::get<wire::Column>(item).numbers;
+      numbers.insert(numbers.end(), rows.begin(), rows.end());
+    }
   }
   for (const std::uint64_t number : numbers) {
     if (wire::Call* call = find(number)) {
@@ -108,7 +112,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   static wire::State state(limits(), methods());  // making its table of calls would take most of the time
-  state.plain = {{0, "ab", 4, 1}};
+  state.plain = {std::make_shared<const wire::PlainFormat>(wire::PlainFormat{0, "ab", 4})};
   state.telling = {"x"};
   state.pressed_until = 0;
   double time = wire::now();

@@ -9,7 +9,10 @@ from mlpserve_wire.limits import Limits
 from mlpserve_wire.listening import listening_socket
 from mlpserve_wire.methods import Kind, Method, PlainFormat
 
+INTERFACE = 2  # a number for what callers of this module see; another one with each change that they notice
+
 __all__ = [
+    "INTERFACE",
     "Arrived",
     "Column",
     "Event",

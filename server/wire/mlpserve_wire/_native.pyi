@@ -38,20 +38,26 @@ class WireCall:
         """The SHA-256 of the caller's token; empty where none is needed."""
 
 class Column:
-    """Calls of one plain format; N of them, of D pixels each."""
+    """Calls of one plain format with one token; N of them, at least two, of D pixels each."""
 
     @property
-    def tag(self) -> int:
-        """Of the format."""
+    def method(self) -> int:
+        """Their method's place among those of the `Wire`."""
     @property
-    def after(self) -> int:
-        """How many of `Arrived.calls` came before these calls; the others came after them."""
+    def prefix(self) -> bytes:
+        """What stood before the pixels in each message."""
+    @property
+    def bearer(self) -> bytes:
+        """The SHA-256 of the token; empty where none is needed."""
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
         """[N, D], and this caller's to keep."""
     @property
     def numbers(self) -> npt.NDArray[np.uint64]:
         """[N]; an answer is owed to each."""
+    @property
+    def callers(self) -> npt.NDArray[np.uint64]:
+        """[N], the numbers of the connections that they came on."""
     @property
     def arrived(self) -> npt.NDArray[np.float64]:
         """[N], time.monotonic() of each call's last byte."""
@@ -63,14 +69,14 @@ class Arrived:
     """What has arrived since the last time."""
 
     @property
-    def columns(self) -> list[Column]:
-        """Plain calls, in the order of their arrival; several columns of one format if objects came between them."""
-    @property
-    def calls(self) -> list[WireCall]:
-        """The others of HOT methods, in the order of their arrival."""
+    def items(self) -> list[WireCall | Column]:
+        """Calls of HOT methods in the order of their arrival; plain ones between two others are together in columns.
+
+        A plain call that comes by itself is an object too: a column of one would take longer.
+        """
     @property
     def gone(self) -> npt.NDArray[np.uint64]:
-        """Numbers of earlier `calls` whose callers have left. Answers are owed all the same."""
+        """Numbers of earlier calls whose callers have left. Answers are owed all the same."""
 
 class Event:
     """Something of a call that is not of a HOT method."""

@@ -44,10 +44,8 @@ class PlainFormat:
         method: by its place among the methods of the `Wire`.
         prefix: what comes before the pixels.
         pixels: bytes of one image.
-        tag: a number by which the columns name it; no two formats of one `Wire` have the same, ever.
     """
 
     method: int
     prefix: bytes
     pixels: int
-    tag: int

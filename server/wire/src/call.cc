@@ -14,7 +14,7 @@ constexpr std::uint64_t kGeneration = 1ULL << 32;
 void Call::reset() {
   connection = nullptr;
   phase = Phase::kHeaders;
-  open = handed = as_row = ended = incomplete = waiting = false;
+  open = handed = ended = incomplete = waiting = false;
   method = nullptr;
   path.clear();
   authorization.clear();

@@ -88,7 +88,6 @@ struct Call {
   CallLinks of_incomplete;
   Phase phase = Phase::kHeaders;
   bool handed = false;      // Python owes an answer
-  bool as_row = false;      // and has no object for it
   bool ended = false;       // the caller has sent everything
   bool incomplete = false;  // in the list of those whose message has not arrived
   bool waiting = false;     // for room

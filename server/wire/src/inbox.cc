@@ -1,45 +1,55 @@
 #include "inbox.h"
 
-#include <algorithm>
 #include <chrono>
 #include <utility>
+
+#include "connection.h"
 
 namespace wire {
 namespace {
 
 constexpr std::size_t kRowsAtFirst = 16;
+constexpr int kMostColumns = 16;  // that are looked at for one to which a row can be added
 
 }  // namespace
 
-void Inbox::add_row(const PlainFormat& format, const Call& call) {
+void Inbox::add_row(const std::shared_ptr<const PlainFormat>& format, const Call& call) {
   const std::lock_guard lock(mutex_);
-  // None from before the last object, so that nobody is overtaken by it or overtakes it.
-  const std::size_t objects = arrived_.calls.size();
-  const auto found = std::find_if(arrived_.columns.rbegin(), arrived_.columns.rend(), [&](const Column& present) {
-    return present.tag == format.tag || present.after != objects;
-  });
-  const bool fits = found != arrived_.columns.rend() && found->after == objects;
-  Column& column = fits ? *found : arrived_.columns.emplace_back();
-  if (column.numbers.empty()) {
-    column.tag = format.tag;
-    column.after = objects;
-    column.pixels_each = format.pixels;
-    column.pixels.reserve(kRowsAtFirst * format.pixels);
-    column.numbers.reserve(kRowsAtFirst);
-    column.arrived.reserve(kRowsAtFirst);
-    column.deadlines.reserve(kRowsAtFirst);
-  }
-  column.pixels.append(call.body.view().substr(format.prefix.size()));
+  Column& column = column_of(format, call.bearer);
+  column.pixels.append(call.body.view().substr(format->prefix.size()));
   column.numbers.push_back(call.number);
+  column.callers.push_back(call.connection->number);
   column.arrived.push_back(call.arrived);
   column.deadlines.push_back(call.deadline);
-  ++arrived_.count;
+}
+
+// None from before the last object, so that nobody is overtaken by it or overtakes it.
+Column& Inbox::column_of(const std::shared_ptr<const PlainFormat>& format, const std::string& bearer) {
+  int looked_at = 0;
+  for (auto item = arrived_.items.rbegin(); item != arrived_.items.rend() && looked_at < kMostColumns; ++item) {
+    auto* const column = std::get_if<Column>(&*item);
+    if (column == nullptr) {
+      break;
+    }
+    if (column->format == format && column->bearer == bearer) {
+      return *column;
+    }
+    ++looked_at;
+  }
+  auto& made = std::get<Column>(arrived_.items.emplace_back(Column{format, bearer, {}, {}, {}, {}, {}}));
+  made.pixels.reserve(kRowsAtFirst * format->pixels);
+  for (auto* const numbers : {&made.numbers, &made.callers}) {
+    numbers->reserve(kRowsAtFirst);
+  }
+  for (auto* const times : {&made.arrived, &made.deadlines}) {
+    times->reserve(kRowsAtFirst);
+  }
+  return made;
 }
 
 void Inbox::add_call(HandedCall call) {
   const std::lock_guard lock(mutex_);
-  arrived_.calls.push_back(std::move(call));
-  ++arrived_.count;
+  arrived_.items.emplace_back(std::move(call));
 }
 
 void Inbox::add_gone(std::uint64_t number) {

@@ -3,8 +3,10 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "buffer.h"
@@ -17,16 +19,15 @@ struct PlainFormat {
   int method;
   std::string prefix;
   std::size_t pixels;
-  int tag;  // by which Python knows the format; no two have the same, at whatever time they are set
 };
 
-// Calls of one plain format.
+// Calls of one plain format, all with the same token.
 struct Column {
-  int tag = 0;
-  std::size_t after = 0;  // how many objects came before them; no object came among them
-  std::size_t pixels_each = 0;
+  std::shared_ptr<const PlainFormat> format;
+  std::string bearer;  // the digest of the token
   Buffer pixels;
   std::vector<std::uint64_t> numbers;
+  std::vector<std::uint64_t> callers;  // the numbers of their connections
   std::vector<double> arrived;
   std::vector<double> deadlines;
 };
@@ -44,12 +45,11 @@ struct HandedCall {
 };
 
 struct Arrived {
-  std::vector<Column> columns;
-  std::vector<HandedCall> calls;
+  // In the order of arrival: nobody overtakes an object. Rows of several columns with no object between them may.
+  std::vector<std::variant<HandedCall, Column>> items;
   std::vector<std::uint64_t> gone;  // numbers of earlier calls whose callers have left
 
-  [[nodiscard]] bool empty() const { return count == 0 && gone.empty(); }
-  std::size_t count = 0;
+  [[nodiscard]] bool empty() const { return items.empty() && gone.empty(); }
 };
 
 struct Event {
@@ -61,7 +61,7 @@ struct Event {
 
 class Inbox {
  public:
-  void add_row(const PlainFormat& format, const Call& call);
+  void add_row(const std::shared_ptr<const PlainFormat>& format, const Call& call);
   void add_call(HandedCall call);
   void add_gone(std::uint64_t number);
   void add_event(Event event);
@@ -74,6 +74,8 @@ class Inbox {
   void close();
 
  private:
+  Column& column_of(const std::shared_ptr<const PlainFormat>& format, const std::string& bearer);
+
   mutable std::mutex mutex_;
   std::condition_variable has_events_;
   Arrived arrived_;

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "reactor.h"
@@ -125,17 +126,18 @@ struct PyCall {
 };
 
 struct PyColumn {
-  int tag;
-  std::size_t after;
+  int method;
+  nb::bytes prefix;
+  nb::bytes bearer;
   nb::object pixels;
   nb::object numbers;
+  nb::object callers;
   nb::object arrived;
   nb::object deadlines;
 };
 
 struct PyArrived {
-  nb::list columns;
-  nb::list calls;
+  nb::list items;
   nb::object gone;
 };
 
@@ -147,6 +149,34 @@ struct PyEvent {
 PyCall to_python(const HandedCall& call) {
   return {call.number,       call.caller,  call.method,   payload_of(call),
           metadata_of(call), call.arrived, call.deadline, nb::bytes(call.bearer.data(), call.bearer.size())};
+}
+
+// A column of one row takes longer to make, and to work with, than an object.
+PyCall to_python_alone(const Column& column) {
+  const std::string& prefix = column.format->prefix;
+  nb::bytes payload = nb::steal<nb::bytes>(
+      PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(prefix.size() + column.pixels.size())));
+  if (!payload.is_valid()) {
+    throw std::bad_alloc();
+  }
+  char* const place = PyBytes_AS_STRING(payload.ptr());
+  std::memcpy(place, prefix.data(), prefix.size());
+  std::memcpy(place + prefix.size(), column.pixels.data(), column.pixels.size());
+  return {column.numbers[0], column.callers[0], column.format->method, std::move(payload),
+          nb::tuple(),       column.arrived[0], column.deadlines[0],   nb::bytes(column.bearer.data(), column.bearer.size())};
+}
+
+PyColumn to_python(Column&& column) {
+  const std::size_t width = column.format->pixels;
+  const std::string& prefix = column.format->prefix;
+  return {column.format->method,
+          nb::bytes(prefix.data(), prefix.size()),
+          nb::bytes(column.bearer.data(), column.bearer.size()),
+          rows_of(std::move(column.pixels), width),
+          array_of(std::move(column.numbers)),
+          array_of(std::move(column.callers)),
+          array_of(std::move(column.arrived)),
+          array_of(std::move(column.deadlines))};
 }
 
 const char* name_of(Event::Kind kind) {
@@ -203,10 +233,11 @@ class Wire {
   }
 
   void set_plain(const nb::list& formats) {
-    std::vector<PlainFormat> plain;
+    std::vector<std::shared_ptr<const PlainFormat>> plain;
     for (const nb::handle format : formats) {
-      plain.push_back({number_of<int>(format, "method"), bytes_of(nb::cast<nb::bytes>(format.attr("prefix"))),
-                       number_of<std::size_t>(format, "pixels"), number_of<int>(format, "tag")});
+      plain.push_back(std::make_shared<const PlainFormat>(
+          PlainFormat{number_of<int>(format, "method"), bytes_of(nb::cast<nb::bytes>(format.attr("prefix"))),
+                      number_of<std::size_t>(format, "pixels")}));
     }
     perform([this, plain = std::move(plain)] { state().plain = plain; });
   }
@@ -226,14 +257,15 @@ class Wire {
       const nb::gil_scoped_release released;
       arrived = reactor_.receive(seconds);
     }
-    PyArrived result{nb::list(), nb::list(), array_of(std::move(arrived.gone))};
-    for (Column& column : arrived.columns) {
-      result.columns.append(PyColumn{column.tag, column.after, rows_of(std::move(column.pixels), column.pixels_each),
-                                     array_of(std::move(column.numbers)), array_of(std::move(column.arrived)),
-                                     array_of(std::move(column.deadlines))});
-    }
-    for (const HandedCall& call : arrived.calls) {
-      result.calls.append(to_python(call));
+    PyArrived result{nb::list(), array_of(std::move(arrived.gone))};
+    for (auto& item : arrived.items) {
+      if (const auto* const call = std::get_if<HandedCall>(&item)) {
+        result.items.append(to_python(*call));
+      } else if (auto& column = std::get<Column>(item); column.numbers.size() == 1) {
+        result.items.append(to_python_alone(column));
+      } else {
+        result.items.append(to_python(std::move(column)));
+      }
     }
     return result;
   }
@@ -398,15 +430,16 @@ NB_MODULE(_native, module) {
       .def_ro("deadline", &PyCall::deadline)
       .def_ro("bearer", &PyCall::bearer);
   nb::class_<PyColumn>(module, "Column")
-      .def_ro("tag", &PyColumn::tag)
-      .def_ro("after", &PyColumn::after)
+      .def_ro("method", &PyColumn::method)
+      .def_ro("prefix", &PyColumn::prefix)
+      .def_ro("bearer", &PyColumn::bearer)
       .def_ro("pixels", &PyColumn::pixels)
       .def_ro("numbers", &PyColumn::numbers)
+      .def_ro("callers", &PyColumn::callers)
       .def_ro("arrived", &PyColumn::arrived)
       .def_ro("deadlines", &PyColumn::deadlines);
   nb::class_<PyArrived>(module, "Arrived")
-      .def_ro("columns", &PyArrived::columns)
-      .def_ro("calls", &PyArrived::calls)
+      .def_ro("items", &PyArrived::items)
       .def_ro("gone", &PyArrived::gone);
   nb::class_<PyEvent>(module, "Event").def_ro("kind", &PyEvent::kind).def_ro("call", &PyEvent::call);
   nb::class_<Wire>(module, "Wire")

@@ -157,9 +157,6 @@ bool claim(State& state, Call& call) {
 
 // Python has a call, and is told that it need not answer.
 void notify_gone(State& state, const Call& call) {
-  if (call.as_row) {
-    return;  // it looks by itself
-  }
   if (call.method->kind == Method::Kind::kHot) {
     state.inbox.add_gone(call.number);
   } else {
@@ -189,10 +186,9 @@ void hand_over(State& state, Call& call) {
     return;
   }
   if (!call.wants_object) {
-    for (const PlainFormat& format : state.plain) {
-      if (format.method == call.method->index && call.body.size() == format.prefix.size() + format.pixels &&
-          call.body.view().starts_with(format.prefix)) {
-        call.as_row = true;
+    for (const auto& format : state.plain) {
+      if (format->method == call.method->index && call.body.size() == format->prefix.size() + format->pixels &&
+          call.body.view().starts_with(format->prefix)) {
         state.inbox.add_row(format, call);
         return;
       }

@@ -51,7 +51,7 @@ struct State {
   std::uint64_t connections_made = 0;
   TlsContext tls;
   std::shared_ptr<const Tokens> tokens;  // null: callers need none
-  std::vector<PlainFormat> plain;
+  std::vector<std::shared_ptr<const PlainFormat>> plain;
   std::vector<std::string> telling;  // names of headers that make a call an object, and that Python sees
 
   CallList<&Call::of_incomplete> incomplete;  // calls whose message is arriving, oldest first

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpserve_wire import Event, Kind, Limits, Method, PlainFormat, Wire, WireCall, listening_socket
+from mlpserve_wire import Column, Event, Kind, Limits, Method, PlainFormat, Wire, WireCall, listening_socket
 
 PIXELS = 16
 PREFIX = b"\x1a\x10"
@@ -36,14 +36,17 @@ WAIT = 10.0
 class Served:
     """A wire that serves METHODS.
 
-    HOT answers with a row's sum as one byte, or with the payload behind "object:"; the others as their names say.
+    HOT answers with the sum of a plain request's pixels as one byte, or with the payload behind "object:"; the others
+    as their names say.
 
     Attributes:
         wire: it.
         address: HOST:PORT.
-        rows: how many calls came as rows.
-        columns: of each column, how many objects came before it, and its length.
-        objects: the calls of HOT that came as objects.
+        plain: how many plain calls came.
+        items: of all calls, as they came together: how many rows a column had, or an object's payload.
+        takes_plain: whether it was told which requests are.
+        columns: as they came.
+        objects: the calls of HOT that came as objects and were not plain.
         held: calls that wait for `release`.
         gone: numbers of calls that Python was told have gone.
         metadata: of the last call of ECHO.
@@ -51,8 +54,10 @@ class Served:
 
     wire: Wire
     address: str
-    rows: int = 0
-    columns: list[tuple[int, int]] = field(default_factory=list)
+    plain: int = 0
+    takes_plain: bool = True
+    items: list[int | bytes] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
     objects: list[WireCall] = field(default_factory=list)
     held: list[WireCall] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
@@ -89,17 +94,18 @@ class Served:
         while not self.stopping:
             self.answering.wait()
             arrived = self.wire.receive(0.05)
-            self.rows += sum(len(column.numbers) for column in arrived.columns)
-            self.columns += [(column.after, len(column.numbers)) for column in arrived.columns]
-            for column in arrived.columns:
-                assert column.pixels.shape == (len(column.numbers), PIXELS)
-                assert len(column.arrived) == len(column.deadlines) == len(column.numbers)
-                sums = column.pixels.sum(axis=1, dtype=np.uint8)[:, None]
-                self.wire.send_rows(column.numbers, np.ascontiguousarray(sums))
             answers = []
             with self.changed:
                 self.gone += arrived.gone.tolist()
-                for call in arrived.calls:
+                for call in arrived.items:
+                    if isinstance(call, Column):
+                        self._answer_rows(call)
+                        continue
+                    self.items.append(call.payload)
+                    if self.takes_plain and not call.metadata and is_plain(call.payload):
+                        self.plain += 1
+                        answers.append((call.number, bytes([sum(call.payload[len(PREFIX) :]) % 256])))
+                        continue
                     self.objects.append(call)
                     if call.payload == HELD:
                         self.held.append(call)
@@ -110,6 +116,18 @@ class Served:
                         answers.append((call.number, b"object:" + call.payload))
                 self.changed.notify_all()
             self.wire.send(answers)
+
+    def _answer_rows(self, column: Column) -> None:
+        count = len(column.numbers)
+        assert count > 1, "one that comes by itself is an object"
+        assert (column.method in (0, 1), column.prefix) == (True, PREFIX)
+        assert column.pixels.shape == (count, PIXELS)
+        assert len(column.arrived) == len(column.deadlines) == len(column.callers) == count
+        self.plain += count
+        self.items.append(count)
+        self.columns.append(column)
+        sums = column.pixels.sum(axis=1, dtype=np.uint8)[:, None]
+        self.wire.send_rows(column.numbers, np.ascontiguousarray(sums))
 
     def handle(self) -> None:
         while not self.stopping:
@@ -160,13 +178,13 @@ def serving(
     wire.set_tokens(tokens)
     wire.set_no_room("there is no room: as many messages as it has room for", (("retry-bin", b"soon"),))
     if plain:
-        wire.set_plain([PlainFormat(0, PREFIX, PIXELS, 5), PlainFormat(1, PREFIX, PIXELS, 9)])
+        wire.set_plain([PlainFormat(0, PREFIX, PIXELS), PlainFormat(1, PREFIX, PIXELS)])
     listening = listening_socket(address)
     name = listening.getsockname()
     wire.listen(listening.detach())
     wire.start()
     text = name if isinstance(name, str) else f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-    served = Served(wire, text)
+    served = Served(wire, text, takes_plain=plain)
     served.answering.set()
     served.reading.set()
     threads = [threading.Thread(target=served.receive), threading.Thread(target=served.handle)]
@@ -181,6 +199,10 @@ def serving(
         for thread in threads:
             thread.join()
         wire.stop(0.5)
+
+
+def is_plain(payload: bytes) -> bool:
+    return payload.startswith(PREFIX) and len(payload) == len(PREFIX) + PIXELS
 
 
 def no_deadline(call: WireCall) -> bool:

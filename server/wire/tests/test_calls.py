@@ -42,12 +42,13 @@ def image(value: int) -> bytes:
 
 
 def test_plain_requests_travel_as_rows(served: Served, channel: grpc.Channel) -> None:
-    before = served.rows
+    before = served.plain
     call = channel.unary_unary(HOT)
     futures = [call.future(image(value), timeout=WAIT) for value in range(200)]
     assert [future.result() for future in futures] == [bytes([value * PIXELS % 256]) for value in range(200)]
     assert channel.unary_unary(OTHER_HOT)(image(3), timeout=WAIT) == bytes([3 * PIXELS])
-    assert served.rows == before + 201
+    assert served.plain == before + 201
+    assert served.columns, "not all of them by themselves"
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", PREFIX, PREFIX + bytes(PIXELS + 1), b"y" + image(1)[1:]])
@@ -71,7 +72,7 @@ def test_a_header_that_tells_something_makes_an_object(served: Served, channel: 
 def test_without_formats_everything_is_an_object() -> None:
     with serving(plain=False) as served, grpc.insecure_channel(served.address) as opened:
         assert opened.unary_unary(HOT)(image(1), timeout=WAIT) == b"object:" + image(1)
-        assert served.rows == 0
+        assert served.plain == 0
 
 
 def test_a_status_with_details(channel: grpc.Channel) -> None:
@@ -155,10 +156,10 @@ def test_a_nudge_lets_receive_return() -> None:
         time.sleep(0.1)
         nudging = threading.Timer(0.2, served.wire.nudge)
         nudging.start()
-        assert not served.wire.receive(WAIT).calls
+        assert not served.wire.receive(WAIT).items
         nudging.join()
         served.wire.nudge()  # the next one returns where nobody waits
-        assert not served.wire.receive(6 * WAIT).calls
+        assert not served.wire.receive(6 * WAIT).items
 
 
 def test_messages_of_every_size(channel: grpc.Channel) -> None:
@@ -173,11 +174,10 @@ def test_compressed_messages(channel: grpc.Channel, compression: grpc.Compressio
     assert channel.unary_unary(HOT)(payload, compression=compression, timeout=WAIT) == b"object:" + payload
 
 
-def test_a_compressed_plain_request_is_a_row(served: Served, channel: grpc.Channel) -> None:
-    before = served.rows
-    # grpc compresses a message of some size, and a row may be made of it all the same
+def test_a_compressed_request_is_plain_all_the_same(served: Served, channel: grpc.Channel) -> None:
+    before = served.plain
     assert channel.unary_unary(HOT)(image(2), compression=grpc.Compression.Gzip, timeout=WAIT) == bytes([2 * PIXELS])
-    assert served.rows == before + 1
+    assert served.plain == before + 1
 
 
 def test_rows_and_objects_keep_their_order() -> None:
@@ -194,7 +194,34 @@ def test_rows_and_objects_keep_their_order() -> None:
         served.answering.set()
         for future in futures:
             future.result()
-        assert served.columns[-3:] == [(0, 2), (1, 1), (3, 1)]
+        assert served.items[1:] == [2, b"a", image(3), b"b", b"c", image(4)]
+
+
+def test_columns_say_whose_their_calls_are() -> None:
+    with (
+        serving() as served,
+        grpc.insecure_channel(served.address, [("grpc.use_local_subchannel_pool", 1)]) as one,
+        grpc.insecure_channel(served.address, [("grpc.use_local_subchannel_pool", 1)]) as other,
+    ):
+        callers = [served.objects[-1].caller for opened in (one, other) if opened.unary_unary(HOT)(b"me", timeout=WAIT)]
+        served.answering.clear()
+        time.sleep(0.1)
+        futures = []
+        for place, opened in enumerate((one, other, other, one)):
+            futures.append(opened.unary_unary(HOT).future(image(place), timeout=WAIT))
+            served.wait_for_counter("calls", 3 + place)
+            time.sleep(0.01)
+        futures[1].cancel()
+        served.wait_for_counter("cancelled")
+        served.answering.set()
+        assert [futures[place].result() for place in (0, 2, 3)] == [
+            bytes([place * PIXELS % 256]) for place in (0, 2, 3)
+        ]
+        (column,) = served.columns
+        assert column.callers.tolist() == [callers[place] for place in (0, 1, 1, 0)]
+        assert column.pixels[:, 0].tolist() == [0, 1, 2, 3]
+        assert (column.arrived[:-1] < column.arrived[1:]).all()
+        assert served.gone == [column.numbers[1]], "who has left is said of rows too"
 
 
 def test_a_cancelled_call_is_told(served: Served, channel: grpc.Channel) -> None:
@@ -280,7 +307,7 @@ def test_stop_answers_what_is_left() -> None:
         for future in futures:
             assert future.code() is grpc.StatusCode.UNAVAILABLE
             assert future.details() == "the server has shut down"
-        assert served.wire.receive(5).calls == []
+        assert served.wire.receive(5).items == []
 
 
 def _numbers(*numbers: int) -> npt.NDArray[np.uint64]:

@@ -48,7 +48,7 @@ def test_grpc_speaks_tls() -> None:
         assert channel.unary_unary(HOT)(b"x" * 1_000_000, timeout=WAIT) == b"object:" + b"x" * 1_000_000
         futures = [channel.unary_unary(HOT).future(row, timeout=WAIT) for _ in range(200)]
         assert {future.result() for future in futures} == {bytes([PIXELS])}
-        assert served.rows == 201
+        assert served.plain == 201
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -165,6 +165,25 @@ def test_tokens(header: str | None, status: int) -> None:
         assert "secret" not in str(served.metadata)
         caller.call(HOT, message(b"whose"), ("authorization", "Bearer secret"))
         assert (served.objects[-1].payload, served.objects[-1].bearer) == (b"whose", digest("secret"))
+
+
+def test_rows_of_one_column_have_one_token() -> None:
+    with serving(tokens=[digest("secret"), digest("other")]) as served, grpc.insecure_channel(served.address) as opened:
+        call = opened.unary_unary(HOT)
+        assert call(b"first", metadata=(("authorization", "Bearer secret"),), timeout=WAIT) == b"object:first"
+        served.answering.clear()
+        time.sleep(0.1)
+        row = PREFIX + bytes([1]) * PIXELS
+        tokens = ("secret", "other", "other", "secret", "secret")
+        futures = [call.future(row, metadata=(("authorization", f"Bearer {token}"),), timeout=WAIT) for token in tokens]
+        served.wait_for_counter("calls", 1 + len(tokens))
+        time.sleep(0.1)
+        served.answering.set()
+        assert {future.result() for future in futures} == {bytes([PIXELS])}
+        assert {column.bearer: len(column.numbers) for column in served.columns} == {
+            digest("secret"): 3,
+            digest("other"): 2,
+        }
 
 
 def test_a_call_without_a_token_is_refused_before_its_message() -> None:
