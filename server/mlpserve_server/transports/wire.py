@@ -228,7 +228,6 @@ class WireTransport:
         return call
 
     def send(self, answers: Sequence[Answer]) -> None:  # noqa: D102
-        replies = []
         replies: list[tuple[int, bytes]] = []
         awaited: list[Answer] = []
         for calls, answer in answers:
@@ -236,7 +235,7 @@ class WireTransport:
                 self._wire.send_rows(calls.numbers, cast("npt.NDArray[np.uint8]", answer))
                 continue
             if isinstance(calls, AwaitedCall):
-                awaited.append((calls, answer))
+                awaited.append((calls, cast("bytes | CallError", answer)))
                 continue
             number = cast(NumberedCall, calls).number  # `_call` has made it
             self._calls.pop(number, None)
