@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-pages bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
+.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-abuse bench-pages bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -93,6 +93,11 @@ bench-mixed: setup  ## interactive calls beside scoring jobs on the same server 
 
 bench-pages: setup  ## put the tables of the last bench-peers, bench-clients and bench-mixed into the documentation
 	@$(BIN)/python -m bench.pages
+
+ABUSE_SECONDS ?= 15
+bench-abuse: setup  ## hostile callers, each for ABUSE_SECONDS=15: the server's memory and what others see (half an hour); writes docs/guarantees.md
+	@MLPSERVE_ABUSE_SECONDS=$(ABUSE_SECONDS) $(BIN)/python -m pytest -q -m guarantee tests/guarantees/test_abuse.py
+	@$(BIN)/python -m tests.support.abuse_table
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training

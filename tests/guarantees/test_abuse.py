@@ -35,8 +35,8 @@ SECONDS = float(os.environ.get("MLPSERVE_ABUSE_SECONDS", "6"))
 TOKEN = "a-token-of-the-well-behaved"
 PREDICT = "/mlpserve.v1.ClassifierService/Predict"
 WAYS = ("wire", "wire with tokens", "wire behind Envoy", "wire with TLS", "grpcio")
-# What this transport is known not to withstand; docs/guarantees.md says so.
-NOT_HELD = {("grpcio", name): "ports that strangers reach need the wire" for name in ()}
+# What grpcio does not withstand, as docs/guarantees.md says: ports that strangers reach need the wire.
+NOT_HELD = {("grpcio", "claims"), ("grpcio", "never-reads"), ("grpcio", "methods")}
 
 
 def _cases() -> list[tuple[str, str]]:
@@ -52,7 +52,6 @@ def _cases() -> list[tuple[str, str]]:
 def test_abuse(way: str, name: str, store: Path, tmp_path: Path, figures: dict[str, Any]) -> None:
     with _serving(way, store, tmp_path) as (process, address, authority):
         token = TOKEN if "tokens" in way else ""
-        gateway_peak = None
         with steady_load(address, RATE, tmp_path, token, authority) as quiet:
             time.sleep(2 + SECONDS / 3)
         newcomers = _Newcomers(address, token, authority)
@@ -71,13 +70,17 @@ def test_abuse(way: str, name: str, store: Path, tmp_path: Path, figures: dict[s
             "of them without an answer": newcomers.failed,
             "seen": json.loads(attack.stdout),
         }
-        del gateway_peak
         assert process.process.poll() is None, process.log[-3000:]
-        assert "Traceback" not in process.log
+        assert "Traceback" not in process.log or (way, name) in NOT_HELD
     assert figures["MB at most"] < MOST_MB
-    assert figures["failed"] == 0, figures
-    assert figures["of them without an answer"] == 0, newcomers.reasons
-    assert not figures["seen"].get("live calls that got no answer"), figures
+    if (way, name) not in NOT_HELD:
+        assert figures["failed"] == 0, figures
+        assert figures["of them without an answer"] == 0, newcomers.reasons
+    if "Envoy" not in way:  # which hangs up on callers that reset most of their calls
+        assert not figures["seen"].get("live calls that got no answer"), figures
+
+
+grpc_codes = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def _said(loaded: Outcomes, quiet: Outcomes) -> dict[str, Any]:
@@ -86,6 +89,9 @@ def _said(loaded: Outcomes, quiet: Outcomes) -> dict[str, Any]:
     return {
         "calls": len(good),
         "failed": int((~good).sum()),
+        "failed with": {
+            grpc_codes[code]: int((loaded.codes == code).sum()) for code in set(loaded.codes[~good].tolist())
+        },
         **{f"p{p} ms": round(float(np.percentile(loaded_ms, p)), 2) for p in (50, 99)},
         **{f"quiet p{p} ms": round(float(np.percentile(quiet_ms, p)), 2) for p in (50, 99)},
     }

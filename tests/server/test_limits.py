@@ -18,6 +18,7 @@ from tests.support import http2
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.errors import CallError
 from mlpserve_server.healthcheck import is_serving
 from mlpserve_server.server import Server
 from mlpserve_server.transports import limits
@@ -105,6 +106,32 @@ def test_a_call_that_is_cancelled_as_its_time_is_up_gives_back_no_room(monkeypat
         return limited._room
 
     assert asyncio.run(scenario()) == 100
+
+
+def test_a_flood_of_messages_that_wait_keeps_no_other_caller_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(limits, "MAX_WAITING", 8)
+        dropped: list[str] = []
+        limited = limits.Limits(100, 100, 1, dropped.append)
+        flood = [asyncio.create_task(limited._read(_Silent("flood"))) for _ in range(9)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(CallError, match="as many messages as it has room for"):
+            await limited._read(_Silent("flood"))
+        polite = asyncio.create_task(limited._read(_Silent("polite")))
+        await asyncio.sleep(0.01)
+        assert not polite.done(), "it waits in the place of one of the flood's"
+        assert sum(task.done() for task in flood) == 1
+        assert isinstance(flood[-1].exception(), CallError)
+        assert dropped == ["unread", "unread"]
+        for task in flood[:2]:  # one of the flood's turns, and then it is the other's
+            task.cancel()
+            await asyncio.sleep(0.01)
+        assert limited._taken["polite"] == 1
+        for task in (*flood, polite):
+            task.cancel()
+        await asyncio.gather(*flood, polite, return_exceptions=True)
+
+    asyncio.run(scenario())
 
 
 def test_health_is_told_beside_checks_that_never_finish(transport: str, store: Path) -> None:

@@ -198,8 +198,7 @@ class Limits(grpc.aio.ServerInterceptor):
     async def _wait(self, caller: str) -> None:
         """Wait until the room for a message has been taken for this caller."""
         if sum(map(len, self._waiting.values())) >= MAX_WAITING:
-            self._on_dropped("unread")
-            raise _no_room(self._max_message)
+            self._turn_away(caller)
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         turns = self._waiting.setdefault(caller, {})
@@ -216,6 +215,22 @@ class Limits(grpc.aio.ServerInterceptor):
         finally:
             self._leave(caller, turn)
 
+    def _turn_away(self, caller: str) -> None:
+        """End the newest waiting call of whoever has most of them, so that a flood keeps nobody else out.
+
+        Raises:
+            CallError: that is this caller.
+        """
+        longest = max(self._waiting, key=lambda waiting: len(self._waiting[waiting]))
+        turns = self._waiting[longest]
+        if len(turns) <= len(self._waiting.get(caller, ())) + 1:
+            self._on_dropped("unread")
+            raise _no_room(self._max_message)
+        turn = next(reversed(turns))
+        self._leave(longest, turn)
+        if not turn.done():
+            turn.set_exception(_no_room(self._max_message))
+
     def _leave(self, caller: str, turn: "asyncio.Future[None]") -> None:
         turns = self._waiting.get(caller, {})
         if turns.pop(turn, None) is not None and not turns:
@@ -228,6 +243,8 @@ class Limits(grpc.aio.ServerInterceptor):
             caller = min(self._waiting, key=lambda waiting: self._taken[waiting])
             turn = next(iter(self._waiting[caller]))
             self._leave(caller, turn)
+            if caller in self._waiting:  # others with as few come first the next time
+                self._waiting[caller] = self._waiting.pop(caller)
             if not turn.done():
                 self._take(caller)
                 turn.set_result(None)
