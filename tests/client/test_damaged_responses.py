@@ -5,16 +5,18 @@ import math
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import liar
-from tests.support.clients import in_async, in_sync
+from tests.support.clients import Call, in_async, in_sync
 from tests.support.liar import Liar
 from tests.support.lies import IMAGES, put
 from tests.support.mutate import mutated
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve_client import InvalidResponseError, MlpserveError, Predictions
+from mlpserve_client import InvalidResponseError, MessageTooLargeError, MlpserveError, Predictions
+from mlpserve_client.connection.channel import LARGEST_ANSWER
 from mlpserve_client.messages.encoding import Options, check_images, part_size
 from mlpserve_client.messages.responses import Responses
 
@@ -93,3 +95,11 @@ def test_damage_on_the_wire_is_one_error(seed: int) -> None:
         for call in (in_sync, in_async):
             with contextlib.suppress(MlpserveError):
                 call(server.address, "predict", IMAGES[:9])
+
+
+@pytest.mark.parametrize("call", [in_sync, in_async])
+def test_an_answer_without_bounds_is_refused_by_its_length(call: Call) -> None:
+    with Liar() as server:
+        server.predict = lambda _: bytes(LARGEST_ANSWER + 1)
+        with pytest.raises(MessageTooLargeError, match=r"larger than max|Received message"):
+            call(server.address, "predict", IMAGES[:1])

@@ -24,7 +24,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     OUT.write_text(json.dumps(known | _figures, indent=1) + "\n")
     terminalreporter.section("guarantees")
     for name, figures in _figures.items():
-        shown = [
-            f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value:,}" for key, value in figures.items()
-        ]
+        shown = [f"{key} {_shown(value)}" for key, value in figures.items()]
         terminalreporter.write_line(f"{name}: {', '.join(shown)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -77,6 +78,33 @@ def test_clients_are_served_while_others_hold_all_watches(transport: str, store:
         with Client(server.address, timeout=SECONDS) as client:
             assert len(client.predict(np.zeros((1, 28, 28), np.uint8)).class_ids) == 1
         assert server.metrics.dropped["streams", ""] >= 1
+        stream.cancel()
+
+
+@pytest.mark.slow
+def test_callers_that_ask_every_ten_seconds_stay(transport: str, store: Path) -> None:
+    """With a call open and without one: each early ping would count, and the third would end the connection."""
+    options = [
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport)
+    with (
+        Server(config) as server,
+        grpc.insecure_channel(server.address, options=options) as watching,
+        grpc.insecure_channel(server.address, options=options) as idle,
+    ):
+        states: list[grpc.ChannelConnectivity] = []
+        check = health_pb2_grpc.HealthStub(idle).Check
+        assert check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+        idle.subscribe(states.append)
+        stream = _watch(watching)
+        assert next(stream).status == SERVING
+        time.sleep(45)
+        assert stream.is_active()
+        assert {state for state in states if state is not grpc.ChannelConnectivity.READY} == set()
         stream.cancel()
 
 

@@ -11,6 +11,7 @@ from mlpserve_client.connection.endpoint import Endpoint, Pem
 from mlpserve_client.connection.targets import addresses, has_port, is_local
 from mlpserve_client.errors import InvalidInputError
 
+LARGEST_ANSWER = 256 << 20  # bytes: of 4,096 images with all probabilities of 10,000 classes, and half as much again
 # Calls go round the addresses that a target resolves to (dns:///name, or a list), without those whose health is bad.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -20,8 +21,8 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # A name is asked again when a connection ends; new replicas are found within so long of that.
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
-    # Sizes are the server's to limit: it says in GetModel what it takes, and requests are cut to that.
-    ("grpc.max_receive_message_length", -1),
+    # Sizes of requests are the server's to limit: it says in GetModel what it takes, and they are cut to that.
+    ("grpc.max_receive_message_length", LARGEST_ANSWER),
     ("grpc.max_send_message_length", -1),
     # Retries are the client's own: one clock, and only where they are safe.
     ("grpc.enable_retries", 0),
