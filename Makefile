@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+WIRE_SOURCES := $(wildcard server/wire/src/* server/wire/mlpserve_wire/*.py*) \
+  $(addprefix server/wire/,CMakeLists.txt install.py pyproject.toml)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-abuse bench-pages bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images sbom gpu-check gpu-kit clean
+.PHONY: help setup demo test test-cuda test-grpcio test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-abuse bench-pages bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images wheels sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,6 +21,9 @@ demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 test: setup .venv-proto/.installed .venv-triton/.installed  ## the fast tests
 	@$(BIN)/python -m pytest
 
+test-grpcio: setup  ## the tests that take the transport which is installed, over grpcio; `make test` has them over the wire
+	@MLPSERVE_TEST_TRANSPORT=grpcio $(BIN)/python -m pytest tests/e2e tests/client tests/deploy tests/playground tests/examples
+
 test-cuda: setup .venv-cuda/.wire  ## the real onnxruntime-gpu on an emulated GPU, on Linux x86-64 with a C++ compiler
 	@$(BIN)/python -m pytest -m cuda tests/cuda
 
@@ -25,13 +31,18 @@ CUDA_ENVIRONMENT := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.v
 test-all: setup .venv-proto/.installed .venv-triton/.installed $(CUDA_ENVIRONMENT)  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
-lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas, what callers build on
+lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas, what callers build on; C++ where clang's tools are
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/mypy && $(BIN)/mypy examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/kubernetes.py
 	@$(BIN)/python .ci/compatibility
 	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(wildcard server/wire/src/* server/wire/fuzz/*.cc); fi
+	@if command -v clang-tidy >/dev/null; then $(MAKE) --no-print-directory build/wire/.tidy; fi
+
+# Minutes where everything is new, so only what changed is looked at. The build has said how each file is compiled.
+build/wire/.tidy: $(WIRE_SOURCES) server/wire/.clang-tidy
+	@mkdir -p $(@D) && $(BIN)/python .ci/tidy.py $@
 
 audit: setup .venv-audit/.installed  ## known vulnerabilities of what is installed
 	@$(BIN)/python .ci/audit.py $(VENV)/lib/python3*/site-packages .venv-audit/bin/pip-audit
@@ -44,8 +55,6 @@ wire: $(VENV)/.installed  ## the compiled transport again, as `make setup` build
 	@$(BIN)/python server/wire/install.py
 
 # Where it cannot be built, this says what is missing and goes on: the server runs over grpcio then.
-WIRE_SOURCES := $(wildcard server/wire/src/* server/wire/mlpserve_wire/*.py*) \
-  $(addprefix server/wire/,CMakeLists.txt install.py pyproject.toml)
 %/.wire: %/.installed $(WIRE_SOURCES)
 	@echo "Building the fast transport, mlpserve-wire, for $* (a minute or two; once) ..."
 	@$*/bin/python server/wire/install.py
@@ -137,6 +146,11 @@ images:  ## the containers' images, tagged and labelled with version and revisio
 	  docker tag $$image:$(MLPSERVE_VERSION) $$image:$(MLPSERVE_VERSION)-$(MLPSERVE_REVISION) && \
 	  echo $$image:$(MLPSERVE_VERSION)-$(MLPSERVE_REVISION); \
 	done
+
+wheels: setup  ## build/wheels: mlpserve, and mlpserve-wire with the libraries that it links, for this Python and processor
+	@$(BIN)/python -m build --outdir build/wheels . >/dev/null
+	@$(BIN)/python server/wire/install.py --wheel build/wheels
+	@ls build/wheels
 
 sbom: setup  ## what the client and the server depend on, as CycloneDX in build/sbom
 	@$(BIN)/python .ci/sbom.py build/sbom

@@ -20,6 +20,8 @@ START_SECONDS = 60
 # conformance suite on a GPU.
 DEVICE = os.environ.get("MLPSERVE_TEST_DEVICE", "cpu")
 SERVER = Path(os.environ.get("MLPSERVE_TEST_SERVER", BIN / "mlpserve-server"))
+# The transport that the tests are about; empty for all, and in tests that name none for the one that the server takes.
+ONLY = os.environ.get("MLPSERVE_TEST_TRANSPORT", "")
 PROVIDER = "CPUExecutionProvider" if DEVICE == "cpu" else "CUDAExecutionProvider"
 
 
@@ -79,6 +81,8 @@ class ServerProcess(Announced):
         command = [program, "--store", store, "--listen", "127.0.0.1:0", *flags]
         if "--device" not in flags:
             command += ["--device", DEVICE]
+        if ONLY and "--transport" not in flags:
+            command += ["--transport", ONLY]
         super().__init__(command, folder / f"server-{time.monotonic_ns()}.log", "Serving ", env)
 
     @property

@@ -5,7 +5,9 @@ from importlib.util import find_spec
 
 import pytest
 
-TRANSPORTS = ("wire", "grpcio")
+from support.processes import ONLY
+
+TRANSPORTS = (ONLY,) if ONLY else ("wire", "grpcio")
 
 
 def need(transport: str) -> None:

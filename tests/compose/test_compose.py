@@ -61,6 +61,8 @@ def test_up_trains_serves_and_scores_then_does_not_train_again(project: list[str
     epochs = re.findall(r"trainer-\d+ +\| Epoch (\d+)", first.stdout)
     assert epochs == [str(epoch) for epoch in range(1, 11)]
     assert "Published mnist version 1" in _docker(*project, "logs", "trainer").stdout
+    log = _docker(*project, "logs", "server")
+    assert "transport auto: wire" in log.stdout + log.stderr
     _docker(*project, "down")
     second = _docker(*project, "up", "--exit-code-from", "score")
     assert second.returncode == 0, second.stdout[-5000:] + second.stderr[-5000:]

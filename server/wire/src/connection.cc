@@ -293,9 +293,9 @@ void Connection::look_after(double now) {
   if (ends_at_ != kNever) {
     return;
   }
-  if (limits.age_seconds > 0 && now - opened_ > limits.age_seconds) {
-    drain(now, limits.grace_seconds);
-  } else if (limits.idle_seconds > 0 && calls.empty() && now - last_call > limits.idle_seconds) {
+  const bool old = limits.age_seconds > 0 && now - opened_ > limits.age_seconds;
+  const bool idle = limits.idle_seconds > 0 && calls.empty() && now - last_call > limits.idle_seconds;
+  if (old || idle) {
     drain(now, limits.grace_seconds);
   } else if (limits.keepalive_seconds > 0 && ping_sent_ == 0 && now - last_read_ > limits.keepalive_seconds) {
     ping_sent_ = now;

@@ -8,11 +8,11 @@ namespace {
 
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-constexpr std::array<std::int8_t, 256> kPlaces = [] {
-  std::array<std::int8_t, 256> places{};
+constexpr std::array<int, 256> kPlaces = [] {
+  std::array<int, 256> places{};
   places.fill(-1);
   for (std::size_t place = 0; place < kAlphabet.size(); ++place) {
-    places[static_cast<unsigned char>(kAlphabet[place])] = static_cast<std::int8_t>(place);
+    places[static_cast<unsigned char>(kAlphabet[place])] = static_cast<int>(place);
   }
   return places;
 }();

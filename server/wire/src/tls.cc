@@ -67,7 +67,7 @@ void use_certificates(SSL_CTX* context, const std::string& pem) {
     if (SSL_CTX_add0_chain_cert(context, link.get()) != 1) {
       refuse("the certificate's chain cannot be used");
     }
-    link.release();  // it is the context's now
+    static_cast<void>(link.release());  // it is the context's now
   }
   ERR_clear_error();  // the end of the text
 }
