@@ -6,7 +6,7 @@ code is 0 all the same: the server runs over grpcio then. With MLPSERVE_REQUIRE_
 
     python server/wire/install.py --wheel FOLDER
 
-makes a wheel that carries nghttp2, OpenSSL and zlib, for machines of this processor and of this C library or a newer one.
+makes a wheel that carries nghttp2 and OpenSSL, for machines with this processor and this C library or a newer one.
 """
 
 import os

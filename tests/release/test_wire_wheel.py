@@ -13,7 +13,7 @@ from support.transports import need
 from mlpserve.v1 import classifier_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARIES = ("libnghttp2", "libssl", "libcrypto", "libz")
+LIBRARIES = ("libnghttp2", "libssl", "libcrypto")  # every Linux has zlib, so wheels rely on it
 LOADED = """
 import pathlib, mlpserve_wire
 maps = pathlib.Path("/proc/self/maps").read_text().splitlines()
