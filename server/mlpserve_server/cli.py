@@ -44,9 +44,9 @@ def main() -> None:
         log_format.configure(config.log_format)
 
         from mlpserve_server.errors import StartupError
-        from mlpserve_server.host.cpus import default_workers
         from mlpserve_server.host.tuning import settle, share_one_heap
         from mlpserve_server.server import Server
+        from mlpserve_server.workers.count import default_workers
         from mlpserve_server.workers.supervisor import Supervisor
     except ModuleNotFoundError as error:
         _exit(
@@ -55,7 +55,7 @@ def main() -> None:
 
     share_one_heap()
     if not config.workers:
-        config = dataclasses.replace(config, workers=default_workers(config.device))
+        config = dataclasses.replace(config, workers=default_workers(config.device, config.precision))
     failures: list[str] = []
 
     def give_up(reason: str) -> None:

@@ -21,9 +21,10 @@ from support.waiting import wait_until
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ListenError
-from mlpserve_server.host.cpus import cpu_count, default_workers
+from mlpserve_server.host.cpus import cpu_count
 from mlpserve_server.host.shared_port import reserve
 from mlpserve_server.started import Started
+from mlpserve_server.workers.count import default_workers
 from mlpserve_server.workers.supervisor import Supervisor
 
 ONE = pb.PredictRequest(images=bytes(784))
@@ -228,6 +229,16 @@ def test_a_port_is_free_after_a_server_that_did_not_share_it() -> None:
 
 def test_default_is_one_for_two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlpserve_server.host.cpus.cpu_count", lambda: 8)
-    assert default_workers("cpu") == 4
-    assert default_workers("cuda") == 1
+    assert default_workers("cpu", "auto") == 4
+    assert default_workers("cuda", "auto") == 1
     assert cpu_count() >= 1
+
+
+def test_auto_without_a_usable_gpu_has_as_many_as_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU's ONNX Runtime alone is no GPU."""
+    monkeypatch.setattr("mlpserve_server.host.cpus.cpu_count", lambda: 8)
+    monkeypatch.setattr("mlpserve_server.host.cpus.is_installed", lambda _: True)
+    assert default_workers("auto", "auto") == 4
+    monkeypatch.setattr("sys.executable", shutil.which("true"))  # it can be used
+    assert default_workers("auto", "auto") == 1
+    assert default_workers("auto", "int8") == 4

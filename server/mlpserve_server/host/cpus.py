@@ -16,12 +16,6 @@ def cpu_count(cgroup: Path = CGROUP) -> int:
     return max(1, min(cpus, math.ceil(quota))) if quota else cpus
 
 
-def default_workers(device: str) -> int:
-    """Processes for a device: on CPUs one for every two (the batching loop's and the transport's), on a GPU one."""
-    may_be_gpu = device.startswith("cuda") or (device == "auto" and is_installed("onnxruntime-gpu"))
-    return 1 if may_be_gpu else max(1, cpu_count() // 2)
-
-
 @functools.cache  # it reads folders, and a reload asks it beside the calls that are answered
 def is_installed(distribution: str) -> bool:
     """Whether a distribution is in this environment."""
