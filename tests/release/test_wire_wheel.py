@@ -22,6 +22,7 @@ print(*sorted({line.split()[-1] for line in maps if "nghttp2" in line}))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_wheel_serves_with_libraries_of_its_own(store: Path, tmp_path: Path) -> None:
     need("wire")
     command = [sys.executable, "server/wire/install.py", "--wheel", tmp_path / "wheels"]
