@@ -29,7 +29,7 @@ class WireCall:
         """What the caller sent beside it; of a HOT method only the `telling` headers. Never `authorization`."""
     @property
     def arrived(self) -> float:
-        """time.monotonic() of its last byte."""
+        """time.monotonic() when the kernel got its last byte; over TLS, when that was read."""
     @property
     def deadline(self) -> float:
         """time.monotonic() after which nobody waits for the answer; inf without one."""

@@ -4,11 +4,34 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <ctime>
 #include <new>
 #include <string_view>
 
+#include "clock.h"
+
 namespace wire {
+namespace {
+
+// Bytes are read within milliseconds; what the kernel's clock says beyond that is a step of the clock.
+constexpr double kLongestUnread = 1;
+
+double seconds_of(const timespec& time) {
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// A moment of the wall's clock on the clock of now().
+double on_our_clock(const timespec& moment) {
+  timespec wall{};
+  clock_gettime(CLOCK_REALTIME, &wall);
+  const double present = now();
+  return std::clamp(present - (seconds_of(wall) - seconds_of(moment)), present - kLongestUnread, present);
+}
+
+}  // namespace
 
 Link::Link(int descriptor, const TlsContext& context) : descriptor_(descriptor) {
   if (context) {
@@ -20,6 +43,8 @@ Link::Link(int descriptor, const TlsContext& context) : descriptor_(descriptor) 
     SSL_set_accept_state(tls_.get());
   } else {
     established_ = true;
+    constexpr int kOn = 1;
+    setsockopt(descriptor, SOL_SOCKET, SO_TIMESTAMPNS, &kOn, sizeof kOn);  // where it is refused, read() does without
   }
 }
 
@@ -51,11 +76,31 @@ Link::Result Link::read(char* place, std::size_t room, std::size_t& count) {
   if (tls_) {
     ERR_clear_error();
     const int code = SSL_read_ex(tls_.get(), place, room, &count);
+    received_ = now();
     return code == 1 ? Result::kOk : failed(code);
   }
-  const ssize_t got = recv(descriptor_, place, room, 0);
+  return receive(place, room, count);
+}
+
+Link::Result Link::receive(char* place, std::size_t room, std::size_t& count) {
+  iovec bytes{place, room};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(timespec))];
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t got = recvmsg(descriptor_, &message, 0);
   if (got > 0) {
     count = static_cast<std::size_t>(got);
+    const cmsghdr* const said = CMSG_FIRSTHDR(&message);
+    if (said != nullptr && said->cmsg_level == SOL_SOCKET && said->cmsg_type == SCM_TIMESTAMPNS) {
+      timespec moment{};
+      std::memcpy(&moment, CMSG_DATA(said), sizeof moment);
+      received_ = on_our_clock(moment);
+    } else {
+      received_ = now();
+    }
     return Result::kOk;
   }
   return got < 0 && (errno == EAGAIN || errno == EINTR) ? Result::kWouldBlock : Result::kClosed;

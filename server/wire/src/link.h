@@ -28,6 +28,10 @@ class Link {
 
   // kOk: `count` is the number of bytes, at least 1.
   Result read(char* place, std::size_t room, std::size_t& count);
+
+  // When the kernel got the last bytes that were read, on the clock of now(). Later than that, when they were read, where
+  // it does not say: for TLS, and for bytes of which only a part was read.
+  [[nodiscard]] double received() const { return received_; }
   Result write(const char* bytes, std::size_t size, std::size_t& count);
 
   // Whether decrypted bytes wait here, which no poll tells of.
@@ -43,7 +47,10 @@ class Link {
 
   Result failed(int code);
 
+  Result receive(char* place, std::size_t room, std::size_t& count);
+
   int descriptor_;
+  double received_ = 0;
   std::unique_ptr<SSL, TlsFree> tls_;
   bool established_ = false;
 };

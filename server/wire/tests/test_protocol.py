@@ -253,6 +253,21 @@ def test_metadata_beyond_the_limit(served: Served) -> None:
         assert caller.call(ECHO, message(b"")).status == OK
 
 
+def test_a_call_arrives_when_its_bytes_do_even_if_nobody_reads_them() -> None:
+    with serving(takeover=60) as served, Caller(served.address) as caller:
+        assert caller.call(HOT, message(b"first")).status == 0
+        served.answering.clear()
+        time.sleep(0.1)
+        begun = time.monotonic()
+        stream = caller.begin(HOT)
+        caller.send(stream, message(b"later"), end=True)
+        time.sleep(0.2)
+        looked = time.monotonic()
+        served.answering.set()
+        assert caller.answer(stream).status == 0
+        assert begun <= served.objects[-1].arrived < looked
+
+
 def test_a_reset_call_is_gone(served: Served) -> None:
     with Caller(served.address) as caller:
         stream = caller.begin(HOT)
