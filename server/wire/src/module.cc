@@ -7,6 +7,7 @@
 #include <nghttp2/nghttp2.h>
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -160,7 +161,7 @@ PyCall to_python_alone(const Column& column) {
     throw std::bad_alloc();
   }
   char* const place = PyBytes_AS_STRING(payload.ptr());
-  std::memcpy(place, prefix.data(), prefix.size());
+  std::copy(prefix.begin(), prefix.end(), place);
   std::memcpy(place + prefix.size(), column.pixels.data(), column.pixels.size());
   return {column.numbers[0], column.callers[0], column.format->method, std::move(payload),
           nb::tuple(),       column.arrived[0], column.deadlines[0],   nb::bytes(column.bearer.data(), column.bearer.size())};
