@@ -29,8 +29,8 @@ class Link {
   // kOk: `count` is the number of bytes, at least 1.
   Result read(char* place, std::size_t room, std::size_t& count);
 
-  // When the kernel got the last bytes that were read, on the clock of now(). Later than that, when they were read, where
-  // it does not say: for TLS, and for bytes of which only a part was read.
+  // When the kernel got the last bytes that were read, on the clock of now(). Later than that, when they were read,
+  // where it does not say: for TLS, and for bytes of which only a part was read.
   [[nodiscard]] double received() const { return received_; }
   Result write(const char* bytes, std::size_t size, std::size_t& count);
 

@@ -163,8 +163,10 @@ PyCall to_python_alone(const Column& column) {
   char* const place = PyBytes_AS_STRING(payload.ptr());
   std::copy(prefix.begin(), prefix.end(), place);
   std::memcpy(place + prefix.size(), column.pixels.data(), column.pixels.size());
-  return {column.numbers[0], column.callers[0], column.format->method, std::move(payload),
-          nb::tuple(),       column.arrived[0], column.deadlines[0],   nb::bytes(column.bearer.data(), column.bearer.size())};
+  return {column.numbers[0],     column.callers[0],
+          column.format->method, std::move(payload),
+          nb::tuple(),           column.arrived[0],
+          column.deadlines[0],   nb::bytes(column.bearer.data(), column.bearer.size())};
 }
 
 PyColumn to_python(Column&& column) {
@@ -439,9 +441,7 @@ NB_MODULE(_native, module) {
       .def_ro("callers", &PyColumn::callers)
       .def_ro("arrived", &PyColumn::arrived)
       .def_ro("deadlines", &PyColumn::deadlines);
-  nb::class_<PyArrived>(module, "Arrived")
-      .def_ro("items", &PyArrived::items)
-      .def_ro("gone", &PyArrived::gone);
+  nb::class_<PyArrived>(module, "Arrived").def_ro("items", &PyArrived::items).def_ro("gone", &PyArrived::gone);
   nb::class_<PyEvent>(module, "Event").def_ro("kind", &PyEvent::kind).def_ro("call", &PyEvent::call);
   nb::class_<Wire>(module, "Wire")
       .def(nb::init<const nb::object&, const nb::list&, std::vector<std::string>, double>(), nb::arg("limits"),

@@ -58,8 +58,8 @@ struct State {
   std::vector<Call*> waiting;                 // of them, large ones that wait for room, oldest first
   std::deque<Call*> inflating;
   std::vector<std::uint64_t> held_back;  // numbers of streams whose replies are not read
-  std::vector<Connection*> dirty;   // with something to be written
-  std::vector<Connection*> closed;  // to be deleted at the end of the round
+  std::vector<Connection*> dirty;        // with something to be written
+  std::vector<Connection*> closed;       // to be deleted at the end of the round
   std::string no_room = "the server holds as many messages as it has room for; try again in a moment";
   Metadata no_room_trailing;  // of calls that are refused with it
   double pressed_until = 0;   // a message was refused for want of room a moment ago
