@@ -73,9 +73,9 @@ def saturated(settings: Settings, server: Server) -> Figures:
     return {"job": batch_images(before, after) / elapsed, "interactive": measured}
 
 
-def flooded(settings: Settings, method: str, transport: str) -> Figures:
+def flooded(settings: Settings, method: str, transport: str, *flags: str) -> Figures:
     """Few calls beside a connection that wants FLOOD in flight; the server takes --max-streams of them at a time."""
-    with serving(settings.folder, settings.store, transport) as server, ThreadPoolExecutor(1) as pool:
+    with serving(settings.folder, settings.store, transport, *flags) as server, ThreadPoolExecutor(1) as pool:
         flood = pool.submit(_closed_loop, Load("flood", 1, 1, FLOOD), server, method, settings.seconds + 3)
         time.sleep(1.5)  # so that all of them are in flight
         outcome = _interactive(settings.seconds, FLOODED_RATE, method, server, connections=1)

@@ -21,7 +21,7 @@ from mlpserve_server.control.services import ControlServices
 from mlpserve_server.control.stream_infer import StreamInfer
 from mlpserve_server.errors import CallError, Draining, ListenError
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.limits import LIMIT_OPTIONS, Limits
+from mlpserve_server.transports.limits import ARRIVED, LIMIT_OPTIONS, Limits
 from mlpserve_server.transports.listening import Listening, hang_up
 from mlpserve_server.transports.sent_calls import AwaitedCall, resolve
 from mlpserve_server.transports.settings import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, LOOK_SECONDS, MAX_HEADER_BYTES
@@ -156,7 +156,7 @@ class GrpcioTransport:
     async def _carry(self, method: int, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         if self._stopping:
             await context.abort(Draining.code, "the server has shut down")
-        call = self._arrive(method, payload, context)
+        call = self._arrive(method, payload, context, ARRIVED.get())
         del payload
         try:
             result = await call.answer
@@ -170,10 +170,14 @@ class GrpcioTransport:
             await context.abort(result.code, str(result), result.trailing_metadata())
         return result
 
-    def _arrive(self, method: int, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> AwaitedCall:
+    def _arrive(
+        self, method: int, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]", arrived: float
+    ) -> AwaitedCall:
         """Hand the batching loop a call; it counts as open until it has been answered."""
-        self._last_call = time.monotonic()
-        call = AwaitedCall(payload, self._last_call, context.time_remaining(), method, context.peer())
+        now = self._last_call = time.monotonic()
+        call = AwaitedCall(payload, arrived, None, method, context.peer())
+        if (left := context.time_remaining()) is not None:
+            call.deadline = now + left
         call.answer = self._aio.loop.create_future()
         call.sent = context.invocation_metadata() or ()  # gRPC frees it when the call ends
         call.said = said_traffic(call.sent)
@@ -187,7 +191,7 @@ class GrpcioTransport:
         """A request of a stream; see `StreamInfer`."""
         if self._stopping:
             raise Draining("the server has shut down")
-        call = self._arrive(METHODS.index(MODEL_INFER), payload, context)
+        call = self._arrive(METHODS.index(MODEL_INFER), payload, context, time.monotonic())
         call.answer.add_done_callback(self._submitted_ended)
         return call
 

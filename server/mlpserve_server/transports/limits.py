@@ -8,9 +8,11 @@ first HTTP/2 window (`LIMIT_OPTIONS`).
 
 import asyncio
 import inspect
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -18,6 +20,7 @@ import grpc
 from mlpserve_server.errors import CallError, Expired, InvalidRequest, Overloaded, Unsupported
 
 MOST_PENDING = 8192  # as of eight connections with as many calls as they may have
+FIRST_BYTES = 16384  # of a message, which may come before it is read
 LIMIT_OPTIONS = [
     # gRPC ends calls with a bare CANCELLED once so many have not reached their handlers, by default 1,000 to 3,000. A
     # burst is the queue's to take or to refuse, with a status that says so; but calls that are reset wait there too.
@@ -25,8 +28,9 @@ LIMIT_OPTIONS = [
     ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
     # What a call may send before it is read. With the probe gRPC would widen it to what the caller could use at most.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 16384),
+    ("grpc.http2.lookahead_bytes", FIRST_BYTES),
 ]
+ARRIVED: ContextVar[float] = ContextVar("ARRIVED")  # time.monotonic() of a unary call's message, for its method
 READ_SECONDS = 30.0  # for a message to arrive, and for one to be let in
 PRESSED_SECONDS = 5.0  # the same while others wait for its room
 NEWCOMER_SECONDS = 1.0  # the same while a caller waits that has nothing under way, and this one has more
@@ -102,12 +106,14 @@ class Limits(grpc.aio.ServerInterceptor):
         behaviour, deserialize = handler.unary_unary, handler.request_deserializer
 
         async def answer(_: Any, context: Any) -> Any:
-            size = 0
+            size, began = 0, time.monotonic()
             try:
                 message = await self._read(context)
                 if message is None:
                     raise asyncio.CancelledError  # the caller has left
                 size = len(message)
+                # What fits into the first window has come with the call, before the event loop got round to reading it.
+                ARRIVED.set(began if size <= FIRST_BYTES else time.monotonic())
                 answering = behaviour(_parsed(message, deserialize), context)
                 del message  # an aborted call is a cycle of references, which may stay for long
                 return await answering
