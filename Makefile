@@ -31,9 +31,10 @@ CUDA_ENVIRONMENT := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.v
 test-all: setup .venv-proto/.installed .venv-triton/.installed $(CUDA_ENVIRONMENT)  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
-lint: setup  ## ruff, mypy, import-linter, Kubernetes' schemas, what callers build on; C++ where clang's tools are
+lint: setup  ## ruff, mypy, pyright on the examples, import-linter, Kubernetes' schemas, what callers build on; C++ where clang's tools are
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/mypy && $(BIN)/mypy examples
+	@$(BIN)/pyright --pythonpath $(BIN)/python examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python .ci/kubernetes.py
 	@$(BIN)/python .ci/compatibility

@@ -61,7 +61,7 @@ def in_process(images: Path, version: Path, precision: str, output: Path | None)
             continue
         names = pa.DictionaryArray.from_arrays(class_ids, labels).cast(pa.string())
         rows = np.arange(start, start + len(part))
-        table = pa.table({"row": rows, "class_id": class_ids, "label": names, "score": scores})
+        table = pa.table({"row": rows, "predicted": names, "score": scores})
         writer = writer or pq.ParquetWriter(output, table.schema, compression="zstd")
         writer.write_table(table)
     if writer is not None:

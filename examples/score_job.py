@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-BAD_ROWS = 2  # exit code of `mlpserve score`: finished, but some rows could not be scored
+BAD_ROWS = 4  # exit code of `mlpserve score`: finished, but some rows could not be scored
 
 
 def main() -> None:
@@ -53,8 +53,8 @@ def accuracy_by_class(answers: Path) -> pd.DataFrame:
     """Rows, share of right answers and mean score of each true class."""
     rows = pd.read_parquet(answers)  # the whole folder: names that begin with _ are passed over
     rows = rows[rows["error"].isna()]
-    rows["right"] = rows["class_id"] == rows["target"]
-    of_class = rows.groupby("target")
+    rows["right"] = rows["predicted"] == rows["true"]
+    of_class = rows.groupby("true")
     return pd.DataFrame(
         {"rows": of_class.size(), "accuracy": of_class["right"].mean(), "score": of_class["score"].mean()}
     )
@@ -63,11 +63,11 @@ def accuracy_by_class(answers: Path) -> pd.DataFrame:
 def confusions(answers: Path, most: int = 10) -> pd.DataFrame:
     """Pairs of true and predicted class, most frequent first, with one row of each to look at."""
     query = """
-        SELECT target, class_id AS predicted, count(*) AS rows, arg_max("row", score) AS most_confident_row
+        SELECT "true", predicted, count(*) AS rows, arg_max("row", score) AS most_confident_row
         FROM read_parquet(?)
-        WHERE error IS NULL AND class_id <> target
+        WHERE predicted <> "true"  -- with its quotes the column, without them the constant
         GROUP BY ALL
-        ORDER BY rows DESC, target, predicted
+        ORDER BY rows DESC, "true", predicted
         LIMIT ?
     """
     return duckdb.execute(query, [str(answers / "part-*.parquet"), most]).df()

@@ -126,11 +126,10 @@ def test_every_row_has_an_answer_or_an_error(server: ServerProcess, tmp_path: Pa
         expected = client.predict(mnist_images()[:COUNT])
     for row in rows:
         if row["row"] in bad:
-            assert (row["class_id"], row["label"], row["score"], row["model_version"]) == (None, None, None, None)
+            assert (row["predicted"], row["score"], row["model_version"]) == (None, None, None)
             continue
         index = int(Path(row["file"]).stem) if "file" in row else row["row"]
-        assert row["class_id"] == expected.class_ids[index]
-        assert row["label"] == str(row["class_id"])
+        assert row["predicted"] == str(expected.class_ids[index])
         assert row["score"] == pytest.approx(expected.scores[index], abs=1e-5)
         assert (row["model_version"], row["model_digest"]) == (1, expected.model.digest)
     assert sorted(path.name for path in output.iterdir()) == [
@@ -145,8 +144,10 @@ def test_accuracy_from_labels(server: ServerProcess, tmp_path: Path) -> None:
     flags = [mnist.IMAGES, tmp_path / "o", "--labels", mnist.LABELS]
     result = run("mlpserve", "--server", server.address, "score", *flags)
     assert result.returncode == 0, result.stderr
-    answers = np.array(pq.read_table(tmp_path / "o")["class_id"])
+    table = pq.read_table(tmp_path / "o")
+    answers = np.array(table["predicted"]).astype(int)
     assert f"Accuracy {(answers == mnist_labels()).mean():.2%}" in result.stdout
+    assert np.array_equal(np.array(table["true"]).astype(int), mnist_labels())
     assert "Scored 10,000 rows" in result.stdout
 
 

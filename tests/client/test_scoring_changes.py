@@ -125,7 +125,7 @@ def test_a_changed_input_fails_its_parts_and_a_rerun_goes_on(server: ServerProce
     assert "Put back what it held" in errors
     assert f"part-{parts:05}.parquet" in written, "the other input's part stays"
     assert not (output / "_SUCCESS").exists()
-    expected = pq.read_table(output / written[0])["class_id"].to_pylist()
+    expected = pq.read_table(output / written[0])["predicted"].to_pylist()
     # Put back, it goes on; the bytes are those of a job in which nothing happened.
     shutil.copy2(tmp_path / "kept.npy", first)
     again = run("mlpserve", "--server", server.address, "score", *command, "--json")
@@ -134,7 +134,7 @@ def test_a_changed_input_fails_its_parts_and_a_rerun_goes_on(server: ServerProce
     whole = score_job(server, [first, second], tmp_path / "whole", part_rows=PART, batch=25)
     assert whole.tally.bad_rows == 0
     assert _digest(output) == _digest(tmp_path / "whole")
-    assert expected == pq.read_table(output / written[0])["class_id"].to_pylist()
+    assert expected == pq.read_table(output / written[0])["predicted"].to_pylist()
 
 
 def _tar(path: Path) -> Path:

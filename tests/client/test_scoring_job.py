@@ -49,7 +49,7 @@ def test_several_inputs_of_several_kinds_in_parts(server: ServerProcess, tmp_pat
     assert table["row"].to_pylist() == list(range(280))
     whole = score_job(server, [mnist.IMAGES], tmp_path / "all")
     assert whole.tally.rows == 10_000
-    assert table["class_id"].to_pylist() == pq.read_table(tmp_path / "all")["class_id"].to_pylist()[:280]
+    assert table["predicted"].to_pylist() == pq.read_table(tmp_path / "all")["predicted"].to_pylist()[:280]
     assert [Path(name).name for name in table["input"].to_pylist()][::90] == ["a.npy", "a.npy", "c.parquet", "d.tar.gz"]
     assert table["file"].to_pylist()[-1] == "279.png"
 
@@ -64,10 +64,10 @@ def test_a_folder_of_shards(server: ServerProcess, tmp_path: Path) -> None:
         pq.write_table(table, tmp_path / f"shards/{number}.parquet", row_group_size=7)
     summary = score_job(server, [tmp_path / "shards"], tmp_path / "o", part_rows=20)
     assert (summary.tally.rows, summary.parts) == (150, 9)
-    answers = pq.read_table(tmp_path / "o")["class_id"].to_pylist()
+    answers = pq.read_table(tmp_path / "o")["predicted"].to_pylist()
     expected = score_job(server, [mnist.IMAGES], tmp_path / "all")
     assert expected.tally.bad_rows == 0
-    assert answers == pq.read_table(tmp_path / "all")["class_id"].to_pylist()[:150]
+    assert answers == pq.read_table(tmp_path / "all")["predicted"].to_pylist()[:150]
 
 
 def test_inputs_and_output_through_fsspec(server: ServerProcess, tmp_path: Path) -> None:
@@ -206,9 +206,9 @@ def test_another_input_or_setting_is_refused(server: ServerProcess, tmp_path: Pa
     with pytest.raises(ScoringError, match=r"x\.npy has changed since"):
         score_job(server, [source], tmp_path / "o")
     score_job(server, [source], tmp_path / "o", overwrite=True)
-    expected = pq.read_table(tmp_path / "o")["class_id"].to_pylist()
+    expected = pq.read_table(tmp_path / "o")["predicted"].to_pylist()
     score_job(server, [source], tmp_path / "p")
-    assert pq.read_table(tmp_path / "p")["class_id"].to_pylist() == expected
+    assert pq.read_table(tmp_path / "p")["predicted"].to_pylist() == expected
 
 
 def test_a_version_published_meanwhile_changes_nothing(store: Path, many: Path, tmp_path: Path, transport: str) -> None:
@@ -231,13 +231,13 @@ def test_a_version_published_meanwhile_changes_nothing(store: Path, many: Path, 
         assert set(table["model_version"].to_pylist()) == {1}
         fresh = score_job(server, [many], tmp_path / "fresh")
         assert fresh.model.version == 2
-        shifted = (np.array(table["class_id"]) + 2) % 10
-        assert np.array_equal(np.array(pq.read_table(tmp_path / "fresh")["class_id"]), shifted)
+        shifted = (np.array(table["predicted"]).astype(int) + 2) % 10
+        assert np.array_equal(np.array(pq.read_table(tmp_path / "fresh")["predicted"]).astype(int), shifted)
         # The second version as a shadow run before promotion, or after it: both answer.
         both = score_job(server, [many], tmp_path / "both", compare=1, part_rows=10_000)
         assert sum(both.tally.disagreements.values()) == 60_000
         rows = pq.read_table(tmp_path / "both")
-        assert np.array_equal(np.array(rows["other_class_id"]), np.array(table["class_id"]))
+        assert rows["other_predicted"].equals(table["predicted"])
     # A server that restarts still answers for the version before, so the job goes on; one that keeps none cannot.
     with ServerProcess(tmp_path, own) as server:
         (tmp_path / "o/_part-00006.json").unlink()

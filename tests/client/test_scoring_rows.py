@@ -49,7 +49,7 @@ def test_labels_from_a_column_with_slices(server: ServerProcess, tmp_path: Path)
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     table = pq.read_table(tmp_path / "o")
-    right = np.array(table["class_id"]) == mnist_labels()[:1000]
+    right = np.array(table["predicted"]).astype(int) == mnist_labels()[:1000]
     assert summary["accuracy"] == pytest.approx(right.mean())
     assert np.array(summary["confusion"]).trace() == right.sum()
     bob = np.arange(1000) % 3 == 0

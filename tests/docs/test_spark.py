@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from support.mnist import mnist_images
 from support.processes import ServerProcess
@@ -23,7 +22,7 @@ class Frame:
         self.write = self
 
     def mapInArrow(self, function: Callable[[Batches], Batches], schema: str) -> "Frame":  # noqa: N802
-        assert schema == "id long, class_id long, score float"
+        assert schema == "id long, predicted string, score float"
         return Frame(list(function(iter(self._batches))))
 
     def parquet(self, path: str) -> None:
@@ -42,6 +41,6 @@ def test_the_spark_recipe(server: ServerProcess, tmp_path: Path) -> None:
     exec(compile(code, block.name, "exec"), names)
     written = Frame.written  # type: ignore[attr-defined]
     with Client(server.address) as client:
-        expected = client.predict(images).class_ids
+        expected = client.predict(images).labels
     assert written["id"].to_pylist() == list(range(300))
-    assert np.array_equal(written["class_id"].to_numpy(), expected)
+    assert written["predicted"].to_pylist() == list(expected)

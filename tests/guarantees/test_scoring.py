@@ -83,8 +83,8 @@ def test_bad_rows_of_five_kinds(store: Path, tmp_path: Path, figures: dict[str, 
     summary = json.loads(result.stdout)
     table = pq.read_table(tmp_path / "o")
     reported = [row for row, error in enumerate(table["error"].to_pylist()) if error]
-    expected = pq.read_table(tmp_path / "all")["class_id"].to_pylist()
-    answers = table["class_id"].to_pylist()
+    expected = pq.read_table(tmp_path / "all")["predicted"].to_pylist()
+    answers = table["predicted"].to_pylist()
     wrong = sum(answers[row] != expected[row] for row in range(ROWS) if row not in set(bad))
     figures |= {
         "rows": ROWS,

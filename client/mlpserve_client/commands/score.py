@@ -59,6 +59,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     data.add_argument(
         "--slice-column", default="", metavar="NAME", help="report accuracy for each value of this column"
     )
+    data.add_argument(
+        "--keep",
+        type=columns,
+        default=(),
+        metavar="NAME,...",
+        help="Parquet columns that go along with the answers: id,shop",
+    )
+    data.add_argument(
+        "--old-columns",
+        action="store_true",
+        help="write class_id, label, target and other_class_id too, as version 0.1 did; gone in the next version",
+    )
     shadow = score.add_argument_group("Comparing two versions")
     shadow.add_argument(
         "--compare",
@@ -89,7 +101,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="most rows per output file (default: 131072)",
     )
     running.add_argument("--max-errors", type=at_least_zero, metavar="N", help="stop after more than N bad rows")
-    running.add_argument("--overwrite", action="store_true", help="delete an earlier job's output and start over")
+    again = running.add_mutually_exclusive_group()
+    again.add_argument(
+        "--append",
+        action="store_true",
+        help="add the inputs that are new to the job in OUTPUT, and score nothing twice",
+    )
+    again.add_argument("--overwrite", action="store_true", help="delete an earlier job's output and start over")
     running.add_argument(
         "--ray", default="", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local"
     )
@@ -108,6 +126,8 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
         column=arguments.column,
         label_column=arguments.label_column,
         slice_column=arguments.slice_column,
+        keep=arguments.keep,
+        old_columns=arguments.old_columns,
         raw=arguments.raw,
         max_pixels=arguments.max_pixels,
         batch=arguments.batch,
@@ -115,6 +135,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
         part_rows=arguments.part_rows,
         max_errors=arguments.max_errors,
         overwrite=arguments.overwrite,
+        append=arguments.append,
         compare=arguments.compare,
         compare_server=arguments.compare_server,
         ray=arguments.ray,
@@ -130,6 +151,14 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
         print(f"mlpserve: {tally.bad_rows:,} bad rows ({reasons}); first: {shown(tally.first_error)}", file=sys.stderr)
         return WITH_BAD_ROWS
     return 0
+
+
+def columns(text: str) -> tuple[str, ...]:
+    """Names of columns, separated by commas."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names of columns separated by commas, as id,shop")
+    return names
 
 
 def _values(summary: Summary, output: str) -> dict[str, Any]:

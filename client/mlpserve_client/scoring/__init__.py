@@ -2,6 +2,7 @@
 
 job.py          the whole job: plan, go on or begin, sum up
 beginning.py    the model, the inputs' form and the plan that a job begins with
+appending.py    a finished job that goes on with new inputs
 running/        the missing parts, here or on a Ray cluster
 output/         what a job writes: plan, parts with their sidecars, sums
 inputs/         files, folders and globs as rows

@@ -13,8 +13,10 @@ from mlpserve_client.messages.predictions import ModelId
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import File, expand
 from mlpserve_client.scoring.inputs import Form, Input
+from mlpserve_client.scoring.inputs.rows import Kept
 from mlpserve_client.scoring.options import FOLDERS, Options
 from mlpserve_client.scoring.output import plan
+from mlpserve_client.scoring.output.columns import refuse_doubled
 from mlpserve_client.scoring.output.plan import Plan
 from mlpserve_client.scoring.remote import is_remote
 
@@ -66,6 +68,7 @@ def form(info: GetModelResponse, options: Options) -> Form:
         folders_are_labels=options.labels == FOLDERS,
         max_pixels=options.max_pixels,
         label_numbers=options.label_numbers,
+        keep=options.keep,
     )
 
 
@@ -105,8 +108,30 @@ def planned(
         named=any(item.named for item in opened),
         part_rows=options.part_rows,
         truth="" if labels is None else labels.fingerprint,
+        kept=_kept(opened, options.keep),
+        old_columns=options.old_columns,
     )
+    refuse_doubled(whole)
     return whole, compared
+
+
+def _kept(opened: list[Input], keep: tuple[str, ...]) -> Kept:
+    """The columns that go along with the answers, which are the same in all inputs.
+
+    Raises:
+        ScoringError: one has another type in another input.
+    """
+    if not keep:
+        return ()
+    first = opened[0]
+    for item in opened[1:]:
+        for (name, kind), (_, other) in zip(first.kept, item.kept, strict=True):
+            if kind != other:
+                raise ScoringError(
+                    f"--keep {name}: {kind} in {first.path} and {other} in {item.path}; a folder of answers has one "
+                    "type for each column. Score them into two folders, or write one of them again"
+                )
+    return first.kept
 
 
 def _second(endpoint: Endpoint, first: GetModelResponse) -> ModelId:

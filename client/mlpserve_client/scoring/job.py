@@ -8,10 +8,12 @@ import json
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from mlpserve_client.connection.endpoint import Endpoint
 from mlpserve_client.connection.retries import JOB_TIMEOUT
 from mlpserve_client.scoring import beginning
+from mlpserve_client.scoring.appending import open_more
 from mlpserve_client.scoring.changed import refuse_changed
 from mlpserve_client.scoring.errors import ScoringError, TooManyErrors
 from mlpserve_client.scoring.files import File, Folder
@@ -45,16 +47,19 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         ServerError: the server failed and kept failing; finished parts are kept.
     """
     options = options or Options()
+    if options.append and options.overwrite:
+        raise ScoringError("--append keeps what --overwrite removes; give one of them")
     if endpoint.timeout is None:
         endpoint = replace(endpoint, timeout=JOB_TIMEOUT)
     folder = Folder(beginning.outside(output, inputs))
     with ExitStack() as open_files, folder.alone():
         _tidy(folder, options)
         old = plan.begun(folder)
+        more = old if options.append else None
         info = beginning.describe(endpoint, None if old is None else old["model"])
         form = beginning.form(info, options)
         named = find(inputs)
-        opened = open_inputs(named, form)
+        opened = open_inputs(named, form) if more is None else open_more(more, named, form, folder.names())
         for item in opened:
             open_files.callback(item.close)
         labels = File(options.labels) if options.labels and options.labels != FOLDERS else None
@@ -63,10 +68,7 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
             meaning = Meaning(info.manifest.labels, options.label_numbers)
             truth = read_truth(labels.path, sum(item.rows for item in opened), meaning)
         whole, compared = beginning.planned(endpoint, info, opened, form, options, labels)
-        if old is None:
-            _write_plan(folder, whole)
-        else:
-            plan.check_same(folder, old, whole)
+        _settle(folder, old, whole, append=options.append)
         pinned = replace(endpoint, version=whole.model.version)
         in_flight = options.in_flight or PER_SERVER * (endpoint.target.count(",") + 1)
         task = Task(whole, folder.path, pinned, compared, options.batch, in_flight)
@@ -82,12 +84,31 @@ def _write_plan(folder: Folder, whole: Plan) -> None:
     folder.write(PLAN, json.dumps(whole.to_json(), indent=1).encode() + b"\n")
 
 
+def _settle(folder: Folder, old: dict[str, Any] | None, whole: Plan, *, append: bool) -> None:
+    """Write the plan, or find that what is there is of the same job.
+
+    Raises:
+        ScoringError: it is another job's.
+    """
+    new = json.loads(json.dumps(whole.to_json()))
+    if old is not None:
+        if append:
+            plan.check_more(folder, old, whole)
+        else:
+            plan.check_same(folder, old, new)
+    if new != old:
+        folder.remove(SUCCESS)  # before there is a plan that it is not true of
+        _write_plan(folder, whole)
+
+
 def _run(task: Task, opened: list[Input], truth: Truth | None, labels: File | None, options: Options) -> Summary:
     """Score the parts that are not finished."""
     folder = Folder(task.output)
-    finished = _Finished(task.plan, folder, options.max_errors)
+    finished = _Finished(task.plan, folder, options.max_errors, truth)
     before, rows_before = len(finished.tallies), finished.rows
     missing = [part for part in task.plan.parts if part.number not in finished.tallies]
+    if missing:
+        folder.remove(SUCCESS)  # of an earlier run, before a part of it was lost
     pipeline = Pipeline(task, dict(enumerate(opened)), truth)
     started = time.perf_counter()
     with Progress(task.plan.rows, rows_before) as progress:
@@ -126,14 +147,15 @@ class _Finished:
         whole: the job's plan.
         folder: the output.
         max_errors: bad rows at which to give up; None: never.
+        truth: true class ids of all rows from a file; None for none.
 
     Attributes:
         tallies: by the number of the part.
     """
 
-    def __init__(self, whole: Plan, folder: Folder, max_errors: int | None) -> None:
+    def __init__(self, whole: Plan, folder: Folder, max_errors: int | None, truth: Truth | None) -> None:
         names = folder.names()
-        found = {part.number: parts.finished(whole, part, folder, names) for part in whole.parts}
+        found = {part.number: parts.finished(whole, part, folder, names, truth) for part in whole.parts}
         self.tallies = {number: tally for number, tally in found.items() if tally is not None}
         self._max_errors = max_errors
         self._bad = sum(tally.bad_rows for tally in self.tallies.values())

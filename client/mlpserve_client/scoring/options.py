@@ -17,6 +17,8 @@ class Options:
         labels: IDX, .npy or .csv file with the true labels of all rows, "folders", or "".
         label_numbers: what numbers among true labels are, "names" or "ids" of classes; "": refuse what could be both.
         column, label_column, slice_column: of Parquet files; "" to find it, for none, for none.
+        keep: columns of Parquet files that go along with the answers.
+        old_columns: write the columns class_id, label, target and other_class_id of version 0.1 too.
         raw: do not look for ink in pictures; None: as the model's training images were made.
         max_pixels: width times height of the largest picture that is decoded; larger ones are bad rows.
         batch: rows in one request.
@@ -24,6 +26,7 @@ class Options:
         part_rows: most rows in a part.
         max_errors: bad rows at which to give up; None: never.
         overwrite: remove what an earlier job left in the output.
+        append: go on with the job in the output, with the inputs that are new to it behind its own.
         compare: a second version that is asked the same; 0 for none.
         compare_server: where it answers; "": the same server.
         ray: address of a Ray cluster; "" for none.
@@ -34,6 +37,8 @@ class Options:
     column: str = ""
     label_column: str = ""
     slice_column: str = ""
+    keep: tuple[str, ...] = ()
+    old_columns: bool = False
     raw: bool | None = None
     max_pixels: int = MOST_PIXELS
     batch: int = 4096
@@ -41,6 +46,7 @@ class Options:
     part_rows: int = PART_ROWS
     max_errors: int | None = None
     overwrite: bool = False
+    append: bool = False
     compare: int = 0
     compare_server: str = ""
     ray: str = ""

@@ -20,7 +20,7 @@ import numpy as np
 from mlpserve.arrays import BadArrayError, Layout, layout, npy_header, row_major
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import File
-from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Decoded, Form, without_scaled
+from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Decoded, Form, Kept, without_scaled
 
 IDX_IMAGES = 2051  # magic number: unsigned bytes in three dimensions
 DEFLATE_MOST = 1032  # bytes that one compressed byte can stand for
@@ -47,6 +47,7 @@ class ArrayInput:
     """
 
     named = False
+    kept: Kept = ()
 
     def __init__(self, file: File, form: Form) -> None:
         self.path, self.fingerprint = file.path, file.fingerprint
@@ -55,6 +56,8 @@ class ArrayInput:
         self._layout = Layout(form.rows, form.cols, (form.rows, form.cols))
         if form.label_column or form.slice_column or form.folders_are_labels:
             raise ScoringError(f"{file.path}: has no columns and no folders; labels for it come from --labels FILE")
+        if form.keep:
+            raise ScoringError(f"{file.path}: has no columns to keep; --keep is for Parquet files")
         self._open = ExitStack()  # the file and what reads through it
         try:
             self._stream, self.rows, self._in_order = self._opened()

@@ -20,7 +20,7 @@ from mlpserve_client.prepare import Prepared
 from mlpserve_client.scoring.errors import BadRow, ScoringError
 from mlpserve_client.scoring.files import File, opened
 from mlpserve_client.scoring.inputs.listing import Listing, listed
-from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form
+from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Collector, Decoded, Form, Kept
 from mlpserve_client.scoring.inputs.unpacking import LARGEST_READ, unpacking
 from mlpserve_client.scoring.inputs.values import picture
 from mlpserve_client.scoring.remote import MissingError, is_remote
@@ -42,6 +42,7 @@ class FolderInput:
     """
 
     named = True
+    kept: Kept = ()
 
     def __init__(self, path: str, form: Form, listing: Listing | None = None) -> None:
         self.path = path
@@ -119,6 +120,7 @@ class TarInput:
     """
 
     named = True
+    kept: Kept = ()
 
     def __init__(self, file: File, form: Form) -> None:
         self.path, self.fingerprint = file.path, file.fingerprint
@@ -199,6 +201,8 @@ def _kept(content: bytes | None, size: int) -> bytes:
 def _refuse_columns(path: str, form: Form) -> None:
     if form.label_column or form.slice_column:
         raise ScoringError(f"{path}: pictures have no columns; labels for them come from --labels FILE or folders")
+    if form.keep:
+        raise ScoringError(f"{path}: pictures have no columns to keep; --keep is for Parquet files")
 
 
 def _chunk(start: int, names: Sequence[str], contents: Sequence[Callable[[], bytes]], form: Form) -> Chunk:

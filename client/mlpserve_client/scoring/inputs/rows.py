@@ -16,6 +16,7 @@ NAMES, IDS = "names", "ids"  # of classes
 CHUNK_BYTES = 8 << 20  # of a chunk's pixels or encoded pictures; several are in memory at a time
 
 Images = npt.NDArray[np.uint8]
+Kept = tuple[tuple[str, str], ...]
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Chunk:
         names: the rows' files, where they have any.
         targets: true labels, where they were asked for: class ids or label texts.
         slices: values of the slice column, where it was asked for.
+        kept: Arrow table of the columns that go along with the answers, where there are any.
     """
 
     start: int
@@ -52,6 +54,7 @@ class Chunk:
     names: Sequence[str] | None = None
     targets: Sequence[Any] | None = None
     slices: Sequence[Any] | None = None
+    kept: Any = None
 
 
 class Input(Protocol):
@@ -62,12 +65,14 @@ class Input(Protocol):
         rows: how many it has.
         fingerprint: changes when its content does.
         named: whether its rows have files.
+        kept: name and Arrow type of each column that goes along with the answers.
     """
 
     path: str
     rows: int
     fingerprint: str
     named: bool
+    kept: "Kept"
 
     def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
         """Rows start to stop in chunks of at most `size`. Going on where the last reading ended costs least."""
@@ -103,6 +108,7 @@ class Form:
         folders_are_labels: a picture's folder is its true label.
         max_pixels: width times height of the largest picture that is decoded.
         label_numbers: what numbers among true labels are: NAMES or IDS of classes; "" to refuse what could be both.
+        keep: columns of a table that go along with the answers.
     """
 
     rows: int
@@ -114,6 +120,7 @@ class Form:
     folders_are_labels: bool = False
     max_pixels: int = MOST_PIXELS
     label_numbers: str = ""
+    keep: tuple[str, ...] = ()
 
     @property
     def pixels(self) -> int:

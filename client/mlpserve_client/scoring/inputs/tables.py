@@ -51,9 +51,14 @@ class TableInput:
             self._image = self._find(IMAGE_COLUMNS if not form.column else (form.column,), "--column")
             tensors_of(self._table.schema_arrow.field(self._image).type)
             self._columns = [self._image]
-            for name, flag in ((form.label_column, "--label-column"), (form.slice_column, "--slice-column")):
+            beside = ((form.label_column, "--label-column"), (form.slice_column, "--slice-column"))
+            for name, flag in (*beside, *((name, "--keep") for name in form.keep)):
                 if name and (name in self._table.schema_arrow.names or name not in self._from_path):
                     self._columns.append(self._find((name,), flag))
+            self._columns = list(dict.fromkeys(self._columns))
+            if self._image in form.keep:
+                raise ScoringError(f"{file.path}: --keep {self._image}: the images stay where they are; keep an id")
+            self.kept = tuple((name, str(self._kept_type(name))) for name in form.keep)
             self._footprint = Footprint(file.path, self._table.schema, self._stream, self._columns)
         except BaseException as error:
             self.close()
@@ -81,6 +86,12 @@ class TableInput:
         raise ScoringError(
             f"{self.path}: no column {' or '.join(map(repr, names))} (columns: {', '.join(present)}); give {flag} NAME"
         )
+
+    def _kept_type(self, name: str) -> pa.DataType:
+        if name not in self._columns:
+            return pa.string()
+        kind = self._table.schema_arrow.field(name).type
+        return kind.value_type if pa.types.is_dictionary(kind) else kind  # whose values differ from file to file
 
     def read(self, start: int, stop: int, size: int) -> Iterator[Chunk]:
         """Rows start to stop in chunks of at most `size`; what lies before them in their row group is read over."""
@@ -140,7 +151,18 @@ class TableInput:
             lambda: self._decode(values),
             targets=self._beside(table, form.label_column),
             slices=self._beside(table, form.slice_column),
+            kept=self._kept(table) if form.keep else None,
         )
+
+    def _kept(self, table: pa.Table) -> pa.Table:
+        """The columns that go along with the answers."""
+        columns = []
+        for name in self._form.keep:
+            if name in self._columns:
+                columns.append(table.column(name).cast(self._kept_type(name)))
+            else:
+                columns.append(pa.repeat(pa.scalar(self._from_path[name]), len(table)))
+        return pa.table(columns, names=list(self._form.keep))
 
     def _beside(self, table: pa.Table, name: str) -> list[Any] | None:
         """A column beside the images, or what a folder like label=cat says; None where none is asked for."""

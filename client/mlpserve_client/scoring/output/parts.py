@@ -1,8 +1,4 @@
-"""Parts of the output: a Parquet file each, and beside it what says that it is finished.
-
-Columns: row int64 (in the whole job), input string (of several), file string (of pictures), class_id int32, label
-string, score float32, error string, model_version int64, model_digest string; with true labels target int32; with a
-second version other_class_id int32, other_score float32. A bad row has an error and nulls.
+"""Parts of the output: a Parquet file each, and beside it what says that it is finished; columns.py has its columns.
 
 Nothing in a part or its sidecar depends on when or how often it was written, so a job that was interrupted ends with
 the same bytes as one that was not.
@@ -10,6 +6,7 @@ the same bytes as one that was not.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -24,8 +21,10 @@ from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Chunk, Decoded
 from mlpserve_client.scoring.inputs.meaning import Ids
+from mlpserve_client.scoring.output.columns import table as made
 from mlpserve_client.scoring.output.evaluation import Tally
 from mlpserve_client.scoring.output.plan import Part, Plan
+from mlpserve_client.scoring.truth import Truth
 
 
 class PartWriter:
@@ -55,6 +54,7 @@ class PartWriter:
         self._errors: dict[int, str] = {}
         self._names: list[str] = []
         self._slices: list[Any] = []
+        self._kept: list[pa.Table] = []
         self._done = 0
         self.tally = Tally()
 
@@ -87,6 +87,8 @@ class PartWriter:
             self._names.extend(chunk.names)
         if chunk.slices is not None:
             self._slices.extend(chunk.slices)
+        if chunk.kept is not None:
+            self._kept.append(chunk.kept)
         for offset in sorted(decoded.errors):
             reason, message = decoded.errors[offset]
             self._errors[start + offset] = message
@@ -129,7 +131,8 @@ class PartWriter:
         sink = pa.BufferOutputStream()
         table = self._table()
         # A dictionary of row numbers or scores would only be built to be thrown away.
-        repeated = [name for name in table.column_names if name not in ("row", "score", "other_score", "file")]
+        unlike = {"row", "score", "other_score", "file"} | {name for name, _ in self._plan.kept}
+        repeated = [name for name in table.column_names if name not in unlike]
         pq.write_table(table, sink, compression="zstd", use_dictionary=repeated)
         content = sink.getvalue().to_pybytes()
         path, _, fingerprint = self._plan.inputs[self.part.input]
@@ -143,45 +146,69 @@ class PartWriter:
             "bytes": len(content),
             "tally": self.tally.to_json(),
         }
+        if self._plan.truth:
+            sidecar["truth"] = _digest(self._targets)
         self._folder.write(self.part.name, content)
         self._folder.write(self.part.sidecar, json.dumps(sidecar, indent=1, sort_keys=True).encode() + b"\n")
 
     def _table(self) -> pa.Table:
         plan, part, count = self._plan, self.part, len(self._class_ids)
-        bad = self._class_ids < 0
-        columns: dict[str, Any] = {"row": pa.array(np.arange(part.first_row, part.first_row + count, dtype=np.int64))}
-        if len(plan.inputs) > 1:
-            columns["input"] = pa.repeat(pa.scalar(text(plan.inputs[part.input][0])), count)
-        if plan.named:
-            names = self._names
-            columns["file"] = pa.array(names, pa.string()) if names else pa.nulls(count, pa.string())
-        columns["class_id"] = pa.array(self._class_ids, mask=bad)
-        columns["label"] = self._labels(self._class_ids, bad)
-        columns["score"] = pa.array(self._scores, mask=bad)
+        bad, unknown = self._class_ids < 0, self._targets < 0
+        first = part.first_row
+        columns: dict[str, Callable[[], Any]] = {
+            "row": lambda: pa.array(np.arange(first, first + count, dtype=np.int64)),
+            "input": lambda: pa.repeat(pa.scalar(text(plan.inputs[part.input][0])), count),
+            "file": lambda: pa.array(self._names, pa.string()) if self._names else pa.nulls(count, pa.string()),
+            "predicted": lambda: self._labels(self._class_ids, bad),
+            "score": lambda: pa.array(self._scores, mask=bad),
+            "true": lambda: self._labels(self._targets, unknown),
+            "error": lambda: self._said(count),
+            "model_version": lambda: pa.array(np.full(count, plan.model.version, np.int64), mask=bad),
+            "model_digest": lambda: _repeated(plan.model.digest, count, bad),
+            "other_predicted": lambda: self._labels(self._others, bad),
+            "other_score": lambda: pa.array(self._other_scores, mask=bad),
+            "class_id": lambda: pa.array(self._class_ids, mask=bad),
+            "label": lambda: self._labels(self._class_ids, bad),
+            "target": lambda: pa.array(self._targets, mask=unknown),
+            "other_class_id": lambda: pa.array(self._others, mask=bad),
+        }
+        kept = pa.concat_tables(self._kept).combine_chunks() if self._kept else None
+        return made(plan, columns, kept)
+
+    def _said(self, count: int) -> Any:
+        """What is wrong with each row."""
         errors: list[str | None] = [None] * count
         for offset, message in self._errors.items():
             errors[offset] = text(message)
-        columns["error"] = pa.array(errors, pa.string())
-        columns["model_version"] = pa.array(np.full(count, plan.model.version, np.int64), mask=bad)
-        digests = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8), mask=bad), [plan.model.digest])
-        columns["model_digest"] = digests.cast(pa.string())
-        if self._has_targets:
-            columns["target"] = pa.array(self._targets, mask=self._targets < 0)
-        if plan.compared is not None:
-            columns["other_class_id"] = pa.array(self._others, mask=bad)
-            columns["other_score"] = pa.array(self._other_scores, mask=bad)
-        return pa.table(columns)
+        return pa.array(errors, pa.string())
 
     def _labels(self, class_ids: npt.NDArray[np.int32], bad: npt.NDArray[np.bool_]) -> Any:
         indices = pa.array(np.maximum(class_ids, 0), mask=bad)
         return pa.DictionaryArray.from_arrays(indices, pa.array(self._plan.labels, pa.string())).cast(pa.string())
 
 
-def finished(plan: Plan, part: Part, folder: Folder, names: set[str]) -> Tally | None:
+def _repeated(value: str, count: int, mask: npt.NDArray[np.bool_]) -> Any:
+    indices = pa.array(np.zeros(count, np.int8), mask=mask)
+    return pa.DictionaryArray.from_arrays(indices, [value]).cast(pa.string())
+
+
+def _digest(targets: npt.NDArray[np.int32]) -> str:
+    """SHA-256 of true class ids."""
+    return hashlib.sha256(targets.tobytes()).hexdigest()
+
+
+def finished(plan: Plan, part: Part, folder: Folder, names: set[str], truth: Truth | None) -> Tally | None:
     """What a part came to, if it is finished and whole; None if it must be scored.
 
+    Args:
+        plan: of the job.
+        part: which one.
+        folder: the output.
+        names: of its files.
+        truth: true class ids of all rows from a file; None for none.
+
     Raises:
-        ScoringError: it is of another job.
+        ScoringError: it is of another job, or has other true labels.
     """
     if part.name not in names or part.sidecar not in names:
         return None
@@ -194,9 +221,15 @@ def finished(plan: Plan, part: Part, folder: Folder, names: set[str]) -> Tally |
         )
         tally = Tally.from_json(sidecar["tally"])
         digest = sidecar["sha256"]
+        labels = sidecar.get("truth")
     except (ValueError, KeyError, TypeError):
         return None
     if not same:
         raise ScoringError(f"{folder.path}/{part.sidecar} is of another job; name another folder, or give --overwrite")
+    if truth is not None and labels != _digest(truth.rows(part.first_row, part.stop - part.start).astype(np.int32)):
+        raise ScoringError(
+            f"{folder.path}/{part.name} was scored with other true labels: those of the rows that are there come first "
+            "in the file, in their order, and the new rows' behind them. Put them so, or give --overwrite"
+        )
     content = folder.read(part.name)
     return tally if content is not None and hashlib.sha256(content).hexdigest() == digest else None

@@ -12,9 +12,15 @@ from mlpserve_client.messages.predictions import ModelId
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import Folder
 from mlpserve_client.scoring.inputs import Form, Input
+from mlpserve_client.scoring.inputs.rows import Kept
 
-FORMAT = 2
+FORMAT = 3
 PLAN, SUCCESS = "_job.json", "_SUCCESS"
+
+
+def part_files(number: int) -> tuple[str, str]:
+    """Names of a part's Parquet file, and of the sidecar beside it."""
+    return f"part-{number:05}.parquet", f"_part-{number:05}.json"
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,12 @@ class Part:
     @property
     def name(self) -> str:
         """Of the Parquet file."""
-        return f"part-{self.number:05}.parquet"
+        return part_files(self.number)[0]
 
     @property
     def sidecar(self) -> str:
         """Of the file that says that the part is finished, and what it holds."""
-        return f"_part-{self.number:05}.json"
+        return part_files(self.number)[1]
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Plan:
         named: whether rows have file names.
         part_rows: maximum rows per part.
         truth: fingerprint of the file with true labels; "" for none.
+        kept: name and Arrow type of each column that goes along with the answers.
+        old_columns: whether the columns of version 0.1 are written too.
     """
 
     inputs: tuple[tuple[str, int, str], ...]
@@ -70,6 +78,13 @@ class Plan:
     named: bool
     part_rows: int
     truth: str
+    kept: Kept = ()
+    old_columns: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows have true labels."""
+        return bool(self.truth or self.form.label_column or self.form.folders_are_labels)
 
     @property
     def rows(self) -> int:
@@ -87,6 +102,9 @@ class Plan:
             "form": asdict(self.form),
             "part_rows": self.part_rows,
             "truth": self.truth,
+            "files": self.named,
+            "kept": [list(column) for column in self.kept],
+            "old_columns": self.old_columns,
         }
 
 
@@ -127,13 +145,17 @@ def begun(folder: Folder) -> dict[str, Any] | None:
     return plan
 
 
-def check_same(folder: Folder, old: dict[str, Any], plan: Plan) -> None:
+def check_same(folder: Folder, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Refuse to continue another job.
+
+    Args:
+        folder: the output.
+        old: the plan that is there.
+        new: the one that there would be, as JSON.
 
     Raises:
         ScoringError: says what changed and what to do.
     """
-    new = json.loads(json.dumps(plan.to_json()))
     if old == new:
         return
     for before, after in zip(old["inputs"], new["inputs"], strict=False):
@@ -141,7 +163,8 @@ def check_same(folder: Folder, old: dict[str, Any], plan: Plan) -> None:
             _refuse(folder, f"{after['path']} has changed since")
     changed = ", ".join(name.replace("_", " ") for name in new if old.get(name) != new[name])
     if old["inputs"] != new["inputs"]:
-        _refuse(folder, f"it had other inputs ({len(old['inputs'])}, now {len(new['inputs'])})")
+        counts = f"it had other inputs ({len(old['inputs'])}, now {len(new['inputs'])})"
+        _refuse(folder, counts, "To score the new ones beside them, give --append. ")
     if old["model"] != new["model"]:
         was, now = old["model"], new["model"]
         _refuse(
@@ -152,8 +175,31 @@ def check_same(folder: Folder, old: dict[str, Any], plan: Plan) -> None:
     _refuse(folder, f"it had other settings: {changed}")
 
 
-def _refuse(folder: Folder, what: str) -> None:
+def check_more(folder: Folder, old: dict[str, Any], plan: Plan) -> None:
+    """Refuse to append to a job what would change the parts that it has.
+
+    Args:
+        folder: the output.
+        old: the job's plan.
+        plan: the one with more inputs behind its own.
+
+    Raises:
+        ScoringError: says what differs and what to do.
+    """
+    new = json.loads(json.dumps(plan.to_json()))
+    same = new | {"inputs": new["inputs"][: len(old["inputs"])]}
+    if old["truth"] and new["truth"]:
+        same["truth"] = old["truth"]  # whether it begins with the same labels is held against each part
+    if new["files"] and not old["files"]:
+        raise ScoringError(
+            f"{folder.path}: holds a job without pictures; with the new inputs' pictures each row would have one more "
+            "column, `file`. Score them into another folder"
+        )
+    check_same(folder, old, same)
+
+
+def _refuse(folder: Folder, what: str, more: str = "") -> None:
     raise ScoringError(
-        f"{folder.path}: holds another job: {what}. Use what that job began with, name another folder, "
+        f"{folder.path}: holds another job: {what}. {more}Use what that job began with, name another folder, "
         "or give --overwrite to score everything anew"
     )
