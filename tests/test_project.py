@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from packaging.version import Version
+from support.processes import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,6 +56,16 @@ def test_targets_are_listed() -> None:
         "gpu-check",
         "gpu-kit",
     } <= targets
+
+
+@pytest.mark.parametrize("program", ["mlpserve", "mlpserve-server", "mlpserve-store", "mlpserve-train"])
+def test_executables_say_their_version_and_what_is_wrong_in_a_line(program: str) -> None:
+    shown = run(program, "--version")
+    assert (shown.returncode, shown.stdout) == (0, f"mlpserve {version('mlpserve')}\n")
+    wrong = run(program, "--no-such-flag")
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+    assert f"{program} --help lists what there is" in wrong.stderr
 
 
 def _imported(file: Path) -> set[str]:

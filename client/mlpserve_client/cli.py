@@ -18,11 +18,12 @@ import sys
 import warnings
 from pathlib import Path
 
+from mlpserve.command_line import Parser
 from mlpserve.shown import shown
 from mlpserve.terminal import tolerate
 from mlpserve_client.client import Client
 from mlpserve_client.commands import completion, doctor, info, playground, predict, score
-from mlpserve_client.commands.flags import Parser, add_connection, repeat_connection
+from mlpserve_client.commands.flags import add_connection, repeat_connection
 from mlpserve_client.connection.endpoint import Endpoint, Tls
 from mlpserve_client.errors import InvalidInputError, MlpserveError
 

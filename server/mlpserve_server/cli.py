@@ -21,6 +21,7 @@ import logging
 import sys
 from typing import NoReturn
 
+from mlpserve.command_line import NumberOrOwnVersion, Parser
 from mlpserve.shown import shown
 from mlpserve.terminal import tolerate
 from mlpserve_server.config import GROUPS, ServerConfig
@@ -110,7 +111,7 @@ def _parse(arguments: list[str]) -> ServerConfig:
 
 def parser() -> argparse.ArgumentParser:
     """The flags; one for each field of the configuration."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="mlpserve-server",
         description="Serve a published model over gRPC, in batches, with hot reload.",
         epilog="SIGTERM and SIGINT start a graceful shutdown, a second one exits at once. Exit codes: 0 every accepted "
@@ -125,6 +126,8 @@ def parser() -> argparse.ArgumentParser:
         if isinstance(field.default, bool):
             group.add_argument(flag, action="store_true", **options)
             continue
+        if field.name == "version":
+            options |= {"nargs": "?", "action": NumberOrOwnVersion}
         if field.default != "":
             options["help"] += f" (default: {field.default})"
         group.add_argument(flag, type=type(field.default), default=field.default, **options)

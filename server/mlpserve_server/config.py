@@ -37,7 +37,11 @@ class ServerConfig:
     store: str | Path = _flag(STORE, "store", "model store: a folder, or a URL such as s3://…", metavar="DIR|URL")
     model: str = _flag(STORE, "mnist", "model to serve", metavar="NAME")
     version: int = _flag(
-        STORE, 0, "version to pin; 0 follows the promoted version, or the newest if none is promoted", metavar="N"
+        STORE,
+        0,
+        "version to pin; 0 follows the promoted version, or the newest if none is promoted; without a number, print "
+        "mlpserve's own",
+        metavar="N",
     )
     keep_versions: int = _flag(
         STORE, 1, "previously served versions to keep loaded for requests that pin them", metavar="N"

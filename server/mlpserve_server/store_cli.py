@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from mlpserve.artifact import version_number
+from mlpserve.command_line import Parser, add_version
 from mlpserve.shown import shown
 from mlpserve.terminal import tolerate
 from mlpserve_server.errors import StartupError
@@ -60,13 +61,14 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their flags."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="mlpserve-store",
         description="Inspect a model store; promote and roll back the version that its servers serve.",
         epilog="Running servers follow within their --poll. Exit codes: 0 done, 1 failed, 2 wrong usage.",
     )
     parser.add_argument("--store", default="store", metavar="DIR|URL", help="model store (default: store)")
-    commands = parser.add_subparsers(dest="do", required=True, metavar="COMMAND")
+    add_version(parser)
+    commands = parser.add_subparsers(dest="do", required=True, title="Commands", metavar="COMMAND")
     for name, help_text, version in (
         ("list", "list the versions of a model, newest first", None),
         ("verify", "check every file of a version against its SHA-256", 0),

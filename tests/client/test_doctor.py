@@ -84,6 +84,8 @@ def test_packages_that_are_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -
         ("mlpserve-server --keep", "--keep-versions"),
         ("mlpserve-store prom", "promote"),
         ("mlpserve-train --recipe acc", "accurate"),
+        ("mlpserve-train comp", "compare"),
+        ("mlpserve-train compare --prec", "--precision"),
     ],
 )
 def test_bash_completes(words: str, expected: str, tmp_path: Path) -> None:

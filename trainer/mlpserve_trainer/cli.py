@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlpserve.command_line import Parser, add_version
 from mlpserve.terminal import tolerate
 from mlpserve_trainer.config import GROUPS, TrainConfig, configure
 from mlpserve_trainer.errors import ConfigError, TrainerError
@@ -73,7 +74,7 @@ def _train(arguments: Sequence[str]) -> Callable[[], Path | None]:
 
 def compare_parser() -> argparse.ArgumentParser:
     """The flags of `mlpserve-train compare`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mlpserve-train compare",
         description="Compare two published versions on the same images: accuracy, McNemar's test, disagreements.",
     )
@@ -103,7 +104,7 @@ def _compare(arguments: Sequence[str]) -> Callable[[], Path | None]:
 
 def sweep_parser() -> argparse.ArgumentParser:
     """The flags of `mlpserve-train sweep` that are its own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mlpserve-train sweep",
         description="Hyper-parameter search by validation accuracy; the test set stays closed. Every flag of "
         "mlpserve-train may be given as well and applies to all trials.",
@@ -154,12 +155,13 @@ def _parse(arguments: Sequence[str], prog: str = "mlpserve-train") -> TrainConfi
 
 def parser(prog: str = "mlpserve-train") -> argparse.ArgumentParser:
     """The flags; one for each field of the configuration."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description=DESCRIPTION,
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     groups = {title: parser.add_argument_group(title) for title in GROUPS}
     for field in dataclasses.fields(TrainConfig):
         options = dict(field.metadata)
@@ -171,6 +173,21 @@ def parser(prog: str = "mlpserve-train") -> argparse.ArgumentParser:
             options["type"] = options.pop("parse", type(field.default))
         group.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **options)
     return parser
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, for shell completion and the reference; "" is training itself."""
+    return {"": parser(), "compare": compare_parser(), "sweep": sweep_parser()}
+
+
+def completed() -> argparse.ArgumentParser:
+    """The flags with the commands below them, as shell completion wants them."""
+    every = parser()
+    commands = every.add_subparsers(metavar="COMMAND")
+    for name, command in parsers().items():
+        if name:
+            commands.add_parser(name, parents=[command], add_help=False, help=command.description)
+    return every
 
 
 def _exit(code: int, message: str) -> None:

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 EXECUTABLES = {
-    "mlpserve": "mlpserve_client.cli",
-    "mlpserve-server": "mlpserve_server.cli",
-    "mlpserve-store": "mlpserve_server.store_cli",
-    "mlpserve-train": "mlpserve_trainer.cli",
+    "mlpserve": "mlpserve_client.cli.parser",
+    "mlpserve-server": "mlpserve_server.cli.parser",
+    "mlpserve-store": "mlpserve_server.store_cli.parser",
+    "mlpserve-train": "mlpserve_trainer.cli.completed",
 }
 
 
@@ -27,11 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if find_spec("shtab") is None:
         raise ModuleNotFoundError(name="shtab")
-    for program, module in EXECUTABLES.items():
-        if find_spec(module.partition(".")[0]) is None:
+    for program, parser in EXECUTABLES.items():
+        if find_spec(parser.partition(".")[0]) is None:
             continue
         command = [sys.executable, "-m", "shtab", "--shell", arguments.shell, "--prog", program]
-        command += ["--prefix", program.replace("-", "_"), f"{module}.parser"]
+        command += ["--prefix", program.replace("-", "_"), parser]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode == 0:  # otherwise its packages are not installed
             print(made.stdout)

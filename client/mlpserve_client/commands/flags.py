@@ -1,41 +1,14 @@
 """Flags that several commands of `mlpserve` share: server and model, TLS and tokens, preparation of pictures."""
 
 import argparse
-import importlib.metadata
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
+from mlpserve.command_line import NumberOrOwnVersion
 from mlpserve.numbers import LONGEST, MOST, is_seconds
 from mlpserve_client.connection.retries import CALL_TIMEOUT, JOB_TIMEOUT
 
 WITH_BAD_ROWS = 4  # exit code: finished, and some rows or pictures could not be read
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports wrong usage in a sentence, without the whole usage; its commands are of this class too."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}. {self.prog} --help lists what there is\n")
-
-
-class _Version(argparse.Action):
-    """`--version N` pins the model's version; `--version` alone prints the program's."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Keep the number, or print and end."""
-        if values is None:
-            print(f"mlpserve {importlib.metadata.version('mlpserve')}")
-            parser.exit()
-        setattr(namespace, self.dest, values)
 
 
 def repeat_connection(command: argparse.ArgumentParser) -> None:
@@ -63,7 +36,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         "--version",
         type=int,
         nargs="?",
-        action=_Version,
+        action=NumberOrOwnVersion,
         default=0,
         metavar="N",
         help="version to pin; 0 takes whichever is served (default: 0); without a number, print mlpserve's own",
