@@ -130,7 +130,7 @@ capacity: setup  ## what RATE=1000000 requests a second take, computed from the 
 docs: setup  ## the documentation as pages, in build/site; every link must lead somewhere
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@$(BIN)/python .ci/links.py build/site
-	@echo "build/site/index.html"
+	@echo "build/site/index.html can be opened, search included; or: python3 -m http.server --bind 127.0.0.1 --directory build/site"
 
 screenshots: setup  ## the documentation's pictures, from the tests of the playground and of the tutorial
 	@MLPSERVE_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q -m "" tests/playground/test_page.py \

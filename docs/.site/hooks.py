@@ -2,14 +2,13 @@
 
 index.md                     the README
 examples.md                  examples/README.md, with the programs themselves
-reference/<executable>.md    what --help prints, for every command
+reference/<executable>.md    tables of the flags of --help, for every command
 reference/contract.md        the .proto files, with their comments
 reference/changes.md         the CHANGELOG
 """
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
+import flag_pages
 import proto_pages
 
+import mlpserve_client.cli
+import mlpserve_server.cli
+import mlpserve_server.store_cli
+import mlpserve_trainer.cli
+
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-COMMANDS = {
-    "mlpserve": ["", "info", "predict", "score", "playground", "doctor", "completion"],
-    "mlpserve-server": [""],
-    "mlpserve-store": ["", "list", "verify", "push", "promote", "rollback", "follow-newest"],
-    "mlpserve-train": ["", "compare", "sweep"],
-}
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -39,8 +37,14 @@ def on_files(files: Files, config: Any) -> Files:
         "reference/artifact.md": proto_pages.page("The artifact", ROOT / "proto/mlpserve/v1/artifact.proto"),
         "reference/changes.md": (ROOT / "CHANGELOG.md").read_text(),
     }
-    for program, commands in COMMANDS.items():
-        pages[f"reference/{program}.md"] = _program(program, commands)
+    programs = {
+        "mlpserve": flag_pages.commands(mlpserve_client.cli.parser()),
+        "mlpserve-server": flag_pages.commands(mlpserve_server.cli.parser()),
+        "mlpserve-store": flag_pages.commands(mlpserve_server.store_cli.parser()),
+        "mlpserve-train": mlpserve_trainer.cli.parsers(),
+    }
+    for program, parsers in programs.items():
+        pages[f"reference/{program}.md"] = flag_pages.page(program, parsers)
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
@@ -105,13 +109,3 @@ def _examples() -> str:
         code = (ROOT / "examples" / name).read_text().rstrip()
         sections[number] = f"{section.rstrip()}\n\n`examples/{name}`:\n\n```{language}\n{code}\n```\n\n"
     return introduction + "".join(sections)
-
-
-def _program(program: str, commands: list[str]) -> str:
-    parts = [f"# {program}\n"]
-    for command in commands:
-        arguments = [str(BIN / program), *command.split(), "--help"]
-        environment = {**os.environ, "COLUMNS": "96", "NO_COLOR": "1"}
-        shown = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
-        parts.append((f"## {program} {command}\n\n" if command else "") + f"```text\n{shown.rstrip()}\n```\n")
-    return "\n".join(parts)
