@@ -188,9 +188,9 @@ clean:  ## remove what the targets made
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }
-	@echo "Installing into $(VENV) (with PyTorch about 6 GB; once) ..."
+	@echo "Installing into $(VENV) (with PyTorch about 6 GB, three minutes or more; once) ..."
 	@$(PYTHON) -m venv $(VENV) && $(PIP) install --upgrade pip
-	@$(PIP) install --constraint constraints.txt --editable '.[trainer,server,cpu,score,dev]'
+	@$(PYTHON) .ci/install.py $(BIN)/python --constraint constraints.txt --editable '.[trainer,server,cpu,score,dev]'
 	@touch $@
 
 .venv-audit/.installed: Makefile

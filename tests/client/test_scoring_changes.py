@@ -213,8 +213,9 @@ def test_an_object_that_changes(server: ServerProcess, tmp_path: Path) -> None:
     memory, root = fsspec.filesystem("memory"), str(tmp_path)
 
     def write(images: object) -> None:
-        with memory.open(f"{root}/x.npy", "wb") as file:
-            np.save(file, images)
+        content = io.BytesIO()
+        np.save(content, images)
+        memory.pipe_file(f"{root}/x.npy", content.getvalue())  # whole at once, as a store puts it
 
     write(np.tile(mnist_images(), (2, 1, 1)))
     output = tmp_path / "o"

@@ -174,6 +174,7 @@ class TrainConfig:
     tensorboard: Path | None = _flag(
         RUN, None, "write TensorBoard logs into a new subfolder of this folder", metavar="DIR", parse=Path
     )
+    quiet: bool = _flag(RUN, False, "no bars and no lines about progress", action="store_true")
     sign_key: Path | None = _flag(
         PUBLISHING, None, "sign the version with this PEM private key (elliptic curve)", metavar="FILE", parse=Path
     )

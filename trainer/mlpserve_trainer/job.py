@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpserve.v1.artifact_pb2 import Precision
-from mlpserve_trainer import data, publishing
+from mlpserve_trainer import data, progress, publishing
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset
 from mlpserve_trainer.errors import ConfigError
@@ -33,6 +33,7 @@ def train(config: TrainConfig) -> Path | None:
     group = distributed.from_environment()
     placement = Placement(choose_device(config.device, group.local_rank), group)
     # A name taken from a path is checked again below, once the data has been read.
+    progress.show(placement.leads and not config.quiet)
     present = publish.latest(config.store, config.model or data.name_of(config.data)) if config.if_missing else None
     if present is not None:
         return _say_present(present) if placement.leads else None
@@ -45,14 +46,13 @@ def train(config: TrainConfig) -> Path | None:
     fit = _fit(dataset, config, placement, checkpoint)
     if not placement.leads:
         return None
-    exported = export(fit.classifier, dataset, calibrate=config.calibrate == "yes")
+    with progress.during("Exporting to ONNX, quantising and calibrating"):
+        exported = export(fit.classifier, dataset, calibrate=config.calibrate == "yes")
     evaluated = _evaluate(exported, dataset, config.min_accuracy)
-    folder = publish.publish(
-        config.store,
-        config.model,
-        *publishing.contents(config, dataset, fit, exported, evaluated),
-        signer,
-    )
+    with progress.during("Analysing the model and drawing the report"):
+        manifest, files = publishing.contents(config, dataset, fit, exported, evaluated)
+    with progress.during("Publishing"):
+        folder = publish.publish(config.store, config.model, manifest, files, signer)
     checkpoint.remove()
     print(f"Report {folder / 'report.html'}\nPublished {config.model} version {folder.name}")
     return folder
@@ -93,7 +93,8 @@ def _evaluate(exported: Exported, dataset: Dataset, min_accuracy: float) -> list
     Raises:
         GateError: they must not be published.
     """
-    evaluated = [evaluate.evaluate(file, exported.classifier, dataset.test) for file in exported.files]
+    with progress.during("Evaluating on the test images"):
+        evaluated = [evaluate.evaluate(file, exported.classifier, dataset.test) for file in exported.files]
     for result in evaluated:
         print(_result_line(result), flush=True)
     class_id, share = evaluate.majority(evaluated[0].confusion)

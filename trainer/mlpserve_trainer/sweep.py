@@ -25,9 +25,9 @@ from mlpserve_trainer.networks.build import new_mlp
 
 FIXED = {
     *("store", "model", "data", "data_cache", "image_size", "device", "resume", "validation", "recipe", "tensorboard"),
-    *("sign_key", "min_accuracy", "if_missing", "on_interrupt", "calibrate"),
+    *("sign_key", "min_accuracy", "if_missing", "on_interrupt", "calibrate", "quiet"),
 }
-NOT_THE_FIT = {"store", "model", "data_cache", "device", "resume", "tensorboard", "if_missing", "sign_key"}
+NOT_THE_FIT = {"store", "model", "data_cache", "device", "resume", "tensorboard", "if_missing", "sign_key", "quiet"}
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     running.add_argument(
         "--ray", default="", metavar="ADDRESS", help="run on a Ray cluster: its address, auto, or local"
     )
+    running.add_argument("--quiet", action="store_true", help="no bar and no lines about progress")
     running.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_preparation(score)
     score.set_defaults(job=run)
@@ -139,6 +140,7 @@ def run(endpoint: Endpoint, arguments: argparse.Namespace) -> int:
         compare=arguments.compare,
         compare_server=arguments.compare_server,
         ray=arguments.ray,
+        quiet=arguments.quiet,
     )
     summary = score(endpoint, arguments.inputs, arguments.output, options)
     if arguments.json:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from mlpserve.terminal import during
 from mlpserve_client.connection.endpoint import Endpoint
 from mlpserve_client.connection.retries import JOB_TIMEOUT
 from mlpserve_client.scoring import beginning
@@ -58,8 +59,9 @@ def score(endpoint: Endpoint, inputs: list[str], output: str, options: Options |
         more = old if options.append else None
         info = beginning.describe(endpoint, None if old is None else old["model"])
         form = beginning.form(info, options)
-        named = find(inputs)
-        opened = open_inputs(named, form) if more is None else open_more(more, named, form, folder.names())
+        with during("Looking at the inputs", shown=not options.quiet):
+            named = find(inputs)
+            opened = open_inputs(named, form) if more is None else open_more(more, named, form, folder.names())
         for item in opened:
             open_files.callback(item.close)
         labels = File(options.labels) if options.labels and options.labels != FOLDERS else None
@@ -104,14 +106,15 @@ def _settle(folder: Folder, old: dict[str, Any] | None, whole: Plan, *, append: 
 def _run(task: Task, opened: list[Input], truth: Truth | None, labels: File | None, options: Options) -> Summary:
     """Score the parts that are not finished."""
     folder = Folder(task.output)
-    finished = _Finished(task.plan, folder, options.max_errors, truth)
+    with during("Checking the parts that are finished", shown=not options.quiet):
+        finished = _Finished(task.plan, folder, options.max_errors, truth)
     before, rows_before = len(finished.tallies), finished.rows
     missing = [part for part in task.plan.parts if part.number not in finished.tallies]
     if missing:
         folder.remove(SUCCESS)  # of an earlier run, before a part of it was lost
     pipeline = Pipeline(task, dict(enumerate(opened)), truth)
     started = time.perf_counter()
-    with Progress(task.plan.rows, rows_before) as progress:
+    with Progress(task.plan.rows, rows_before, shown=not options.quiet) as progress:
         if options.ray:
 
             def on_part(part: Part, tally: Tally) -> None:
@@ -122,7 +125,8 @@ def _run(task: Task, opened: list[Input], truth: Truth | None, labels: File | No
         elif missing:
             pipeline.run(missing, progress.add, finished.add)
     seconds = time.perf_counter() - started
-    refuse_changed(task.plan, opened, labels, pipeline.changed, finished.tallies.keys())
+    with during("Checking that no input has changed", shown=not options.quiet):
+        refuse_changed(task.plan, opened, labels, pipeline.changed, finished.tallies.keys())
     total = finished.total()
     _succeed(folder, task.plan, total, everywhere=bool(options.ray))
     return Summary(

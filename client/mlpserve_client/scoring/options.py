@@ -29,6 +29,7 @@ class Options:
         append: go on with the job in the output, with the inputs that are new to it behind its own.
         compare: a second version that is asked the same; 0 for none.
         compare_server: where it answers; "": the same server.
+        quiet: say nothing about progress on standard error.
         ray: address of a Ray cluster; "" for none.
     """
 
@@ -50,3 +51,4 @@ class Options:
     compare: int = 0
     compare_server: str = ""
     ray: str = ""
+    quiet: bool = False

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlpserve.kinds import Kind
 from mlpserve.names import text
+from mlpserve_trainer import progress
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import arrays, checks, folders, tables, torchvision_sets
 from mlpserve_trainer.data.bounds import check_unchanged, marks
@@ -56,10 +57,12 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
             raise DataError(f"--image-size is for folders of images and files; {data} has its own size")
         raw = torchvision_sets.SOURCES[data](torchvision_sets.folder_of(data, cache))
     else:
-        files = found_in(Path(data))
-        before = marks(files.paths)
+        with progress.during(f"Looking for pictures and tables in {text(data)}"):
+            files = found_in(Path(data))
+            before = marks(files.paths)
         raw = _read(Path(data), files, image_size)
-        check_unchanged(before, marks(found_in(Path(data)).paths))
+        with progress.during("Checking that the data did not change while it was read"):
+            check_unchanged(before, marks(found_in(Path(data)).paths))
     # The known sets are large and even, and their splits are those of every figure that was ever published.
     divide = set_aside if known else set_aside_of_each
     if not known:
@@ -86,7 +89,10 @@ def load(data: str, *, cache: Path, validation: float, seed: int, image_size: tu
         raw.warnings,
         raw.sources,
     )
-    return dataset if known else checks.checked(dataset)
+    if known:
+        return dataset
+    with progress.during("Checking the data: doubles, empty pictures, classes"):
+        return checks.checked(dataset)
 
 
 def name_of(data: str) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mlpserve import pictures
 from mlpserve.pictures import MOST_BYTES
+from mlpserve_trainer import progress
 from mlpserve_trainer.data.bounds import check_memory
 from mlpserve_trainer.errors import DataError
 
@@ -89,7 +90,7 @@ def stacked(count: int, picture: Callable[[int], Pixels], name: Callable[[int], 
     result: Pixels | None = None
     bad: list[str] = []
     first = 0
-    for index in range(count):
+    for index in progress.counted(range(count), "Reading pictures", count, "picture"):
         try:
             pixels = picture(index)
         except BadPicture as error:

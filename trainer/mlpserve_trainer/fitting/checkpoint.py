@@ -26,7 +26,7 @@ FOLDER, FILE = ".training", "checkpoint.pt"
 # Settings that may change on --resume, because they do not affect the weights.
 FREE = {
     "store", "resume", "on_interrupt", "tensorboard", "sign_key", "min_accuracy", "if_missing", "data_cache", "device",
-    "calibrate", "recipe",
+    "calibrate", "recipe", "quiet",
 }  # fmt: skip
 
 

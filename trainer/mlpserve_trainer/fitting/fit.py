@@ -10,7 +10,6 @@ Legend: N images, D pixels, C classes.
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from mlpserve_trainer import progress
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import Dataset, Split
 from mlpserve_trainer.errors import FitError
@@ -148,8 +147,8 @@ def fit(
         epoch_started = time.perf_counter()
         order = torch.randperm(len(train), generator=generators["order"], device=device)
         batches = -(-len(train) // config.batch_size)
-        progress = _progress(f"Epoch {number}/{config.epochs}", batches, shown=placement.leads)
-        mean_loss = steps.epoch(order, config.batch_size, progress).item() / len(train)
+        counted = _counted(f"Epoch {number}/{config.epochs}", batches, shown=placement.leads)
+        mean_loss = steps.epoch(order, config.batch_size, counted).item() / len(train)
         seconds = time.perf_counter() - epoch_started
         epoch = Epoch(number, mean_loss, *validate(averaged, validation), seconds)
         if not math.isfinite(epoch.loss + epoch.validation_loss):
@@ -251,12 +250,9 @@ def _steps(
     return PlainSteps(mlp, averaged, feed, objective, schedule, shares)
 
 
-def _progress(title: str, count: int, *, shown: bool) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
-    """A progress bar on a terminal; nothing elsewhere."""
-    disable = None if shown else True
-    return lambda batches: tqdm(
-        batches, desc=title, total=count, unit="step", leave=False, disable=disable, file=sys.stderr
-    )
+def _counted(title: str, count: int, *, shown: bool) -> Callable[[Iterable[Batch]], Iterable[Batch]]:
+    """Says how far an epoch is while its batches are gone through."""
+    return lambda batches: progress.counted(batches, title, count, "step") if shown else batches
 
 
 @torch.no_grad()

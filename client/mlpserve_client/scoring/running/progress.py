@@ -15,14 +15,16 @@ class Progress:
     Args:
         rows: of the whole job.
         done: of them before this run.
+        shown: whether anything is said.
     """
 
-    def __init__(self, rows: int, done: int) -> None:
+    def __init__(self, rows: int, done: int, *, shown: bool = True) -> None:
+        self._shown = shown
         self._rows, self._done = rows, done
         self._begun_with = done
         self._bar = (
             tqdm(total=rows, initial=done, unit="row", unit_scale=True, file=sys.stderr)
-            if sys.stderr.isatty()
+            if shown and sys.stderr.isatty()
             else None
         )
         self._started = self._said = time.monotonic()
@@ -33,7 +35,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(rows)
-        elif now - self._said >= INTERVAL:
+        elif self._shown and now - self._said >= INTERVAL:
             self._said = now
             rate = (self._done - self._begun_with) / (now - self._started)
             left = (self._rows - self._done) / rate if rate else 0.0
