@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_targets_are_listed() -> None:
 @pytest.mark.parametrize("program", ["mlpserve", "mlpserve-server", "mlpserve-store", "mlpserve-train"])
 def test_executables_say_their_version_and_what_is_wrong_in_a_line(program: str) -> None:
     shown = run(program, "--version")
-    assert (shown.returncode, shown.stdout) == (0, f"mlpserve {version('mlpserve')}\n")
+    assert (shown.returncode, shown.stdout) == (0, f"mlpserve {metadata.version('mlpserve')}\n")
     wrong = run(program, "--no-such-flag")
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1

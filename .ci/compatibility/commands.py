@@ -60,8 +60,10 @@ def _takes(action: argparse.Action) -> str:
 
 
 def breaks(key: str, old: str | None, new: str | None) -> bool:
-    """A default may change, and a flag may stop being required; one that becomes required breaks scripts."""
+    """A default may change, a flag may stop being required or need its value; one that becomes required breaks."""
     if key.endswith(" default"):
+        return False
+    if (old, new) == ("a value", "a value or nothing"):
         return False
     if key.endswith(" required"):
         return old is None
