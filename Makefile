@@ -8,7 +8,7 @@ WIRE_SOURCES := $(wildcard server/wire/src/* server/wire/mlpserve_wire/*.py*) \
   $(addprefix server/wire/,CMakeLists.txt install.py pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-grpcio test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-abuse bench-pages bench-training bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images wheels sbom gpu-check gpu-kit clean
+.PHONY: help setup demo test test-cuda test-grpcio test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-abuse bench-pages bench-training bench-beside bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images wheels sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -110,6 +110,9 @@ bench-abuse: setup  ## hostile callers, each for ABUSE_SECONDS=15: the server's 
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
 	@$(BIN)/python -m bench.training
+
+bench-beside: setup  ## training beside one busy core against a quiet machine (three minutes)
+	@$(BIN)/python -m bench.beside
 
 bench-scoring: setup  ## two million images through a server and without one
 	@$(BIN)/python -m bench.scoring

@@ -26,6 +26,15 @@ def test_letters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lettering.drawable(["a\nb", "c"]) == ["0", "1"]
 
 
+def test_a_font_of_boxes_has_no_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib brings one that claims to have every letter, for what nothing else can show."""
+    entries = lettering.font_manager.fontManager.ttflist
+    boxes = [entry for entry in entries if "Last" in entry.name and "Resort" in entry.name]
+    assert boxes
+    monkeypatch.setattr(lettering.font_manager.fontManager, "ttflist", boxes)
+    assert lettering._font_with(frozenset(map(ord, "猫狗鸟鱼"))) is None
+
+
 def test_a_font_that_has_them_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted: list[frozenset[int]] = []
 

@@ -43,6 +43,8 @@ def curves(findings: Findings) -> bytes:
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(numbers) == 1:
+            axes.set_xlim(numbers[0] - 1, numbers[0] + 1)  # or there is no whole number but one to be seen
     return png(figure)
 
 
@@ -94,7 +96,7 @@ def calibration(findings: Findings) -> bytes:
     diagram.set(
         xlabel="probability of the answer",
         ylabel="share that is right",
-        title=f"Reliability on the test set (calibration error {error:.2%})",
+        title=f"Reliability (calibration error {error:.2%})",
         xlim=(0, 1),
         ylim=(0, 1.02),
     )

@@ -7,6 +7,7 @@ import matplotlib
 from matplotlib import font_manager, ft2font
 
 PLAIN = "DejaVu Sans"  # comes with Matplotlib
+BOXES = ("Last Resort", ".LastResort", "Adobe Blank")  # have a box, or nothing, for every letter there is
 
 
 def drawable(labels: Sequence[str]) -> list[str]:
@@ -28,6 +29,8 @@ def drawable(labels: Sequence[str]) -> list[str]:
 def _font_with(letters: frozenset[int]) -> str | None:
     """A font of this machine that has letters; None if none has them all."""
     for entry in font_manager.fontManager.ttflist:
+        if entry.name.startswith(BOXES):
+            continue
         try:
             if letters <= _letters(entry.fname):
                 return str(entry.name)
