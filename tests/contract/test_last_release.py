@@ -28,7 +28,7 @@ SUITES = [
 OIP = "tests/server/test_open_inference.py"
 # Of the release's suites, what has been changed on purpose since.
 CHANGED = {
-    f"{OIP}::test_what_the_server_says_about_itself": "ModelConfig's max_batch_size is that of a request, for perf_analyzer",
+    f"{OIP}::test_what_the_server_says_about_itself": "max_batch_size is that of a request, for perf_analyzer",
     f"{OIP}::test_invalid_requests[wire-classification": "the words of the error",
     f"{OIP}::test_invalid_requests[grpcio-classification": "the words of the error",
 }
