@@ -265,3 +265,25 @@ def test_tensors_of_a_file_of_its_own_are_served(loader: Loader) -> None:
     model.graph.node.insert(0, helper.make_node("Constant", [], ["unused"], sparse_value=sparse))
     model.graph.node.insert(0, helper.make_node("If", ["always"], ["unused too"], then_branch=inner, else_branch=inner))
     loader.load(model.SerializeToString())
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_loop_without_an_end_is_refused_before_it_runs(nested: bool) -> None:
+    """ONNX Runtime runs what is constant while it loads a file, so such a file would hold a start for ever."""
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [1])
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"])],
+        "body",
+        [
+            helper.make_tensor_value_info("n", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, [])],
+    )
+    endless = helper.make_node("Loop", ["", "yes"], [], body=body)
+    if nested:
+        inside = helper.make_graph([endless], "then", [], [])
+        endless = helper.make_node("If", ["yes"], [], then_branch=inside, else_branch=inside)
+    model = helper.make_model(helper.make_graph([endless], "endless", [], [], [yes]))
+    with pytest.raises(ArtifactError, match="has a Loop, which may never end"):
+        graph_check.check(model.SerializeToString(), Path("model.onnx"))

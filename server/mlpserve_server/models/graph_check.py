@@ -1,8 +1,8 @@
 """Looking at an ONNX file before ONNX Runtime parses it.
 
-Only standard operators, and nothing outside the file: a model that names another operator library or another file on
-this machine is not one that the trainer made. Tensors are looked for wherever the outline's schema has a message, and
-what the schema does not have is refused, so that a place which nobody thought of is not one to hide in.
+Only standard operators without loops, and nothing outside the file: a model that names another operator library or
+another file on this machine is not one that the trainer made. Tensors are looked for wherever the outline's schema has
+a message, and what the schema does not have is refused, so that a place which nobody thought of is not one to hide in.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,11 @@ from mlpserve_server.errors import ArtifactError
 DEFAULT_DOMAINS = ("", "ai.onnx")
 LARGEST_FILE = 1 << 30  # bytes
 MAX_DEPTH = 8  # of graphs in graphs
+LOOPS = (
+    b"Loop",
+    b"Scan",
+    b"SequenceMap",
+)  # one without an end would hold the start, or the thread that follows the store
 SHOWN_DOMAINS, SHOWN_LETTERS = 3, 40  # of what a file says, in a message
 ORT_FORMAT = b"ORTM"  # from byte 4; ONNX Runtime takes such a file for one in its own format, which is not looked at
 SESSION_OPTIONS = b"ort_config"  # metadata that ONNX Runtime may take its options from
@@ -62,6 +67,9 @@ def check(content: bytes, where: Path) -> None:
             )
         if isinstance(message, OnnxTensor) and (message.data_location or message.external_data):
             raise ArtifactError(f"{where}: a tensor lies in another file; weights must be in the ONNX file itself")
+        if isinstance(message, OnnxNode) and message.op_type in LOOPS:
+            name = message.op_type.decode()
+            raise ArtifactError(f"{where}: the ONNX file has a {name}, which may never end; classifiers need none")
         if isinstance(message, OnnxNode | OnnxOperatorSet):
             domains.add(message.domain)
     if foreign := sorted(domains.difference(DEFAULT_DOMAINS)):
