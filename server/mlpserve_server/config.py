@@ -115,6 +115,11 @@ class ServerConfig:
         False,
         "listen without TLS on an address that other hosts reach; encrypt in front, for example in a proxy",
     )
+    trusted_callers: bool = _flag(
+        SECURITY,
+        False,
+        "over grpcio, serve other hosts without asking for their certificates: only known callers reach the port",
+    )
     max_streams: int = _flag(
         BATCHING, 1024, "in-flight calls on one connection; further calls wait in the client", metavar="CALLS"
     )

@@ -29,7 +29,7 @@ from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
 from mlpserve_server.server import Server
 from mlpserve_server.transports import watched_files
-from mlpserve_server.transports.tls import check_plaintext
+from mlpserve_server.transports.tls import check_callers, check_plaintext
 from mlpserve_server.transports.tokens import Tokens
 
 IMAGE = pb.PredictRequest(images=bytes(784))
@@ -409,3 +409,21 @@ def test_loopback_needs_no_encryption(host: str, tmp_path: Path) -> None:
 def test_whatever_is_not_clearly_loopback_needs_encryption(host: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can be reached from other hosts"):
         check_plaintext(ServerConfig(store=tmp_path, listen=f"{host}:0"))
+
+
+def test_grpcio_is_not_for_ports_that_strangers_reach(tmp_path: Path) -> None:
+    """There one malformed method name ends everybody's calls, before a token can be asked for."""
+    tls = {"tls_cert": "chain.pem", "tls_key": "key.pem"}
+    with pytest.raises(ConfigError, match=r"--transport wire .* --tls-client-ca, .* --trusted-callers"):
+        check_callers(ServerConfig(store=tmp_path, listen="0.0.0.0:0", **tls))
+    for known in ({"tls_client_ca": "ca.pem"}, {"trusted_callers": True}, {"allow_plaintext": True}):
+        check_callers(ServerConfig(store=tmp_path, listen="0.0.0.0:0", **tls, **known))
+    check_callers(ServerConfig(store=tmp_path, listen="127.0.0.1:0"))
+
+
+def test_a_server_over_grpcio_refuses_strangers(store: Path, certificates: Certificates) -> None:
+    files = ["--tls-cert", certificates.folder / "server.pem", "--tls-key", certificates.folder / "server.key"]
+    flags = ["--store", store, "--listen", "0.0.0.0:0", "--transport", "grpcio", *files]
+    result = run("mlpserve-server", *flags)
+    assert result.returncode == 1
+    assert "any of them can end the calls of the others" in result.stderr

@@ -46,6 +46,7 @@ def open_transport(
         log.info("transport auto: %s (%s)", name, reason)
     tokens = Tokens(config.tokens) if config.tokens else None
     if name == "grpcio":
+        tls.check_callers(config)
         from mlpserve_server.transports.grpcio import GrpcioTransport
 
         return GrpcioTransport(config, services, max_message, tokens, on_dropped, share_port)
@@ -61,5 +62,8 @@ def _choose() -> tuple[str, str]:
     try:
         importlib.import_module("mlpserve_wire")
     except ImportError as error:
-        return "grpcio", f"mlpserve-wire, which is several times as fast, cannot be used: {error}"
+        return (
+            "grpcio",
+            f"mlpserve-wire, several times as fast and needed on ports that strangers reach, cannot be used: {error}",
+        )
     return "wire", "the fastest, and it is installed"

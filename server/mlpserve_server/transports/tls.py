@@ -32,6 +32,26 @@ def check_plaintext(config: ServerConfig) -> None:
     )
 
 
+def check_callers(config: ServerConfig) -> None:
+    """Refuse to serve strangers over grpcio, unless told that there are none.
+
+    One call with a malformed method name ends gRPC's own server, and calls under way with it; this happens before a
+    token can be asked for. Behind `--allow-plaintext` there is a proxy or a private network.
+
+    Raises:
+        ConfigError: strangers may reach the address.
+    """
+    host, _ = split_address(config.listen, "--listen")
+    known = config.tls_client_ca or config.trusted_callers or config.allow_plaintext
+    if known or is_loopback(host):
+        return
+    raise ConfigError(
+        f"--listen {config.listen} can be reached from other hosts, and over grpcio any of them can end the calls of "
+        "the others with one malformed call. Use --transport wire (`make wire` builds it), ask for certificates with "
+        "--tls-client-ca, or, where only known callers reach the port, give --trusted-callers"
+    )
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this host can reach what listens on a host's name or address."""
     try:
