@@ -39,6 +39,7 @@ lint: setup  ## ruff, mypy, pyright on the examples, import-linter, Kubernetes' 
 	@$(BIN)/python .ci/kubernetes.py
 	@$(BIN)/python .ci/compatibility
 	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(wildcard server/wire/src/* server/wire/fuzz/*.cc); fi
+	@if command -v clang-tidy >/dev/null; then $(MAKE) --no-print-directory build/wire/.tidy; fi
 
 # Minutes where everything is new, so only what changed is looked at. The build has said how each file is compiled.
 build/wire/.tidy: $(WIRE_SOURCES) server/wire/.clang-tidy
