@@ -36,7 +36,7 @@ def test_deadline_storm(transport: str, slow_store: Path, tmp_path: Path, figure
     flags = ["--model", "slow", "--transport", transport, "--threads", 1, "--metrics-listen", metrics]
     with ServerProcess(tmp_path, slow_store, *flags) as process, stub(process.address) as caller:
         caller.Predict(ONE, timeout=10)
-        before = scrape(metrics)["mlpserve_images_total"]
+        before = scrape_when(metrics, lambda now: now["mlpserve_images_total"] >= 1)["mlpserve_images_total"]
         blockers = [caller.Predict.future(BLOCKER, timeout=120) for _ in range(2)]
         time.sleep(0.1)
         calls = [caller.Predict.future(one, timeout=60 if index % 2 else 0.3) for index in range(4000)]
