@@ -28,7 +28,7 @@ test-cuda: setup .venv-cuda/.wire  ## the real onnxruntime-gpu on an emulated GP
 	@$(BIN)/python -m pytest -m cuda tests/cuda
 
 CUDA_ENVIRONMENT := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-cuda/.wire)
-test-all: setup .venv-proto/.installed .venv-triton/.installed $(CUDA_ENVIRONMENT)  ## every test; those that lack something (a Docker engine) say so
+test-all: setup .venv-proto/.installed .venv-triton/.installed .venv-foreign/.installed .venv-perf/.installed $(CUDA_ENVIRONMENT)  ## every test; those that lack something (a Docker engine) say so
 	@$(BIN)/python -m pytest -m ""
 
 lint: setup  ## ruff, mypy, pyright on the examples, import-linter, Kubernetes' schemas, what callers build on; C++ where clang's tools are
@@ -188,7 +188,7 @@ GPU_DOWNLOAD = $(PYTHON) -m pip --disable-pip-version-check --quiet download --n
 	@touch $@
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .venv-proto .venv-triton .venv-audit .venv-gpu .venv-cuda build/cuda build/gpu-kit build/gpu-wheels build/gpu-check demo/out
+	rm -rf $(VENV) .venv-proto .venv-triton .venv-foreign .venv-perf .venv-audit .venv-gpu .venv-cuda build/cuda build/gpu-kit build/gpu-wheels build/gpu-check demo/out
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=python3.x $(MAKECMDGOALS)"; exit 1; }
@@ -210,6 +210,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 .venv-proto/.installed: proto/requirements.txt
 	@$(PYTHON) -m venv .venv-proto && .venv-proto/bin/pip --disable-pip-version-check --quiet install -r proto/requirements.txt
+	@touch $@
+
+# Other people's clients, for tests/foreign.
+.venv-foreign/.installed: tests/foreign/requirements.txt
+	@echo "Installing into .venv-foreign (0.6 GB; once) ..."
+	@$(PYTHON) -m venv .venv-foreign && .venv-foreign/bin/pip --disable-pip-version-check --quiet install -r tests/foreign/requirements.txt
+	@touch $@
+
+.venv-perf/.installed: tests/foreign/install_perf_analyzer.py $(VENV)/.installed
+	@$(BIN)/python tests/foreign/install_perf_analyzer.py .venv-perf
 	@touch $@
 
 # Triton's client wants an older protobuf than the tested one.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mlpserve.arrays import ZERO_OR_ONE
 from mlpserve.names import text
@@ -18,6 +18,9 @@ from mlpserve_client.ink import find_ink
 from mlpserve_client.pictures import MOST_BYTES, MOST_PIXELS, NotAPictureError, read, to_grey
 
 BOX = 20 / 28  # share of the model's image that the ink fills
+# How far what lies as in the training data may be from it, as a share of the image: two pixels of 28 less and one more
+# than the box, and a centre of mass that was put into the middle of a whole pixel.
+LEAST_BOX, MOST_BOX, OFF_CENTRE = 18 / 28, 21 / 28, 1.25 / 28
 Grey = npt.NDArray[np.uint8]
 
 
@@ -88,12 +91,32 @@ def _prepared(grey: Image.Image, rows: int, cols: int, *, raw: bool) -> Grey:
     if raw:
         pixels = np.asarray(grey.resize((cols, rows), Image.Resampling.LANCZOS), np.uint8)
     elif grey.size == (cols, rows) and np.median(_border(grey)) == 0:
-        pixels = np.asarray(grey, np.uint8)  # in the model's form already
+        pixels = np.asarray(grey, np.uint8)  # in the model's form already, but perhaps for where the ink lies
+        if not _lies_centred(pixels):
+            # With as much black around it again: a picture that its ink fills shows too little of what is no ink.
+            return _centre(find_ink(ImageOps.expand(grey, (cols // 2, rows // 2))), rows, cols)
     else:
         return _centre(find_ink(grey), rows, cols)
     if pixels.max(initial=0) == 1:
         raise InvalidInputError(ZERO_OR_ONE)
     return pixels
+
+
+def _lies_centred(pixels: Grey) -> bool:
+    """Whether ink, bright on black, has the box and the centre of mass that `_centre` would give it.
+
+    Where nothing is brighter than 1 there is no ink to be moved, or a picture of 0 and 1 that is refused.
+    """
+    if pixels.max(initial=0) <= 1:
+        return True
+    sides, middles = [], []
+    for axis in (1, 0):
+        inked = np.flatnonzero(pixels.any(axis=axis))
+        mass = pixels.sum(axis=axis, dtype=np.float64)
+        size = len(mass)
+        sides.append((inked[-1] - inked[0] + 1) / size)
+        middles.append((mass @ np.arange(size) / mass.sum() - (size - 1) / 2) / size)
+    return LEAST_BOX <= max(sides) <= MOST_BOX and max(map(abs, middles)) <= OFF_CENTRE
 
 
 def _border(grey: Image.Image) -> Grey:

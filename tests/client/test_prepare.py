@@ -79,3 +79,27 @@ def test_errors(tmp_path: Path) -> None:
     (tmp_path / "half.png").write_bytes(whole.read_bytes()[:3000])
     with pytest.raises(InvalidInputError, match=r"half\.png: not a readable image"):
         read_image(tmp_path / "half.png", 28, 28)
+
+
+@pytest.mark.parametrize(("left", "top", "size"), [(1, 1, 26), (0, 0, 28), (0, 8, 20), (8, 0, 20), (9, 9, 10)])
+def test_a_picture_of_the_models_size_whose_ink_lies_elsewhere_is_centred(left: int, top: int, size: int) -> None:
+    """Bright on black, so that neither its size nor its ground tells."""
+    drawn = mnist_images()[0]
+    rows, cols = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    ink = Image.fromarray(drawn[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1])
+    ink = ink.resize((round(size * ink.width / ink.height), size), Image.Resampling.LANCZOS)
+    picture = Image.new("L", (28, 28))
+    picture.paste(ink, (left, top))
+    result = from_image(picture, 28, 28)
+    assert not np.array_equal(result, np.asarray(picture))
+    inked = np.flatnonzero((result > 0).any(axis=1))
+    assert inked[-1] - inked[0] + 1 == 20
+    weights = result / result.sum(dtype=np.float64)
+    for axis in (0, 1):
+        assert abs((weights.sum(axis=axis) * np.arange(28)).sum() - 13.5) < 0.75
+    assert np.array_equal(from_image(Image.fromarray(result), 28, 28), result), "it is left alone from then on"
+
+
+def test_every_image_of_mnist_is_left_alone() -> None:
+    for image in mnist_images()[:2000]:
+        assert np.array_equal(from_image(Image.fromarray(image), 28, 28), image)

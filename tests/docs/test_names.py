@@ -46,10 +46,12 @@ FOREIGN = {
     "sha256sum",
     "openssl",
     "curl",
+    "perf_analyzer",
     "sh",
 }
 # Flags of such programs, where the text names them alone.
 FOREIGN_FLAGS = {
+    "--periodic-concurrency-range": "perf_analyzer",
     "--exit-code-from": "docker compose",
     "--follow": "docker compose logs",
     "--config-yaml": "envoy",
