@@ -116,7 +116,7 @@ def _lies_centred(pixels: Grey) -> bool:
         size = len(mass)
         sides.append((inked[-1] - inked[0] + 1) / size)
         middles.append((mass @ np.arange(size) / mass.sum() - (size - 1) / 2) / size)
-    return LEAST_BOX <= max(sides) <= MOST_BOX and max(map(abs, middles)) <= OFF_CENTRE
+    return bool(LEAST_BOX <= max(sides) <= MOST_BOX and max(map(abs, middles)) <= OFF_CENTRE)
 
 
 def _border(grey: Image.Image) -> Grey:
