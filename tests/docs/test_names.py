@@ -189,13 +189,13 @@ def test_help_fits_a_hundred_columns(command: str) -> None:
 
 @pytest.mark.parametrize("program", ["mlpserve", "mlpserve-server", "mlpserve-train", "mlpserve score"])
 def test_help_is_grouped(program: str) -> None:
-    """Nothing but --help is left among the options of no group, and every group has something."""
+    """Nothing but --help and --version is left among the options of no group, and every group has something."""
     name, *words = program.split()
     parser = PARSERS[name]
     if words:
         (commands,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
         parser = commands.choices[words[0]]
-    assert [action.dest for action in parser._optionals._group_actions] == ["help"]
+    assert {action.dest for action in parser._optionals._group_actions} <= {"help", "version"}
     titled = [group for group in parser._action_groups if group not in (parser._optionals, parser._positionals)]
     assert len(titled) >= 3
     assert all(group._group_actions for group in titled)
