@@ -140,6 +140,8 @@ def _closed(found: Found) -> list[str]:
     heads += ["MB", "start s"]
     lines = ["| " + " | ".join(heads) + " |", "|---" + "|--:" * (len(heads) - 1) + "|"]
     for name, facts in found.facts.items():
+        if not facts.get("memory_mb"):  # it has failed in every round
+            continue
         cells = [_number(found.rate(name, case)) for case in SINGLE]
         cells.append(_number(found.p50(name)))
         requests = found.rate(name, f"{LARGE} images")

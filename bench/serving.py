@@ -68,7 +68,12 @@ def main() -> None:
         for contender in contenders:
             print(f"round {number}: {contender.name}", file=sys.stderr, flush=True)
             last = number == arguments.rounds
-            _measure(contender, store, version, images, arguments.seconds, found, arguments.quick, last)
+            try:
+                _measure(contender, store, version, images, arguments.seconds, found, arguments.quick, last)
+            except (RuntimeError, SystemExit, subprocess.TimeoutExpired) as error:  # of one server, not of all
+                reason = str(error).partition("\n")[0][:200]
+                found.left_out[f"{contender.name} in round {number}"] = f"it failed: {reason}"
+                print(f"failed: {contender.name}: {reason}", file=sys.stderr, flush=True)
     if "mlpserve" in found.results:
         requests = 200_000 if arguments.quick else 1_000_000
         found.memory_mb = memory.over(MEASURED[0], store, images, requests)
