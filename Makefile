@@ -21,8 +21,9 @@ demo: setup  ## train on MNIST, publish, serve, predict and score, from nothing
 test: setup .venv-proto/.installed .venv-triton/.installed  ## the fast tests
 	@$(BIN)/python -m pytest
 
+GRPCIO_TESTS ?= tests/e2e tests/client tests/deploy tests/playground tests/examples
 test-grpcio: setup  ## the tests that take the transport which is installed, over grpcio; `make test` has them over the wire
-	@MLPSERVE_TEST_TRANSPORT=grpcio $(BIN)/python -m pytest tests/e2e tests/client tests/deploy tests/playground tests/examples
+	@MLPSERVE_TEST_TRANSPORT=grpcio $(BIN)/python -m pytest $(GRPCIO_TESTS)
 
 test-cuda: setup .venv-cuda/.wire  ## the real onnxruntime-gpu on an emulated GPU, on Linux x86-64 with a C++ compiler
 	@$(BIN)/python -m pytest -m cuda tests/cuda

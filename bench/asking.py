@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import platform
 import socket
 import struct
 import subprocess
@@ -123,19 +121,3 @@ def published_model() -> Path:
 def flat_images() -> "np.ndarray[tuple[int, int], np.dtype[np.uint8]]":
     """MNIST's test images as uint8 [10000, 784]."""
     return mnist_images().reshape(-1, 784)
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    vector = (
-        "AVX-512 VNNI"
-        if "avx512_vnni" in flags
-        else "AVX-512"
-        if "avx512f" in flags
-        else "AVX2"
-        if "avx2" in flags
-        else ""
-    )
-    return f"{os.cpu_count()} cores, {model} ({vector}), Python {platform.python_version()}"

@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from support.machine import machine
 from support.mnist import mnist_images
 
-from bench.asking import flat_images, machine, published_model, wait_for_answer
+from bench.asking import flat_images, published_model, wait_for_answer
 from bench.contenders import OURS, PYTHON, Contender, running
 from bench.peers import BEFORE_WIRE, earlier, server_before
 

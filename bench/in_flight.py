@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.machine import machine
 from support.mnist import mnist_images
 
-from bench.asking import machine, published_model
+from bench.asking import published_model
 from bench.scoring import BIN, FOR_JOBS, make_images
 from mlpserve_client import AsyncClient
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+from support.machine import machine
 
-from bench.asking import machine, published_model
+from bench.asking import published_model
 from mlpserve.v1.classifier_pb2 import PredictRequest
 from mlpserve_server.batching.admission import Admission
 from mlpserve_server.batching.loop import BatchingLoop

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from support.h2load import Load, need_h2load, run
+from support.machine import machine
 
-from bench.asking import encode, flat_images, machine, published_model, send, wait_for_answer
+from bench.asking import encode, flat_images, published_model, send, wait_for_answer
 from bench.contenders import OURS, Contender, memory_mb, running
 
 PARTS = 10

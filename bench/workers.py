@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from support.h2load import CORE as OTHER_CORE
 from support.h2load import Load, need_h2load, run
+from support.machine import machine
 
-from bench.asking import encode, flat_images, machine, published_model, send, wait_for_answer
+from bench.asking import encode, flat_images, published_model, send, wait_for_answer
 from bench.contenders import CORE, OURS, Contender, cpu_seconds, running
 
 LOAD = Load("256 in flight", 1, 8, 32)

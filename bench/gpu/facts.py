@@ -5,7 +5,7 @@ import sys
 import time
 from importlib import metadata
 
-from bench.asking import machine
+from support.machine import machine
 
 PACKAGES = (
     "mlpserve",

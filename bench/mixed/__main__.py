@@ -17,8 +17,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from support.h2load import need_h2load
+from support.machine import machine
 
-from bench.asking import machine, published_model
+from bench.asking import published_model
 from bench.generator import program
 from bench.mixed import before, checks
 from bench.mixed.cases import BESIDE, METHODS, Figures, Settings, beside, flooded, jobs_alone, saturated

@@ -9,7 +9,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from bench.serving import machine
+from support.machine import machine
 from tests.support.abuses import ABUSES
 
 ROOT = Path(__file__).resolve().parents[2]
