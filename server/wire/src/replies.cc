@@ -76,7 +76,9 @@ ssize_t take_out(nghttp2_session* session, std::int32_t, std::uint8_t* place, st
                  nghttp2_data_source* source, void* user) {
   Call& call = *static_cast<Call*>(source->ptr);
   const std::size_t taken = std::min(room, call.out.size() - call.out_taken);
-  std::memcpy(place, call.out.data() + call.out_taken, taken);
+  if (taken != 0) {  // memcpy takes no null, not even for nothing
+    std::memcpy(place, call.out.data() + call.out_taken, taken);
+  }
   call.out_taken += taken;
   Connection& connection = *static_cast<Connection*>(user);
   connection.unsent_replies -= taken;
