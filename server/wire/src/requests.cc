@@ -423,7 +423,7 @@ void on_header(State& state, Call& call, std::string_view name, std::string_view
 void on_headers(State& state, Call& call) {
   count(state.counters.calls);
   call.began = now();
-  call.deadline = call.began + call.timeout;
+  call.deadline = call.connection->link.received() + call.timeout;
   call.phase = Phase::kBody;
   if (refuse_headers(state, call)) {
     return;
