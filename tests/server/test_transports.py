@@ -48,6 +48,16 @@ def _reference(store: Path, file: str, images: np.ndarray) -> np.ndarray:  # typ
 # --- answers -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+@pytest.mark.parametrize("count", [1, 300])
+def test_compressed_requests_are_answered(server: ServerProcess, compression: grpc.Compression, count: int) -> None:
+    request = pb.PredictRequest(images=pixels(mnist_images()[:count]), probabilities=True)
+    with stub(server.address) as caller:
+        answer = caller.Predict(request, timeout=30, compression=compression)
+        assert answer == caller.Predict(request, timeout=30)
+        assert caller.GetModel(pb.GetModelRequest(), timeout=10, compression=compression).model.version == 1
+
+
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 1000])
 def test_predict_answers_as_the_published_file(server: ServerProcess, store: Path, count: int) -> None:
     images = mnist_images()[:count]
