@@ -67,7 +67,7 @@ def test_from_a_folder_of_pictures_to_answers(tmp_path: Path) -> None:
     assert json.loads(scored.stdout)["rows"] == 200
     answers = pq.read_table(tmp_path / "answers.parquet").to_pylist()
     assert len(answers) == 200
-    assert sum(Path(answer["file"]).parent.name == answer["label"] for answer in answers) >= 180, answers[:3]
+    assert sum(Path(answer["file"]).parent.name == answer["predicted"] for answer in answers) >= 180, answers[:3]
 
 
 def _answers(output: str) -> list[str]:
