@@ -6,12 +6,12 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1 import open_inference_pb2 as oip
 from mlpserve_server.catalog import Catalog
 from mlpserve_server.control import reflection
+from mlpserve_server.control.health import Health
 from mlpserve_server.control.listing import Listing
 from mlpserve_server.control.open_inference import OpenInference
 from mlpserve_server.errors import CallError, StartupError
@@ -77,7 +77,7 @@ class ControlServices:
         )
         for name, handlers in services.items():
             server.add_registered_method_handlers(name, handlers)
-        self._health = health_aio.HealthServicer()
+        self._health = Health()
         await self.set_serving(False)
         # Never withdrawn: a probe on it must not kill a server that drains, and one that is stuck ends by itself.
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)

@@ -110,7 +110,7 @@ class Limits(grpc.aio.ServerInterceptor):
             try:
                 message = await self._read(context)
                 if message is None:
-                    raise asyncio.CancelledError  # the caller has left
+                    raise _no_message()
                 size = len(message)
                 # What fits into the first window has come with the call, before the event loop got round to reading it.
                 ARRIVED.set(began if size <= FIRST_BYTES else time.monotonic())
@@ -140,7 +140,7 @@ class Limits(grpc.aio.ServerInterceptor):
                 elif handler.request_streaming:
                     request = self._requests(context, handler.request_deserializer)
                 elif (request := await self._short(context, handler.request_deserializer)) is None:
-                    raise asyncio.CancelledError  # the caller has left
+                    raise _no_message()
                 answering = behaviour(request, context)
                 if inspect.isasyncgen(answering):
                     async for response in answering:
@@ -254,6 +254,11 @@ class Limits(grpc.aio.ServerInterceptor):
             if not turn.done():
                 self._take(caller)
                 turn.set_result(None)
+
+
+def _no_message() -> CallError:
+    # gRPC says the same of a caller who has left meanwhile, and nobody reads it then.
+    return Unsupported("the method takes one message, and none was sent")
 
 
 async def _all_of(context: Any) -> AsyncIterator[bytes]:
