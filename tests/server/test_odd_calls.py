@@ -1,5 +1,6 @@
 """Calls that no generated stub sends, on every unary method of both transports."""
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import grpc
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
-from support.grpc_calls import channel
+from support.grpc_calls import PREDICT, channel
 from support.processes import ServerProcess
 from support.transports import TRANSPORTS, need
+from support.waiting import wait_until
+from tests.support.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, Connection, frame, headers, literal, message
 
 from mlpserve.v1 import classifier_pb2, open_inference_pb2
 
@@ -83,6 +86,32 @@ def test_more_metadata_is_refused_and_the_connection_goes_on(server: ServerProce
             opened.unary_unary(GET_MODEL)(b"", metadata=metadata, timeout=10)
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, caught.value
         assert opened.unary_unary(GET_MODEL)(b"", timeout=10)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        b"a\nFORGED",
+        b"a\r\nFORGED",
+        b"a\x1b[31mFORGED",
+        b"a\x00FORGED",
+        b"a\x9b31mFORGED",
+        "a\u202eFORGED".encode(),
+        b"F" * 120,
+    ],
+    ids=repr,
+)
+def test_a_forged_request_id_stays_on_its_line(server: ServerProcess, forged: bytes) -> None:
+    """Sent by hand, because gRPC's clients send no such thing; the server may refuse it or log it escaped."""
+    wrong = message(3, b"\x1a\x01x")  # one byte is no image
+    with Connection(server.address) as connection:
+        block = headers(PREDICT.encode()) + literal(b"x-request-id", forged)
+        connection.send(frame(HEADERS, END_HEADERS, 1, block) + frame(DATA, END_STREAM, 1, wrong))
+        wait_until(lambda: connection.closed or 1 in connection.ended, lambda: f"the call ends: {connection.frames}")
+    with channel(server.address) as opened:
+        assert opened.unary_unary(GET_MODEL)(b"", timeout=10), "others are served"
+    assert all(line.startswith("20") for line in server.log.splitlines()), server.log
+    assert not any(unicodedata.category(letter) in ("Cc", "Cf") and letter != "\n" for letter in server.log)
 
 
 def test_health_list_names_what_check_answers(server: ServerProcess) -> None:

@@ -58,6 +58,12 @@ def _cut(value: Any) -> Any:
     return shown(value, LONGEST_FIELD) if isinstance(value, str) else value
 
 
+def _is_ours_to_tell(record: logging.LogRecord) -> bool:
+    # gRPC logs a traceback, twice, for each metadata value that is not UTF-8, and goes on with the call: any caller
+    # could fill the log.
+    return not (record.name == "grpc._cython.cygrpc" and str(record.msg).startswith("Invalid encoding"))
+
+
 def configure(kind: str, worker: int | None = None) -> None:
     """Send the log to standard error, and let nobody wait for it.
 
@@ -72,5 +78,6 @@ def configure(kind: str, worker: int | None = None) -> None:
         formatter = JsonFormatter({} if worker is None else {"worker": worker})
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_is_ours_to_tell)
     logging.captureWarnings(True)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
