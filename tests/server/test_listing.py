@@ -5,7 +5,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -145,6 +145,7 @@ class _Stuck(Store):
         super().__init__(root)
         self.free = threading.Event()
         self.looks = 0
+        self.waiting: Callable[[], int] = lambda: 0  # how many calls wait for the next look
 
     def versions(self, model: str) -> list[int]:
         self.looks += 1
@@ -160,6 +161,7 @@ def stuck(store: Path, transport: str) -> Iterator[tuple[_Stuck, str]]:
     catalog = Catalog("mnist", keep=0)
     catalog.serve(prepare(model, 16))
     services = ControlServices(hanging, catalog, lambda _: pb.ServingInfo())
+    hanging.waiting = lambda: len(services._listing._waiting)
     config = ServerConfig(store=store, listen="127.0.0.1:0", transport=transport)
     served = open_transport(config, services, max_message=1 << 20, on_dropped=lambda reason: None)
     try:
@@ -172,8 +174,11 @@ def stuck(store: Path, transport: str) -> Iterator[tuple[_Stuck, str]]:
 def test_calls_that_wait_for_the_store_hold_nobody(stuck: tuple[_Stuck, str]) -> None:
     hanging, address = stuck
     with stub(address) as caller:
-        waiting = [caller.ListModels.future(pb.ListModelsRequest(), timeout=60) for _ in range(200)]
+        waiting = [caller.ListModels.future(pb.ListModelsRequest(), timeout=60)]
         wait_until(lambda: hanging.looks, "the store is asked")
+        waiting += [caller.ListModels.future(pb.ListModelsRequest(), timeout=60) for _ in range(199)]
+        # A call that arrives later would need a look of its own, however many share the others.
+        wait_until(lambda: hanging.waiting() == 199, lambda: f"199 calls wait: {hanging.waiting()}")
         for _ in range(20):
             assert caller.GetModel(pb.GetModelRequest(), timeout=20).model.version == 1
         assert not any(future.done() for future in waiting)
