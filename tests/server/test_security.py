@@ -1,36 +1,28 @@
-"""TLS, tokens and limits on real connections: who is refused, with which code, and that nothing leaks."""
+"""TLS and limits on real connections: who is refused, with which code, and that nothing leaks."""
 
 import datetime
-import hashlib
-import os
-import queue
 import re
 import socket
 import ssl
-import threading
 import time
 from pathlib import Path
 
 import grpc
 import pytest
 import trustme
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.grpc_calls import stub
 from support.mnist import mnist_images
-from support.processes import BIN, ServerProcess, free_port, run, scrape
+from support.processes import BIN, ServerProcess, run
 from support.transports import need
 from support.waiting import wait_until
 from tests.support import http2
 
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
-from mlpserve_client import Client, InvalidInputError, Tls, UnauthenticatedError, UnavailableError
+from mlpserve_client import Client, InvalidInputError, Tls, UnavailableError
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
-from mlpserve_server.server import Server
-from mlpserve_server.transports import watched_files
 from mlpserve_server.transports.tls import check_callers, check_plaintext
-from mlpserve_server.transports.tokens import Tokens
 
 IMAGE = pb.PredictRequest(images=bytes(784))
 RENEWAL_SECONDS = 15
@@ -66,20 +58,6 @@ def certificates(tmp_path: Path) -> Certificates:
     folder = tmp_path / "tls"
     folder.mkdir()
     return Certificates(folder)
-
-
-@pytest.fixture
-def tokens(tmp_path: Path) -> Path:
-    path = tmp_path / "tokens"
-    write_tokens(path, "first", "second")
-    return path
-
-
-def write_tokens(path: Path, *tokens: str) -> None:
-    lines = [f"{hashlib.sha256(token.encode()).hexdigest()}  of {index}" for index, token in enumerate(tokens)]
-    fresh = path.with_suffix(".new")
-    fresh.write_text("# callers\n\n" + "\n".join(lines) + "\n")
-    fresh.rename(path)
 
 
 def _code(caller: ClassifierServiceStub, *metadata: tuple[str, str]) -> grpc.StatusCode:
@@ -184,82 +162,6 @@ def test_an_expired_server_certificate_is_refused_and_a_renewed_one_needs_no_res
         assert "the certificates were read again" in process.log
 
 
-def test_tokens_let_in_and_are_revoked_without_a_restart(
-    store: Path, transport: str, tokens: Path, tmp_path: Path
-) -> None:
-    with (
-        ServerProcess(tmp_path, store, "--transport", transport, "--tokens", tokens) as process,
-        stub(process.address) as caller,
-        grpc.insecure_channel(process.address) as channel,
-    ):
-        assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
-        assert _code(caller, ("authorization", "bearer second")) is grpc.StatusCode.OK
-        assert _code(caller, ("authorization", "  Bearer   second ")) is grpc.StatusCode.OK
-        for metadata in (
-            [],
-            [("authorization", "Bearer wrong")],
-            [("authorization", "Bearer ")],
-            [("authorization", "first")],
-            [("authorization", "Basic first")],
-            [("authorization", f"Bearer {hashlib.sha256(b'first').hexdigest()}")],
-            [("x-authorization", "Bearer first")],
-        ):
-            assert _code(caller, *metadata) is grpc.StatusCode.UNAUTHENTICATED, metadata
-        for method, request in (("GetModel", pb.GetModelRequest()), ("ListModels", pb.ListModelsRequest())):
-            with pytest.raises(grpc.RpcError) as refused:
-                getattr(caller, method)(request, timeout=10)
-            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-            assert "mnist" not in refused.value.details()
-        reflection = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-        with pytest.raises(grpc.RpcError) as refused:
-            next(reflection(iter([b"\x3a\x00"]), timeout=10))
-        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-        assert health.status == health_pb2.HealthCheckResponse.SERVING
-
-        write_tokens(tokens, "second")
-        wait_until(
-            lambda: _code(caller, ("authorization", "Bearer first")) is not grpc.StatusCode.OK,
-            "the first token is refused",
-            RENEWAL_SECONDS,
-        )
-        assert _code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
-
-        with Client(process.address, token="second") as client:
-            answer = client.predict(mnist_images()[:300])
-            assert len(answer) == 300
-        with Client(process.address, token="first") as revoked, pytest.raises(UnauthenticatedError, match="token"):
-            revoked.predict(mnist_images()[:3])
-        token_file = tmp_path / "token"
-        token_file.write_text("second\n")
-        command = ("mlpserve", "--server", process.address)
-        assert run(*command, "--token-file", token_file, "info").returncode == 0
-        denied = run(*command, "info")
-        assert (denied.returncode, "token" in denied.stderr) == (1, True)
-
-
-def test_no_call_waits_for_a_token_file_that_cannot_be_read(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A FIFO that nobody writes to, in place of a file on a network mount that has died."""
-    monkeypatch.setattr(watched_files, "LOOK_SECONDS", 0.0)
-    known = Tokens(str(tokens))
-    tokens.unlink()
-    os.mkfifo(tokens)
-    accepted = queue.SimpleQueue[bool]()
-
-    def accept() -> None:
-        for _ in range(20):
-            accepted.put(known.find([("authorization", "Bearer first")]) is not None)
-
-    threading.Thread(target=accept, daemon=True).start()
-    assert all(accepted.get(timeout=10) for _ in range(20))
-    with tokens.open("w") as fifo:  # it answers again, with another token
-        fifo.write(f"{hashlib.sha256(b'third').hexdigest()} third\n")
-    wait_until(
-        lambda: known.find([("authorization", "Bearer third")]) is not None, "the third token is known", RENEWAL_SECONDS
-    )
-    assert known.find([("authorization", "Bearer first")]) is None
-
-
 def test_a_client_does_not_show_its_token_to_the_whole_network(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="would travel unencrypted"):
         Client("models.example:50051", token="first")
@@ -283,51 +185,6 @@ def test_what_cannot_be_secured_does_not_start(store: Path, flags: list[str], co
     result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", *flags)
     assert (result.returncode, words in result.stderr) == (code, True), result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize("how", ["removed", "unreadable"])
-def test_a_token_file_that_is_lost_is_said_and_counted(
-    how: str, store: Path, transport: str, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watched_files, "LONG_SECONDS", 0.5)
-    monkeypatch.setattr(watched_files, "LOOK_SECONDS", 0.1)
-    listen = f"127.0.0.1:{free_port()}"
-    config = ServerConfig(
-        store=store, listen="127.0.0.1:0", transport=transport, tokens=str(tokens), metrics_listen=listen
-    )
-    with Server(config) as server, stub(server.address) as caller:
-
-        def unread() -> float:
-            assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK, "those who are known stay"
-            return scrape(listen)["mlpserve_unread_files"]
-
-        assert unread() == 0
-        if how == "removed":
-            tokens.unlink()
-        else:
-            tokens.write_bytes(b"\xff\xff")
-        wait_until(lambda: unread() == 1, "the metric says so", RENEWAL_SECONDS)
-        write_tokens(tokens, "first", "second")
-        wait_until(lambda: unread() == 0, "it is well again", RENEWAL_SECONDS)
-        assert _code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
-
-
-def test_a_spoilt_token_file_is_refused_at_the_start_and_ignored_later(
-    store: Path, tokens: Path, tmp_path: Path
-) -> None:
-    with ServerProcess(tmp_path, store, "--tokens", tokens) as process, stub(process.address) as caller:
-        tokens.write_text("secret-in-the-clear\n")
-
-        def is_told() -> bool:
-            assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
-            return "the tokens stay as they were" in process.log
-
-        wait_until(is_told, "the log says that the tokens stay as they were", RENEWAL_SECONDS)
-        assert "secret-in-the-clear" not in process.log
-    result = run("mlpserve-server", "--store", store, "--listen", "127.0.0.1:0", "--tokens", tokens)
-    assert result.returncode == 1
-    assert re.search(r"line 1: expected a token's SHA-256", result.stderr)
-    assert "secret-in-the-clear" not in result.stderr
 
 
 def test_plaintext_to_all_when_told_so(store: Path, tmp_path: Path) -> None:

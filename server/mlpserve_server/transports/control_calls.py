@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import grpc
 
-from mlpserve_server.errors import CallError, InvalidRequest
+from mlpserve_server.errors import CallError
 from mlpserve_server.transports.aio_thread import AioThread
-from mlpserve_server.transports.limits import STREAMS_OF_ONE, too_many_streams
+from mlpserve_server.transports.limits import STREAMS_OF_ONE, parsed, too_many_streams
 from mlpserve_server.transports.tokens import OPEN_TO_ALL
 from mlpserve_wire import Event, Kind, Method, Wire, WireCall
 
@@ -137,7 +137,7 @@ class ControlCalls:
 
     async def _serve(self, handler: Any, context: "_Context", call: WireCall) -> None:
         if not handler.response_streaming:
-            response = await handler.unary_unary(_parsed(call.payload, handler.request_deserializer), context)
+            response = await handler.unary_unary(parsed(call.payload, handler.request_deserializer), context)
             await context.write(response)
             return
         self._count_stream(call.caller, watch=not handler.request_streaming)
@@ -145,7 +145,7 @@ class ControlCalls:
             if handler.request_streaming:
                 answering = handler.stream_stream(context.requests(handler.request_deserializer), context)
             else:
-                answering = handler.unary_stream(_parsed(call.payload, handler.request_deserializer), context)
+                answering = handler.unary_stream(parsed(call.payload, handler.request_deserializer), context)
             if inspect.isasyncgen(answering):
                 async for response in answering:
                     await context.write(response)
@@ -189,7 +189,7 @@ class _Context:
             message = await self.messages.get()
             if message is None:
                 return
-            yield _parsed(message, deserialize)
+            yield parsed(message, deserialize)
 
 
 class _Aborted(Exception):
@@ -200,12 +200,3 @@ class _Aborted(Exception):
         self.code = code
         self.details = details
         self.trailing = tuple(trailing)
-
-
-def _parsed(message: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:
-    if deserialize is None:
-        return message
-    try:
-        return deserialize(message)
-    except Exception as error:  # protobuf's DecodeError, whose place differs between its versions
-        raise InvalidRequest("", f"the bytes are not the method's request message: {error}") from error

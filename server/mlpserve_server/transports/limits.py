@@ -114,7 +114,7 @@ class Limits(grpc.aio.ServerInterceptor):
                 size = len(message)
                 # What fits into the first window has come with the call, before the event loop got round to reading it.
                 ARRIVED.set(began if size <= FIRST_BYTES else time.monotonic())
-                answering = behaviour(_parsed(message, deserialize), context)
+                answering = behaviour(parsed(message, deserialize), context)
                 del message  # an aborted call is a cycle of references, which may stay for long
                 return await answering
             except CallError as error:
@@ -166,7 +166,7 @@ class Limits(grpc.aio.ServerInterceptor):
         if message is None:
             return None
         self._give_back(len(message))
-        return _parsed(message, deserialize)
+        return parsed(message, deserialize)
 
     async def _read(self, context: Any) -> bytes | None:
         """A call's next message, once there is room for it; its bytes are to be given back. None: there is none.
@@ -283,7 +283,12 @@ def too_many_streams(most: int, of_one: int, *, watch: bool) -> CallError:
     return Unsupported(message) if watch else Overloaded(message, RETRY_SECONDS)
 
 
-def _parsed(message: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:
+def parsed(message: bytes, deserialize: Callable[[bytes], Any] | None) -> Any:
+    """A call's request message; the bytes themselves where the method takes bytes.
+
+    Raises:
+        InvalidRequest: the bytes are not that message.
+    """
     if deserialize is None:
         return message
     try:
