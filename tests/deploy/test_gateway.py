@@ -216,7 +216,7 @@ def test_a_server_dies_and_comes_back_under_load(store: Path, transport: str, wa
                     callers.stop()
     outcomes = callers.outcomes
     print(f"{way}, {transport}: {dict(outcomes)}; before {before}, survivor {survivor}, returned {back}")
-    assert set(outcomes) == {"right"}
+    assert set(outcomes) == {"right"}, callers.messages
     assert min(before) > 0.25 * sum(before), "both took part"
     assert back > 0, "the one that came back takes part again"
 

@@ -11,8 +11,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from support.grpc_calls import channel
-from support.processes import ServerProcess
+from support.mnist import mnist_images
+from support.processes import ServerProcess, free_port
 from tests.support.envoy import Gateway
+from tests.support.model_infer import columns_of, infer
+
+from mlpserve.v1 import open_inference_pb2 as oip
 
 SERVICE = "mlpserve.v1.ClassifierService"
 States = health_pb2.HealthCheckResponse
@@ -72,3 +76,43 @@ def test_a_check_by_name(gateway: Gateway) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             check(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_watch_does_not_fail_on_a_dead_server(store: Path, tmp_path: Path) -> None:
+    """A client that watches health fails its calls until it has an answer; a server just died must not cost that."""
+    dead = f"127.0.0.1:{free_port()}"
+    with (
+        ServerProcess(tmp_path, store, "--precision", "fp32") as server,
+        Gateway(tmp_path, [dead, server.address], blind=True) as gateway,
+        channel(gateway.address) as opened,
+    ):
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        watches = [health_pb2_grpc.HealthStub(opened).Watch(request, timeout=30) for _ in range(12)]
+        assert {next(watch).status for watch in watches} == {States.SERVING}
+        assert gateway.stats()["cluster.mlpserve.upstream_rq_retry_success"] > 0, "the dead one was tried"
+        for watch in watches:
+            watch.cancel()
+
+
+def test_many_requests_on_one_call(gateway: Gateway, expected: list[int]) -> None:
+    """ModelStreamInfer: answers come while the caller may still ask, in order, each with its request's id."""
+    answered = threading.Semaphore(0)
+
+    def requests() -> Iterator[oip.ModelInferRequest]:
+        for number in range(20):
+            yield infer(mnist_images()[:3], "class_ids", id=str(number))
+            assert answered.acquire(timeout=20)
+
+    with channel(gateway.address) as opened:
+        call = opened.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            oip.ModelInferRequest.SerializeToString,
+            oip.ModelStreamInferResponse.FromString,
+        )(requests(), timeout=60)
+        ids = []
+        for answer in call:
+            assert not answer.error_message
+            assert columns_of(answer.infer_response)["class_ids"].ravel().tolist() == expected
+            ids.append(answer.infer_response.id)
+            answered.release()
+    assert ids == [str(number) for number in range(20)]

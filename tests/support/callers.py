@@ -25,10 +25,12 @@ class Callers:
 
     Attributes:
         outcomes: "right", "wrong", or the gRPC code's name → calls.
+        messages: of the calls that failed → calls.
     """
 
     def __init__(self, target: str, expected: npt.NDArray[np.int64], threads: int, **options: Any) -> None:
         self.outcomes: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter()
         self._target, self._expected, self._options = target, expected, options
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(index,)) for index in range(threads)]
@@ -59,6 +61,7 @@ class Callers:
                     answer = client.predict(images[first : first + size])
                 except ServerError as error:
                     self.outcomes[error.code.name] += 1
+                    self.messages[str(error)] += 1
                     self._stop.wait(0.01)
                     continue
                 right = np.array_equal(answer.class_ids, self._expected[first : first + size])

@@ -24,9 +24,12 @@ class Gateway:
         folder: for its files.
         servers: addresses.
         tls: PEM files of a certificate chain and its key, to serve tls.yaml as well.
+        blind: without health checks, as in the moment after a server died: the dead one gets its share of tries.
     """
 
-    def __init__(self, folder: Path, servers: list[str], tls: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self, folder: Path, servers: list[str], tls: tuple[Path, Path] | None = None, blind: bool = False
+    ) -> None:
         port, admin = free_port(), free_port()
         self.address, self.admin = f"127.0.0.1:{port}", f"127.0.0.1:{admin}"
         config = yaml.safe_load((ROOT / "deploy/envoy/envoy.yaml").read_text())
@@ -38,6 +41,8 @@ class Gateway:
             {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(number)}}}}
             for host, number in hosts
         ]
+        if blind:
+            del resources["clusters"][0]["health_checks"], resources["clusters"][0]["outlier_detection"]
         if tls is not None:
             self.tls_address = f"127.0.0.1:{free_port()}"
             self._add_tls(resources, port, *tls)
