@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from grpc import StatusCode
 
@@ -17,6 +18,14 @@ from mlpserve_server.observe.statistics import Spans
 from mlpserve_server.observe.tracing import Tracing
 
 OK = StatusCode.OK.name
+
+
+class Answered(NamedTuple):
+    """Requests that a batch has answered, and the seconds that they have waited, and taken in all, together."""
+
+    requests: int
+    queued: float
+    taken: float
 
 
 class Recorder:
@@ -65,7 +74,6 @@ class Recorder:
         whole, images, seconds = batch.whole, len(batch.images), ended - batch.started
         with self._turn:
             if predictions is not None:
-                requests, queued, taken = self._metrics.totals()
                 self._metrics.images += images
                 of_batch, run_images = batch.batch_images, self._metrics.run_images
                 run_images[BATCH] += of_batch
@@ -75,14 +83,10 @@ class Recorder:
                     batch.served.drift.observe(batch.images, predictions, ended)
                 self._metrics.batch_images.observe(images)
                 self._metrics.run_seconds.observe(seconds)
-                for of_rows in batch.rows:
-                    self._answered_rows(of_rows, batch.started, ended)
-                for part in batch.parts:
-                    self._answered(part, batch.started, ended)
-                for call in batch.finished:
-                    self._finished(call, ended)
-                then = self._metrics.totals()
-                batch.served.statistics.ran(images, then[0] - requests, spans, then[1] - queued, then[2] - taken)
+                requests, queued, taken = 0, 0.0, 0.0
+                for answered in self._answered(batch, ended):
+                    requests, queued, taken = requests + answered[0], queued + answered[1], taken + answered[2]
+                batch.served.statistics.ran(images, requests, spans, queued, taken)
             for of_rows in batch.rows:
                 self._request_log.answered(of_rows.rows, images, batch.started, ended)
             if whole:
@@ -95,30 +99,37 @@ class Recorder:
             for call in batch.finished:
                 self._tracing.answered([call], images, call.progress.started, ended)
 
-    def _finished(self, call: Call, ended: float) -> None:
+    def _answered(self, batch: Batch, ended: float) -> Iterator[Answered]:
+        for of_rows in batch.rows:
+            yield self._answered_rows(of_rows, batch.started, ended)
+        for part in batch.parts:
+            yield self._answered_calls(part, batch.started, ended)
+        for call in batch.finished:
+            yield self._finished(call, ended)
+
+    def _finished(self, call: Call, ended: float) -> Answered:
         """Count a call that has run in slices."""
         assert call.traffic is not None
         seconds = ended - call.arrived
         self._metrics.ended(call.method, OK)
-        self._metrics.queue_seconds[call.traffic].observe(max(0.0, seconds - call.progress.run_seconds))
-        self._metrics.request_seconds[call.method][call.traffic].observe(seconds)
+        queued = self._metrics.queue_seconds[call.traffic].observe(max(0.0, seconds - call.progress.run_seconds))
+        return Answered(1, queued, self._metrics.request_seconds[call.method][call.traffic].observe(seconds))
 
-    def _answered_rows(self, part: RowPart, started: float, ended: float) -> None:
+    def _answered_rows(self, part: RowPart, started: float, ended: float) -> Answered:
         method, arrived = part.method, part.rows.arrived
         self._metrics.ended(method, OK, count=len(arrived))
-        self._metrics.queue_seconds[part.traffic].observe_all(started - arrived)
-        self._metrics.request_seconds[method][part.traffic].observe_all(ended - arrived)
+        queued = self._metrics.queue_seconds[part.traffic].observe_all(started - arrived)
+        taken = self._metrics.request_seconds[method][part.traffic].observe_all(ended - arrived)
+        return Answered(len(arrived), queued, taken)
 
-    def _answered(self, part: Part, started: float, ended: float) -> None:
+    def _answered_calls(self, part: Part, started: float, ended: float) -> Answered:
         method, calls = part.method, part.calls
         self._metrics.ended(method, OK, count=len(calls))
         queue = self._metrics.queue_seconds[part.traffic]
         request = self._metrics.request_seconds[method][part.traffic]
         first = calls[0].arrived
         if first == calls[-1].arrived:  # received together, as most are
-            queue.observe(started - first, len(calls))
-            request.observe(ended - first, len(calls))
-            return
-        for call in calls:
-            queue.observe(started - call.arrived)
-            request.observe(ended - call.arrived)
+            times = len(calls)
+            return Answered(times, queue.observe(started - first, times), request.observe(ended - first, times))
+        queued = sum(queue.observe(started - call.arrived) for call in calls)
+        return Answered(len(calls), queued, sum(request.observe(ended - call.arrived) for call in calls))

@@ -26,15 +26,19 @@ class Histogram:
         """Values in each bucket; the last one is of those above all bounds."""
         return [a + b for a, b in zip(self._single, self._together.tolist(), strict=True)]
 
-    def observe(self, value: float, times: int = 1) -> None:
-        """Count a value."""
+    def observe(self, value: float, times: int = 1) -> float:
+        """Count a value, and return what that adds to the sum."""
         self._single[bisect_left(self.bounds, value)] += times
-        self.sum += value * times
+        added = value * times
+        self.sum += added
+        return added
 
-    def observe_all(self, values: npt.NDArray[np.float64]) -> None:
-        """Count values [N]."""
+    def observe_all(self, values: npt.NDArray[np.float64]) -> float:
+        """Count values [N], and return what they add to the sum."""
         self._together += np.bincount(self._edges.searchsorted(values), minlength=len(self._together))
-        self.sum += float(values.sum())
+        added = float(values.sum())
+        self.sum += added
+        return added
 
     def add(self, counts: Sequence[int], total: float) -> None:
         """Add another histogram with the same bounds."""

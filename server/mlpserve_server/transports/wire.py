@@ -179,9 +179,8 @@ class WireTransport:
                 if (call := self._calls.pop(number, None)) is not None:
                     call.alive = False
             self._wire.finish(gone, StatusCode.CANCELLED.value[0], "", ())  # nobody is to be told, but all are owed it
-        with suppress(queue.Empty):
-            while True:
-                calls.append(self._submitted.get_nowait())
+        while not self._submitted.empty():  # this thread alone takes from it
+            calls.append(self._submitted.get_nowait())
         return calls
 
     def _submit(self, payload: bytes, context: Any) -> AwaitedCall:
