@@ -8,7 +8,7 @@ WIRE_SOURCES := $(wildcard server/wire/src/* server/wire/mlpserve_wire/*.py*) \
   $(addprefix server/wire/,CMakeLists.txt install.py pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cuda test-grpcio test-all lint audit format wire fuzz-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-mixed bench-abuse bench-pages bench-training bench-beside bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images wheels sbom gpu-check gpu-kit clean
+.PHONY: help setup demo test test-cuda test-grpcio test-all lint audit format wire fuzz-wire sanitize-wire proto descriptors contract bench bench-serving bench-peers bench-workers bench-clients bench-memory bench-loop bench-profile bench-mixed bench-abuse bench-pages bench-training bench-beside bench-recipes bench-accuracy bench-scoring bench-install capacity docs screenshots images wheels sbom gpu-check gpu-kit clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -70,6 +70,10 @@ fuzz-wire:  ## libFuzzer on the bytes of a connection for WIRE_FUZZ_SECONDS; nee
 	@$(PYTHON) server/wire/fuzz/seeds.py build/wire-fuzz/corpus
 	@build/wire-fuzz/fuzz_connection -max_total_time=$(WIRE_FUZZ_SECONDS) -max_len=8192 -print_final_stats=1 build/wire-fuzz/corpus
 
+SANITIZE ?= address,undefined
+sanitize-wire: setup  ## the transport's tests and a soak of a million requests with SANITIZE=address,undefined, or thread
+	@$(BIN)/python server/wire/sanitized.py $(SANITIZE)
+
 proto: .venv-proto/.installed  ## generate the stubs beside the .proto files
 	@.venv-proto/bin/python proto/generate.py
 
@@ -85,7 +89,7 @@ bench: bench-serving bench-workers bench-clients  ## what serving is measured by
 bench-serving: setup  ## our server, the one before, tutorial servers and the limits, one core each (ten minutes; BENCH=--quick: four)
 	@$(BIN)/python -m bench.serving $(BENCH)
 
-bench-peers: setup  ## the same with peers, each in an environment of its own (25 minutes; BENCH=--quick: eight)
+bench-peers: setup  ## the same with peers, each in an environment of its own (a quarter of an hour; BENCH=--quick: seven minutes)
 	@$(BIN)/python -m bench.serving --peers $(BENCH)
 
 bench-workers: setup  ## two workers on two cores against one
@@ -100,10 +104,13 @@ bench-memory: setup  ## resident memory over a million requests
 bench-loop: setup  ## the batching loop alone, without a transport
 	@$(BIN)/python -m bench.loop
 
+bench-profile: setup  ## where the server's core spends its time, by perf
+	@$(BIN)/python -m bench.profiling
+
 bench-mixed: setup  ## interactive calls beside scoring jobs on the same server and on another (25 minutes; BENCH=--short: six)
 	@$(BIN)/python -m bench.mixed $(BENCH)
 
-bench-pages: setup  ## put the tables of the last bench-peers, bench-clients and bench-mixed into the documentation
+bench-pages: setup  ## put the tables of the last bench-peers, bench-profile, bench-clients and bench-mixed into the documentation
 	@$(BIN)/python -m bench.pages
 
 ABUSE_SECONDS ?= 15

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
 PLACES = {
     "serving.md": ROOT / "docs/benchmarks.md",
+    "profile.md": ROOT / "docs/benchmarks.md",
     "clients.md": ROOT / "docs/benchmarks.md",
     "mixed.md": ROOT / "docs/mixed-traffic.md",
 }

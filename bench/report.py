@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Found:
         load: the machine's load averages before it.
         results: server → case → one for each round.
         facts: server → "start_seconds", "memory_mb" → one for each round.
-        open: server → percent of its own saturation → figures.
+        open: server → percent of its own saturation → figures, one for each round.
         in_process: precision → images a second of ONNX Runtime alone, one for each round.
         memory_mb: of our server after each tenth of its requests.
         stalled: see `stalled.measure`.
@@ -61,7 +61,7 @@ class Found:
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
     facts: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-    open: dict[str, dict[int, Open]] = field(default_factory=lambda: defaultdict(dict))
+    open: dict[str, dict[int, list[Open]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     in_process: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     memory_mb: list[float] = field(default_factory=list)
     stalled: dict[str, float] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def read(path: Path) -> Found:
         for name, cases in record["results"].items()
     }
     record["open"] = {
-        name: {int(percent): Open(**each) for percent, each in cases.items()}
+        name: {int(percent): [Open(**each) for each in rounds] for percent, rounds in cases.items()}
         for name, cases in record.get("open", {}).items()
     }
     return Found(**record)
@@ -151,19 +151,24 @@ def _closed(found: Found) -> list[str]:
     return lines
 
 
-def _open(found: Mapping[str, Mapping[int, Open]]) -> list[str]:
+def _open(found: Mapping[str, Mapping[int, Sequence[Open]]]) -> list[str]:
     """The open loop; the generator's own figures are those of nghttpd, and how late it was itself."""
     percents = sorted({percent for each in found.values() for percent in each})
     lines = [
         "| ms from when a request was due | of saturation | req/s | p50 | p99 | p99.9 | generator late, p99 | failed |"
     ]
     lines += ["|---|--:|--:|--:|--:|--:|--:|--:|"]
-    for name, each in found.items():
+    for server, each in found.items():
         for percent in percents:
             if percent in each:
-                row = each[percent]
-                figures = " | ".join(f"{value:.2f}" for value in (row.p50, row.p99, row.p999, row.late))
-                lines.append(f"| {name} | {percent} % | {row.rate:,.0f} | {figures} | {row.failed} |")
+                rounds = each[percent]
+                rate, *figures = (
+                    statistics.median(getattr(one, name) for one in rounds)
+                    for name in ("rate", "p50", "p99", "p999", "late")
+                )
+                shown = " | ".join(f"{figure:.2f}" for figure in figures)
+                failed = sum(one.failed for one in rounds)
+                lines.append(f"| {server} | {percent} % | {rate:,.0f} | {shown} | {failed} |")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 Every server gets the same published MNIST model and is asked for a known answer before it is timed. Rounds are
 interleaved: each server is started afresh in each round, and the figures are medians over the rounds. As many requests
-as are answered come from h2load; the open loop, in the last round, from a generator of our own (bench/generator).
+as are answered come from h2load; the open loop from a generator of our own (bench/generator).
 Writes bench/results/serving.json and serving.md; `make bench-pages` puts them into the documentation.
 
     python -m bench.serving [--quick] [--rounds N] [--seconds S] [--peers] [--only NAME …]
@@ -11,7 +11,6 @@ Writes bench/results/serving.json and serving.md; `make bench-pages` puts them i
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -68,9 +67,8 @@ def main() -> None:
             found.in_process[name].append(rate)
         for contender in contenders:
             print(f"round {number}: {contender.name}", file=sys.stderr, flush=True)
-            last = number == arguments.rounds
             try:
-                _measure(contender, store, version, images, arguments.seconds, found, arguments.quick, last)
+                _measure(contender, store, version, images, arguments.seconds, found, arguments.quick)
             except (RuntimeError, SystemExit, subprocess.TimeoutExpired) as error:  # of one server, not of all
                 reason = str(error).partition("\n")[0][:200]
                 found.left_out[f"{contender.name} in round {number}"] = f"it failed: {reason}"
@@ -112,7 +110,6 @@ def _measure(
     seconds: float,
     found: Found,
     quick: bool,
-    last: bool,
 ) -> None:
     """One server in one round."""
     results, facts = found.results[contender.name], found.facts[contender.name]
@@ -125,8 +122,8 @@ def _measure(
             size = len(send(contender, port, body))
             url = contender.url(port)
             results[name].append(run(load, url, body, wire=contender.wire, reply_size=size, seconds=seconds))
-        if last and contender.open_loop:
-            saturation = statistics.median(m.requests_per_second for m in results["256 in flight"])
+        if contender.open_loop:
+            saturation = results["256 in flight"][-1].requests_per_second
             body = encode(contender, images[:1])
             for percent in OF_SATURATION:
                 connections = 8 if contender.grpc or contender.wire == "h2" else HTTP1_CONNECTIONS
@@ -137,7 +134,7 @@ def _measure(
                 )  # fmt: skip
                 late = float(np.percentile(outcome.late, 99)) * 1e3
                 failed = sum(outcome.failed.values())
-                found.open[contender.name][percent] = Open(rate, *outcome.percentiles(), late, failed)
+                found.open[contender.name][percent].append(Open(rate, *outcome.percentiles(), late, failed))
         facts["memory_mb"].append(memory_mb(process))
 
 

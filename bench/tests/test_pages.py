@@ -33,7 +33,7 @@ def _found() -> Found:
             found.results[name][case].append(Measured(rate, 1e6 / rate, 2e6 / rate))
         found.facts[name]["memory_mb"].append(80.0)
         found.facts[name]["start_seconds"].append(1.0)
-    found.open["mlpserve"][50] = Open(150.0, 1.0, 2.0, 3.0, 0.1, 0)
+    found.open["mlpserve"][50].append(Open(150.0, 1.0, 2.0, 3.0, 0.1, 0))
     found.in_process["fp32"].append(1e5)
     return found
 
