@@ -132,7 +132,7 @@ def test_watches(transport: str, store: Path, tmp_path: Path, figures: dict[str,
             connections.append(connection)
             for stream in range(1, 2 * ON_A_CONNECTION, 2):
                 connection.call(stream, WATCH)
-                connection.send(http2.frame(http2.DATA, 0, stream, http2.message(0, b"")))
+                connection.send(http2.frame(http2.DATA, http2.END_STREAM, stream, http2.message(0, b"")))
         assert is_serving(process.address), "Check must go on working"
         wait_until(
             lambda: sum(len(connection.ended) for connection in connections) >= WATCHES - 1000,

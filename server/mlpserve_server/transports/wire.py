@@ -125,7 +125,8 @@ class WireTransport:
     def _limits(self) -> Limits:
         config = self._config
         pixels = self._max_message // config.max_request  # at least, of an image
-        room = config.max_queue * (pixels + CALL_BYTES) + max(READING_BYTES, 4 * self._max_message)
+        waiting = (config.max_queue + config.batch_queue) * pixels + config.max_queue * CALL_BYTES
+        room = waiting + max(READING_BYTES, 4 * self._max_message)
         defaults = Limits()
         return Limits(
             max_connections=config.max_connections or defaults.max_connections,

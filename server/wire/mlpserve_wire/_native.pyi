@@ -108,9 +108,7 @@ class Wire:
         takeover: seconds.
     """
 
-    def __init__(
-        self, limits: Limits, methods: list[Method], *, telling: Sequence[str] = ..., takeover: float = ...
-    ) -> None: ...
+    def __init__(self, limits: Limits, methods: list[Method], *, telling: Sequence[str], takeover: float) -> None: ...
     def listen(self, descriptor: int) -> None:
         """Take connections from a socket that listens, and own its descriptor. To be called before `start`.
 
