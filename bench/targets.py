@@ -98,5 +98,5 @@ def table(checked: list[Checked]) -> list[str]:
         met = Checked(number, text, measured, bound, at_least).met
         said = {True: "yes", False: "**no**", None: "not measured"}[met]
         figure = "" if measured is None else f"{measured:,.3g}" if measured < 100 else f"{measured:,.0f}"
-        lines.append(f"| {number} | {text} | {figure} | {'≥' if at_least else '≤'} {bound:g} | {said} |")
+        lines.append(f"| {number} | {text} | {figure} | {'≥' if at_least else '≤'} {bound:.3g} | {said} |")
     return lines

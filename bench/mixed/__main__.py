@@ -100,12 +100,17 @@ def _text(medians: checks.Medians, arguments: argparse.Namespace, load: tuple[fl
     ]
     for case, values in medians.items():
         if case not in (checks.THROUGHPUT, checks.LOOP):
-            cells = (f"{values[name]:,.4g}" if name in values else "" for name in COLUMNS)
+            cells = (_number(values[name]) if name in values else "" for name in COLUMNS)
             lines.append(f"| {case} | " + " | ".join(cells) + " |")
     for case, unit in ((checks.THROUGHPUT, "requests/s at 256 in flight"), (checks.LOOP, "µs a call without the Run")):
-        figures = ", ".join(f"{name} {value:,.4g}" for name, value in medians.get(case, {}).items())
+        figures = ", ".join(f"{name} {_number(value)}" for name, value in medians.get(case, {}).items())
         lines += ["", f"{case.capitalize()}, {unit}: {figures}."]
     return "\n".join([*lines, "", *table(checks.check(medians, arguments.transports)), ""])
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point: rates are read beside rates."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -59,9 +59,10 @@ def _cut(value: Any) -> Any:
 
 
 def _is_ours_to_tell(record: logging.LogRecord) -> bool:
-    # gRPC logs a traceback, twice, for each metadata value that is not UTF-8, and goes on with the call: any caller
-    # could fill the log.
-    return not (record.name == "grpc._cython.cygrpc" and str(record.msg).startswith("Invalid encoding"))
+    # gRPC logs a traceback, twice, for each metadata value that is not UTF-8, and goes on with the call, and one for
+    # each answer to a caller that has left: any caller could fill the log.
+    said = ("Invalid encoding", "ExecuteBatchError raised in core")
+    return not (record.name == "grpc._cython.cygrpc" and str(record.msg).startswith(said))
 
 
 def configure(kind: str, worker: int | None = None) -> None:
