@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 from support.h2load import need_h2load, run
@@ -64,7 +64,7 @@ def main() -> None:
     print(text)
 
 
-def _shares(contender: Contender, case: str, seconds: float) -> Counter[str]:
+def _shares(contender: Contender, case: str, seconds: float) -> dict[str, float]:
     """Per cent of the samples by part."""
     store, images, load = published_model(), flat_images(), CASES[case]
     version = store / "mnist/1"
@@ -72,30 +72,18 @@ def _shares(contender: Contender, case: str, seconds: float) -> Counter[str]:
     with running(contender, store, version / "model.onnx") as (port, process), tempfile.TemporaryDirectory() as folder:
         wait_for_answer(contender, port, process, images, version)
         size, data = len(send(contender, port, body)), Path(folder) / "perf.data"
-        command = [
-            "perf",
-            "record",
-            "-q",
-            "-F",
-            "2000",
-            "-o",
-            data,
-            "-p",
-            str(process.pid),
-            "--",
-            "sleep",
-            str(seconds),
-        ]
+        command = ["perf", "record", "-q", "-F", "2000", "-o", str(data)]
+        command += ["-p", str(process.pid), "--", "sleep", str(seconds)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as watching:
             run(load, contender.url(port), body, wire=contender.wire, reply_size=size, seconds=seconds)
         if watching.returncode:
             sys.exit("perf may not watch the server: sysctl kernel.perf_event_paranoid=1, or be root")
         command = ["perf", "report", "-i", str(data), "--no-children", "--sort", "dso", "--stdio"]
         listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    shares: Counter[str] = Counter()
+    shares: dict[str, float] = defaultdict(float)
     for percent, name in re.findall(r"^\s+([\d.]+)%\s+(\S+)", listing, flags=re.M):
         part = next((part for part, pattern in PARTS if re.search(pattern, name)), "others")
-        shares[part] += float(percent)  # type: ignore[assignment]
+        shares[part] += float(percent)
     return shares
 
 

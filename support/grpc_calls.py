@@ -65,3 +65,14 @@ def details(error: grpc.RpcError) -> list[Message]:
                 kind.FromString(any_.value) for any_ in status.details for kind in kinds if any_.Is(kind.DESCRIPTOR)
             ]
     return []
+
+
+def predict_code(caller: ClassifierServiceStub, *metadata: tuple[str, str]) -> grpc.StatusCode:
+    """The code of a call of Predict with metadata; a refusal must not name the model."""
+    try:
+        caller.Predict(PredictRequest(images=bytes(784)), timeout=10, metadata=metadata)
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        assert "mnist" not in (error.details() or "")
+        return code
+    return grpc.StatusCode.OK

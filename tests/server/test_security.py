@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 import trustme
-from support.grpc_calls import stub
+from support.grpc_calls import predict_code, stub
 from support.mnist import mnist_images
 from support.processes import BIN, ServerProcess, run
 from support.transports import need
@@ -18,7 +18,6 @@ from support.waiting import wait_until
 from tests.support import http2
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client, InvalidInputError, Tls, UnavailableError
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.errors import ConfigError
@@ -58,16 +57,6 @@ def certificates(tmp_path: Path) -> Certificates:
     folder = tmp_path / "tls"
     folder.mkdir()
     return Certificates(folder)
-
-
-def _code(caller: ClassifierServiceStub, *metadata: tuple[str, str]) -> grpc.StatusCode:
-    try:
-        caller.Predict(IMAGE, timeout=10, metadata=metadata)
-    except grpc.RpcError as error:
-        code: grpc.StatusCode = error.code()
-        assert "mnist" not in (error.details() or "")
-        return code
-    return grpc.StatusCode.OK
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -192,7 +181,7 @@ def test_plaintext_to_all_when_told_so(store: Path, tmp_path: Path) -> None:
         ServerProcess(tmp_path, store, "--listen", "0.0.0.0:0", "--allow-plaintext") as process,
         stub(process.address.replace("0.0.0.0", "127.0.0.1")) as caller,
     ):
-        assert _code(caller) is grpc.StatusCode.OK
+        assert predict_code(caller) is grpc.StatusCode.OK
 
 
 def test_limits_of_a_connection(store: Path, transport: str, tmp_path: Path) -> None:
@@ -204,9 +193,9 @@ def test_limits_of_a_connection(store: Path, transport: str, tmp_path: Path) -> 
         assert all(call.exception() is None for call in calls), "more calls than streams wait for their turn"
         with http2.Connection(process.address) as connection:
             wait_until(lambda: connection.settings.get(http2.MAX_CONCURRENT_STREAMS) == 4, "callers are told the limit")
-        code = _code(caller, ("x-large", "x" * 60_000))
+        code = predict_code(caller, ("x-large", "x" * 60_000))
         assert code is not grpc.StatusCode.OK
-        assert _code(caller) is grpc.StatusCode.OK
+        assert predict_code(caller) is grpc.StatusCode.OK
 
 
 def test_connections_are_limited_and_aged(store: Path, tmp_path: Path) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support.grpc_calls import stub
+from support.grpc_calls import predict_code, stub
 from support.mnist import mnist_images
 from support.processes import ServerProcess, free_port, run, scrape
 from support.waiting import wait_until
 
 from mlpserve.v1 import classifier_pb2 as pb
-from mlpserve.v1.classifier_pb2_grpc import ClassifierServiceStub
 from mlpserve_client import Client, UnauthenticatedError
 from mlpserve_server.config import ServerConfig
 from mlpserve_server.server import Server
@@ -41,16 +40,6 @@ def write_tokens(path: Path, *tokens: str) -> None:
     fresh.rename(path)
 
 
-def _code(caller: ClassifierServiceStub, *metadata: tuple[str, str]) -> grpc.StatusCode:
-    try:
-        caller.Predict(IMAGE, timeout=10, metadata=metadata)
-    except grpc.RpcError as error:
-        code: grpc.StatusCode = error.code()
-        assert "mnist" not in (error.details() or "")
-        return code
-    return grpc.StatusCode.OK
-
-
 def test_tokens_let_in_and_are_revoked_without_a_restart(
     store: Path, transport: str, tokens: Path, tmp_path: Path
 ) -> None:
@@ -59,9 +48,9 @@ def test_tokens_let_in_and_are_revoked_without_a_restart(
         stub(process.address) as caller,
         grpc.insecure_channel(process.address) as channel,
     ):
-        assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
-        assert _code(caller, ("authorization", "bearer second")) is grpc.StatusCode.OK
-        assert _code(caller, ("authorization", "  Bearer   second ")) is grpc.StatusCode.OK
+        assert predict_code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
+        assert predict_code(caller, ("authorization", "bearer second")) is grpc.StatusCode.OK
+        assert predict_code(caller, ("authorization", "  Bearer   second ")) is grpc.StatusCode.OK
         for metadata in (
             [],
             [("authorization", "Bearer wrong")],
@@ -71,7 +60,7 @@ def test_tokens_let_in_and_are_revoked_without_a_restart(
             [("authorization", f"Bearer {hashlib.sha256(b'first').hexdigest()}")],
             [("x-authorization", "Bearer first")],
         ):
-            assert _code(caller, *metadata) is grpc.StatusCode.UNAUTHENTICATED, metadata
+            assert predict_code(caller, *metadata) is grpc.StatusCode.UNAUTHENTICATED, metadata
         for method, request in (("GetModel", pb.GetModelRequest()), ("ListModels", pb.ListModelsRequest())):
             with pytest.raises(grpc.RpcError) as refused:
                 getattr(caller, method)(request, timeout=10)
@@ -86,11 +75,11 @@ def test_tokens_let_in_and_are_revoked_without_a_restart(
 
         write_tokens(tokens, "second")
         wait_until(
-            lambda: _code(caller, ("authorization", "Bearer first")) is not grpc.StatusCode.OK,
+            lambda: predict_code(caller, ("authorization", "Bearer first")) is not grpc.StatusCode.OK,
             "the first token is refused",
             RENEWAL_SECONDS,
         )
-        assert _code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
+        assert predict_code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
 
         with Client(process.address, token="second") as client:
             answer = client.predict(mnist_images()[:300])
@@ -140,7 +129,9 @@ def test_a_token_file_that_is_lost_is_said_and_counted(
     with Server(config) as server, stub(server.address) as caller:
 
         def unread() -> float:
-            assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK, "those who are known stay"
+            assert predict_code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK, (
+                "those who are known stay"
+            )
             return scrape(listen)["mlpserve_unread_files"]
 
         assert unread() == 0
@@ -151,7 +142,7 @@ def test_a_token_file_that_is_lost_is_said_and_counted(
         wait_until(lambda: unread() == 1, "the metric says so", RENEWAL_SECONDS)
         write_tokens(tokens, "first", "second")
         wait_until(lambda: unread() == 0, "it is well again", RENEWAL_SECONDS)
-        assert _code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
+        assert predict_code(caller, ("authorization", "Bearer second")) is grpc.StatusCode.OK
 
 
 def test_a_spoilt_token_file_is_refused_at_the_start_and_ignored_later(
@@ -161,7 +152,7 @@ def test_a_spoilt_token_file_is_refused_at_the_start_and_ignored_later(
         tokens.write_text("secret-in-the-clear\n")
 
         def is_told() -> bool:
-            assert _code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
+            assert predict_code(caller, ("authorization", "Bearer first")) is grpc.StatusCode.OK
             return "the tokens stay as they were" in process.log
 
         wait_until(is_told, "the log says that the tokens stay as they were", RENEWAL_SECONDS)

@@ -85,7 +85,9 @@ class Recorder:
                 self._metrics.run_seconds.observe(seconds)
                 requests, queued, taken = 0, 0.0, 0.0
                 for answered in self._answered(batch, ended):
-                    requests, queued, taken = requests + answered[0], queued + answered[1], taken + answered[2]
+                    requests += answered.requests
+                    queued += answered.queued
+                    taken += answered.taken
                 batch.served.statistics.ran(images, requests, spans, queued, taken)
             for of_rows in batch.rows:
                 self._request_log.answered(of_rows.rows, images, batch.started, ended)
