@@ -9,10 +9,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from compatibility import artifact, client_api, commands, descriptors, metrics
+from compatibility import answers, artifact, client_api, commands, descriptors, metrics
 from compatibility.facts import Change, Subject
 
-SUBJECTS = (descriptors.SUBJECT, artifact.SUBJECT, commands.SUBJECT, metrics.SUBJECT, client_api.SUBJECT)
+SUBJECTS = tuple(each.SUBJECT for each in (descriptors, artifact, commands, metrics, client_api, answers))
 SHOWN = 12  # changes in a message
 
 

@@ -104,6 +104,12 @@ BREAKS = {
         '"Images waiting.", labels=["queue"]',
         ["breaking: mlpserve_queue_images label traffic is gone"],
     ),
+    "a column of the answers gets another type": (
+        "client/mlpserve_client/scoring/output/parts.py",
+        r"np.full\(count, plan.model.version, np.int64\)",
+        "np.full(count, plan.model.version, np.int32)",
+        ["the answers of `mlpserve score` of 0.1.0", "breaking: model_version: int64 → int32", "make contract"],
+    ),
     "a parameter of the client is renamed": (
         "client/mlpserve_client/client.py",
         r"^        top_k: int = 1,",
