@@ -96,8 +96,22 @@ class RowSource(Protocol):
         """One row as an object, with its message, its times and whether its caller still waits."""
 
 
+class Block:
+    """Columns of calls that arrived together; see `Rows`."""
+
+    __slots__ = ("columns",)
+
+    def __init__(self, *columns: npt.NDArray[Any]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+
 class Rows:
     """N calls without objects: what differs between them is columns. All have one prefix, and one class of traffic.
+
+    Parts of them are places in the same columns; nothing is copied before they run.
 
     Args:
         source: knows more of them.
@@ -107,18 +121,17 @@ class Rows:
         callers: whose calls they are, uint64 [N]; unless `caller` says that they are one caller's.
         arrived: time.monotonic() of each arrival, float64 [N].
         deadlines: time.monotonic() after which nobody waits for the answers, float64 [N]; inf without one.
-        caller: whose calls all of them are; None: see `callers`.
-        only_batch: whether their caller may send batch traffic only.
 
     Attributes:
+        block: the columns, of these calls and maybe of others.
+        places: which of the block's rows these are, int64 [N]; None: all.
+        caller: whose calls all of them are; None: see `callers`.
+        only_batch: whether their caller may send batch traffic only.
         asked: the form of their answers, as their codec reads it; None until that is known.
         traffic: which of TRAFFIC they wait in; None until that is known.
     """
 
-    __slots__ = (
-        *("arrived", "asked", "caller", "callers", "deadlines", "form"),
-        *("numbers", "only_batch", "pixels", "source", "traffic"),
-    )
+    __slots__ = ("asked", "block", "caller", "form", "only_batch", "places", "source", "traffic")
 
     def __init__(
         self,
@@ -132,30 +145,64 @@ class Rows:
     ) -> None:
         self.source = source
         self.form = form
-        self.pixels = pixels
-        self.numbers = numbers
-        self.callers = callers
-        self.arrived = arrived
-        self.deadlines = deadlines
+        self.block = Block(pixels, numbers, callers, arrived, deadlines)
+        self.places: npt.NDArray[np.intp] | None = None
         self.caller: Hashable = None
         self.only_batch = False
         self.asked: Any = None
         self.traffic: int | None = None
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.block if self.places is None else self.places)
+
+    def _column(self, number: int) -> npt.NDArray[Any]:
+        column = self.block.columns[number]
+        return column if self.places is None else column[self.places]
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """See the class."""
+        return self._column(0)
+
+    @property
+    def numbers(self) -> npt.NDArray[np.uint64]:
+        """See the class."""
+        return self._column(1)
+
+    @property
+    def callers(self) -> npt.NDArray[np.uint64]:
+        """See the class."""
+        return self._column(2)
+
+    @property
+    def arrived(self) -> npt.NDArray[np.float64]:
+        """See the class."""
+        return self._column(3)
+
+    @property
+    def deadlines(self) -> npt.NDArray[np.float64]:
+        """See the class."""
+        return self._column(4)
 
     @property
     def method(self) -> int:
         """Which of METHODS they are of, by its place there."""
         return self.form.method
 
+    def _like(self, block: Block, places: npt.NDArray[np.intp] | None) -> "Rows":
+        rows = Rows.__new__(Rows)
+        rows.source, rows.form, rows.block, rows.places = self.source, self.form, block, places
+        rows.caller, rows.only_batch, rows.asked, rows.traffic = self.caller, self.only_batch, self.asked, self.traffic
+        return rows
+
     def part(self, which: "slice | npt.NDArray[Any]") -> "Rows":
         """Some of them: a slice, a mask, or places in order."""
-        columns: Any = (self.pixels, self.numbers, self.callers, self.arrived, self.deadlines)
-        part = Rows(self.source, self.form, *(column[which] for column in columns))
-        part.caller, part.only_batch, part.asked, part.traffic = self.caller, self.only_batch, self.asked, self.traffic
-        return part
+        places = np.arange(len(self.block)) if self.places is None else self.places
+        return self._like(self.block, places[which])
+
+    def own(self) -> "Rows":
+        """The same with columns of their own, which hold nothing of other calls."""
+        return self if self.places is None else joined([self])
 
     def living(self, now: float) -> npt.NDArray[np.bool_]:
         """Which of them somebody waits for, [N]."""
@@ -163,11 +210,11 @@ class Rows:
 
     def calls(self) -> list[Call]:
         """The same calls as objects."""
-        calls = []
-        for place in range(len(self)):
-            call = self.source.call(self, place)
-            call.caller = int(self.callers[place]) if self.caller is None else self.caller
-            call.images, call.only_batch, call.traffic = 1, self.only_batch, self.traffic
+        rows, calls = self.own(), []
+        for place in range(len(rows)):
+            call = rows.source.call(rows, place)
+            call.caller = int(rows.callers[place]) if rows.caller is None else rows.caller
+            call.images, call.only_batch, call.traffic = 1, rows.only_batch, rows.traffic
             calls.append(call)
         return calls
 
@@ -176,21 +223,34 @@ class Rows:
         if self.caller is not None:
             yield self.caller, self
             return
-        order = np.argsort(self.callers, kind="stable")
-        starts = np.flatnonzero(np.diff(self.callers[order])) + 1
+        callers = self.callers
+        order = np.argsort(callers, kind="stable")
+        starts = np.flatnonzero(np.diff(callers[order])) + 1
         for places in sorted(np.split(order, starts), key=lambda places: int(places[0])):
-            part = self.part(places) if len(places) < len(self) else self
-            yield int(self.callers[places[0]]), part
+            yield int(callers[places[0]]), self.part(places) if len(places) < len(self) else self
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Rows of one form and class as one."""
+    """Rows of one form and class as one, with columns of their own."""
     first = parts[0]
-    if len(parts) == 1:
+    if len(parts) == 1 and first.places is None:
         return first
-    names = ("pixels", "numbers", "callers", "arrived", "deadlines")
-    rows = Rows(first.source, first.form, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-    rows.asked, rows.traffic = first.asked, first.traffic
+    of_block: dict[Block, list[npt.NDArray[np.intp]]] = {}
+    for part in parts:
+        places = np.arange(len(part.block)) if part.places is None else part.places
+        of_block.setdefault(part.block, []).append(places)
+    pieces = [(block, np.concatenate(places)) for block, places in of_block.items()]
+    count = sum(len(places) for _, places in pieces)
+    columns = [np.empty((count, *column.shape[1:]), column.dtype) for column in first.block.columns]
+    start = 0
+    for block, places in pieces:
+        stop = start + len(places)
+        for column, source in zip(columns, block.columns, strict=True):
+            np.take(source, places, axis=0, out=column[start:stop], mode="clip")  # "raise" would copy twice
+        start = stop
+    rows = first._like(Block(*columns), None)
+    if len(parts) > 1:
+        rows.caller, rows.only_batch = None, False
     return rows
 
 

@@ -73,6 +73,9 @@ class Versions(NamedTuple):
     refused: Mapping[int, str] = MappingProxyType({})
 
 
+NOTHING = Versions()
+
+
 class Catalog:
     """What this server has of each model. Any thread may tell and ask it, and nobody waits for longer than a moment.
 
@@ -89,7 +92,7 @@ class Catalog:
 
     def versions(self, name: str = "") -> Versions:
         """What there is of a model now; nothing of one that is unknown."""
-        return self._models.get(name or self.model, Versions())
+        return self._models.get(name or self.model) or NOTHING
 
     def find(self, name: str = "", version: int = 0) -> Served:
         """What answers calls that name a model and a version; empty and 0 name none.

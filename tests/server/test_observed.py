@@ -120,8 +120,9 @@ def test_calls_that_fail_have_a_span(
     with ServerProcess(tmp_path, store, *flags) as process, http2.Connection(process.address) as connection:
         block = http2.headers(PREDICT.encode()) + http2.literal(b"traceparent", parent.encode())
         block += http2.literal(b"grpc-timeout", b"1n" if deadline < 1 else b"10S")
-        connection.send(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block))
-        connection.send(http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message(len(payload), payload)))
+        # At once: whose deadline passes while their message is on its way are ended by the wire, and have no span.
+        headers = http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block)
+        connection.send(headers + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message(len(payload), payload)))
         wait_until(lambda: 1 in connection.ended, "the call is ended")
         process.terminate()
         assert process.wait() == 0

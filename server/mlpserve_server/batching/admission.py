@@ -28,6 +28,7 @@ from mlpserve_server.errors import CallError, Draining, Expired, InvalidRequest,
 from mlpserve_server.observe.metrics import Metrics
 
 DRAINING = Draining("the server is shutting down; call another one, or this one again later")
+MOST_KEPT = 4  # rows in memory for each row that waits
 NOT_READY = NotReady("the model is still being loaded; try again in a moment")
 
 
@@ -61,6 +62,7 @@ class Admission:
         self._capacity = Capacity(max_batch, batch_share)
         self._at_once: tuple[Served, Sequence[Call | Rows]] | None = None  # makes the next batch
         self._closed = False
+        self._rows_since = 0  # the queues were compacted
 
     def __bool__(self) -> bool:
         """Whether a call waits."""
@@ -182,6 +184,12 @@ class Admission:
             return False
         if queue.images + count > 2 * self._max_batch and rows.deadlines.min() < now + LONGEST_SECONDS:
             return False
+        self._rows_since += count
+        if self._rows_since > queue.images + 8 * self._max_batch:
+            # Rows of a caller with many waiting keep those of others that came with them, which have run long ago.
+            self._rows_since = 0
+            for each_queue in self._scheduler.queues:
+                each_queue.compact(MOST_KEPT)
         for caller, part in rows.by_caller():
             if len(part) > 1:
                 self._scheduler.add_many(part, rows.traffic, caller, served)
@@ -254,7 +262,7 @@ class Admission:
     def _wait(self, queue: FairQueue[Call | Rows], call: Call) -> float:
         """Seconds until a call would run: after what its caller has waiting, and the turns of others meanwhile."""
         assert call.traffic is not None
-        ahead = min(queue.images, (queue.of(call.caller) + queue.quantum) * (queue.callers + 1))
+        ahead = min(queue.images, (queue.of(call.caller) + queue.turn) * (queue.callers + 1))
         return self._capacity.seconds(call.traffic, ahead, self._scheduler.queues[BATCH].images > 0)
 
     def _overloaded(self, traffic: int) -> Overloaded:

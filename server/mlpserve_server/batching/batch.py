@@ -9,7 +9,7 @@ import numpy as np
 from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.batching.fair import Slice
 from mlpserve_server.batching.progress import Progress
-from mlpserve_server.calls import BATCH, Answer, Call, Rows, each, joined
+from mlpserve_server.calls import BATCH, INTERACTIVE, Answer, Call, Rows, each, joined
 from mlpserve_server.catalog import Served
 from mlpserve_server.codecs.base import Request
 from mlpserve_server.codecs.predict import TRAFFIC_NAMES
@@ -58,6 +58,7 @@ class Batch(NamedTuple):
         parts: the others that run whole, in order, behind the rows; one part unless methods or classes mix.
         slices: of larger calls, behind the others.
         images: uint8 [N, D], of all of them in order.
+        batch_images: how many of them are batch traffic's.
         finished: calls whose last slice was in this batch; `encode` adds them.
     """
 
@@ -67,6 +68,7 @@ class Batch(NamedTuple):
     parts: list[Part]
     slices: list[Slice[Call]]
     images: Images
+    batch_images: int
     finished: list[Call]
 
     @property
@@ -78,16 +80,6 @@ class Batch(NamedTuple):
         """The calls that run whole as objects, and those of slices."""
         rows = [part.rows for part in self.rows]
         return [*each(rows), *self.whole, *(part.item for part in self.slices)]
-
-    @property
-    def batch_images(self) -> int:
-        """How many of the images are batch traffic's."""
-        classes = {part.traffic for part in self.rows} | {part.traffic for part in self.parts}
-        if not self.slices and len(classes) == 1:  # as most are
-            return len(self.images) if BATCH in classes else 0
-        sliced = sum(part.stop - part.start for part in self.slices if part.item.traffic == BATCH)
-        sliced += sum(len(part.rows) for part in self.rows if part.traffic == BATCH)
-        return sliced + sum(request.size for part in self.parts if part.traffic == BATCH for request in part.requests)
 
     def encode(self, predictions: Predictions) -> list[Answer]:
         """The answers to the calls that are complete with predictions for all images."""
@@ -151,7 +143,11 @@ def form(served: Served, whole: Sequence[Call | Rows], slices: list[Slice[Call]]
         whole: calls that run whole, in order.
         slices: of others.
     """
-    started = time.monotonic()
+    started, pixels = time.monotonic(), served.model.pixels
+    if len(whole) == 1 and not slices and isinstance(call := whole[0], Call):  # nothing is to be put together
+        images = np.frombuffer(call.request.images, np.uint8).reshape(-1, pixels)
+        part = Part(call.method, call.traffic or INTERACTIVE, [call], [call.request])
+        return Batch(started, served, [], [part], [], images, len(images) if call.traffic == BATCH else 0, [])
     parts: list[Part] = []
     alike: dict[tuple[int, int, int], list[Rows]] = {}  # by what their answers depend on
     method = traffic = -1
@@ -167,7 +163,6 @@ def form(served: Served, whole: Sequence[Call | Rows], slices: list[Slice[Call]]
         part.calls.append(call)
         part.requests.append(call.request)
     rows = [RowPart(key[0], key[1], joined(pieces), pieces[0].asked) for key, pieces in alike.items()]
-    pixels = served.model.pixels
     buffers: list[bytes | memoryview] = [part.rows.pixels.data for part in rows]
     buffers += [request.images for part in parts for request in part.requests]
     for call, start, stop, size in slices:
@@ -175,4 +170,20 @@ def form(served: Served, whole: Sequence[Call | Rows], slices: list[Slice[Call]]
             call.progress = Progress(size, served.model.classes, started)
         buffers.append(memoryview(call.request.images)[start * pixels : stop * pixels])
     buffer = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-    return Batch(started, served, rows, parts, slices, np.frombuffer(buffer, np.uint8).reshape(-1, pixels), [])
+    images = np.frombuffer(buffer, np.uint8).reshape(-1, pixels)
+    return Batch(started, served, rows, parts, slices, images, _batch_images(rows, parts, slices), [])
+
+
+def _batch_images(rows: list[RowPart], parts: list[Part], slices: list[Slice[Call]]) -> int:
+    """How many images are batch traffic's."""
+    images = 0
+    for of_rows in rows:
+        if of_rows.traffic == BATCH:
+            images += len(of_rows.rows)
+    for part in parts:
+        if part.traffic == BATCH:
+            images += sum(request.size for request in part.requests)
+    for call, start, stop, _ in slices:
+        if call.traffic == BATCH:
+            images += stop - start
+    return images

@@ -6,7 +6,7 @@ nothing of calls, clocks and models.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sized
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
@@ -18,11 +18,18 @@ T = TypeVar("T")
 class Many(Protocol):
     """Single images that wait as one piece of work, and run and leave one by one."""
 
+    @property
+    def block(self) -> Sized:
+        """What keeps them in memory, and with them images of others that may have run."""
+
     def __len__(self) -> int:
         """How many."""
 
     def part(self, which: "slice | npt.NDArray[Any]") -> Any:
-        """Some of them, in order."""
+        """Some of them, in order, in the same block."""
+
+    def own(self) -> Any:
+        """The same ones in a block of their own."""
 
 
 class Work(Generic[T]):
@@ -117,15 +124,16 @@ class FairQueue(Generic[T]):
     """See the module.
 
     Args:
-        quantum: images of a turn.
+        batch: images in each of which every caller has a turn, if they are few enough.
+        quantum: least images of a turn.
 
     Attributes:
         images: waiting.
-        quantum: as given.
     """
 
-    def __init__(self, quantum: int) -> None:
-        self.quantum = quantum
+    def __init__(self, batch: int, quantum: int) -> None:
+        self._batch = batch
+        self._quantum = quantum
         self._callers: dict[Hashable, _Caller[T]] = {}
         self._turns: deque[_Caller[T]] = deque()  # the same ones; the first one's turn is next
         self.images = 0
@@ -134,7 +142,7 @@ class FairQueue(Generic[T]):
         """Let work of a caller wait behind what it has waiting already."""
         mine = self._callers.get(caller)
         if mine is None:
-            mine = self._callers[caller] = _Caller(caller, self.quantum)
+            mine = self._callers[caller] = _Caller(caller, self._quantum)
             self._turns.append(mine)
         mine.works.append(work)
         mine.images += work.size
@@ -144,6 +152,11 @@ class FairQueue(Generic[T]):
         """Images of a caller that wait."""
         mine = self._callers.get(caller)
         return mine.images if mine else 0
+
+    @property
+    def turn(self) -> int:
+        """Images of a turn: the more the fewer callers have work, for few large pieces run faster than many small."""
+        return max(self._quantum, self._batch // max(1, len(self._turns)))
 
     @property
     def callers(self) -> int:
@@ -219,7 +232,7 @@ class FairQueue(Generic[T]):
         selection.room -= taken
         caller.images -= taken
         self.images -= taken
-        caller.deficit = self.quantum if alone else caller.deficit - taken
+        caller.deficit = self._quantum if alone else caller.deficit - taken
         return fits
 
     def _take_many(self, caller: _Caller[T], work: Work[T], many: Many, selection: Selection[T], room: int) -> int:
@@ -244,7 +257,7 @@ class FairQueue(Generic[T]):
 
     def _pass(self, caller: _Caller[T], passed: int) -> int:
         """End a caller's turn; returns how many turns have ended since somebody took something."""
-        caller.deficit += self.quantum
+        caller.deficit += self.turn
         if not caller.works and caller.deficit > 0:
             self._turns.popleft()
             del self._callers[caller.key]
@@ -253,10 +266,11 @@ class FairQueue(Generic[T]):
         passed += 1
         if passed >= len(self._turns):
             # Nobody may take anything for some rounds: they end at once.
-            rounds = min(-each.deficit // self.quantum + 1 for each in self._turns if each.works)
+            turn = self.turn
+            rounds = min(-each.deficit // turn + 1 for each in self._turns if each.works)
             if rounds > 0:
                 for each in self._turns:
-                    each.deficit += rounds * self.quantum
+                    each.deficit += rounds * turn
             return 0
         return passed
 
@@ -278,6 +292,18 @@ class FairQueue(Generic[T]):
             mine.works.pop()
             self._forget(mine, work)
             yield work.item if work.many is None else work.many.part(slice(work.begun, work.size))
+
+    def compact(self, factor: int) -> None:
+        """Keep no more in memory than `factor` times the `Many` that wait: those that have run go, if need be."""
+        pieces = [work for caller in self._turns for work in caller.works if work.many is not None]
+        blocks = {id(work.many.block): len(work.many.block) for work in pieces if work.many is not None}
+        if sum(blocks.values()) <= factor * sum(work.left for work in pieces):
+            return
+        for work in pieces:
+            assert work.many is not None
+            own = work.many.part(slice(work.begun, work.size)).own()
+            work.item = work.many = own
+            work.size, work.begun = work.left, 0
 
     def longest(self) -> Hashable:
         """The caller with the most images waiting; there is one."""

@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from grpc import StatusCode
 
@@ -18,14 +17,6 @@ from mlpserve_server.observe.statistics import Spans
 from mlpserve_server.observe.tracing import Tracing
 
 OK = StatusCode.OK.name
-
-
-class Answered(NamedTuple):
-    """Requests that a batch has answered, and the seconds that they have waited, and taken in all, together."""
-
-    requests: int
-    queued: float
-    taken: float
 
 
 class Recorder:
@@ -83,12 +74,14 @@ class Recorder:
                     batch.served.drift.observe(batch.images, predictions, ended)
                 self._metrics.batch_images.observe(images)
                 self._metrics.run_seconds.observe(seconds)
-                requests, queued, taken = 0, 0.0, 0.0
-                for answered in self._answered(batch, ended):
-                    requests += answered.requests
-                    queued += answered.queued
-                    taken += answered.taken
-                batch.served.statistics.ran(images, requests, spans, queued, taken)
+                statistics = batch.served.statistics
+                statistics.ran(images, spans)
+                for of_rows in batch.rows:
+                    statistics.answered(spans, *self._answered_rows(of_rows, batch.started, ended))
+                for part in batch.parts:
+                    statistics.answered(spans, *self._answered_calls(part, batch.started, ended))
+                for call in batch.finished:
+                    statistics.answered(spans, *self._finished(call, ended))
             for of_rows in batch.rows:
                 self._request_log.answered(of_rows.rows, images, batch.started, ended)
             if whole:
@@ -101,30 +94,24 @@ class Recorder:
             for call in batch.finished:
                 self._tracing.answered([call], images, call.progress.started, ended)
 
-    def _answered(self, batch: Batch, ended: float) -> Iterator[Answered]:
-        for of_rows in batch.rows:
-            yield self._answered_rows(of_rows, batch.started, ended)
-        for part in batch.parts:
-            yield self._answered_calls(part, batch.started, ended)
-        for call in batch.finished:
-            yield self._finished(call, ended)
+    # These give the number of requests, and the seconds that they have waited, and taken in all, together.
 
-    def _finished(self, call: Call, ended: float) -> Answered:
+    def _finished(self, call: Call, ended: float) -> tuple[int, float, float]:
         """Count a call that has run in slices."""
         assert call.traffic is not None
         seconds = ended - call.arrived
         self._metrics.ended(call.method, OK)
         queued = self._metrics.queue_seconds[call.traffic].observe(max(0.0, seconds - call.progress.run_seconds))
-        return Answered(1, queued, self._metrics.request_seconds[call.method][call.traffic].observe(seconds))
+        return 1, queued, self._metrics.request_seconds[call.method][call.traffic].observe(seconds)
 
-    def _answered_rows(self, part: RowPart, started: float, ended: float) -> Answered:
+    def _answered_rows(self, part: RowPart, started: float, ended: float) -> tuple[int, float, float]:
         method, arrived = part.method, part.rows.arrived
         self._metrics.ended(method, OK, count=len(arrived))
         queued = self._metrics.queue_seconds[part.traffic].observe_all(started - arrived)
         taken = self._metrics.request_seconds[method][part.traffic].observe_all(ended - arrived)
-        return Answered(len(arrived), queued, taken)
+        return len(arrived), queued, taken
 
-    def _answered_calls(self, part: Part, started: float, ended: float) -> Answered:
+    def _answered_calls(self, part: Part, started: float, ended: float) -> tuple[int, float, float]:
         method, calls = part.method, part.calls
         self._metrics.ended(method, OK, count=len(calls))
         queue = self._metrics.queue_seconds[part.traffic]
@@ -132,6 +119,6 @@ class Recorder:
         first = calls[0].arrived
         if first == calls[-1].arrived:  # received together, as most are
             times = len(calls)
-            return Answered(times, queue.observe(started - first, times), request.observe(ended - first, times))
+            return times, queue.observe(started - first, times), request.observe(ended - first, times)
         queued = sum(queue.observe(started - call.arrived) for call in calls)
-        return Answered(len(calls), queued, sum(request.observe(ended - call.arrived) for call in calls))
+        return len(calls), queued, sum(request.observe(ended - call.arrived) for call in calls)

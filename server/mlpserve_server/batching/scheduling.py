@@ -34,11 +34,15 @@ class Scheduler(Generic[T]):
         self._share = share
         self._owed = 0.0  # images of its share that batch traffic has not had
         quantum = max(1, max_batch // TURNS)
-        self.queues: tuple[FairQueue[T], FairQueue[T]] = (FairQueue(quantum), FairQueue(quantum))
+        self.queues: tuple[FairQueue[T], FairQueue[T]] = (
+            FairQueue(max_batch, quantum),
+            FairQueue(max_batch, quantum),
+        )
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return any(queue.images for queue in self.queues)
+        interactive, batch = self.queues
+        return interactive.images > 0 or batch.images > 0
 
     def add(self, item: T, traffic: int, caller: Hashable, size: int, group: object) -> None:
         """Let an item wait.

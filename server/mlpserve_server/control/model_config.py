@@ -64,7 +64,7 @@ def config(model: LoadedModel, info: ServingInfo) -> oip.ModelConfig:
 def statistics(served: Served) -> oip.ModelStatistics:
     """How often and for how long a version has answered."""
     counts, ref = served.statistics, served.model.ref
-    answered = counts.answered
+    answered = counts.requests
     described = oip.ModelStatistics(
         name=ref.name,
         version=str(ref.version),

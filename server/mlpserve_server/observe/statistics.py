@@ -45,7 +45,7 @@ class Statistics:
         last: time.time() of the last answer; 0 before.
         images: answered.
         by_size: batches, by the images in them.
-        answered: requests, with the batches that they ended in.
+        requests: that were answered, with the batches that they ended in.
         queue_seconds: that these have waited, together.
         seconds: from their arrivals to their answers, together.
         failed: requests that ended without an answer while this version served.
@@ -56,24 +56,29 @@ class Statistics:
         self.last = 0.0
         self.images = 0
         self.by_size: dict[int, Total] = {}
-        self.answered = Total()
+        self.requests = Total()
         self.queue_seconds = self.seconds = self.failed_seconds = 0.0
         self.failed = 0
 
-    def ran(self, images: int, requests: int, spans: Spans, queued: float, taken: float) -> None:
-        """Count a batch.
-
-        Args:
-            images: in it.
-            requests: that it completed.
-            spans: of it.
-            queued: seconds that those have waited, together.
-            taken: seconds from their arrivals to their answers, together.
-        """
+    def ran(self, images: int, spans: Spans) -> None:
+        """Count a batch of so many images."""
         self.last = time.time()
         self.images += images
-        self.by_size.setdefault(images, Total()).add(spans)
-        self.answered.add(spans, requests)
+        of_size = self.by_size.get(images)
+        if of_size is None:
+            of_size = self.by_size[images] = Total()
+        of_size.add(spans)
+
+    def answered(self, spans: Spans, requests: int, queued: float, taken: float) -> None:
+        """Count requests that a batch has completed.
+
+        Args:
+            spans: of the batch.
+            requests: how many.
+            queued: seconds that they have waited, together.
+            taken: seconds from their arrivals to their answers, together.
+        """
+        self.requests.add(spans, requests)
         self.queue_seconds += queued
         self.seconds += taken
 
