@@ -120,7 +120,8 @@ class BatchingLoop:
                 self._next_probe = time.monotonic() + PROBE_SECONDS
         answers, predictions, spans = self._run(batch, failures) if batch else ([], None, NO_SPANS)
         ended = time.monotonic()
-        answers += [(call, error) for call, error, _ in failures if error is not None]
+        if failures:
+            answers += [(call, error) for call, error, _ in failures if error is not None]
         if answers:
             self._transport.send(answers)
         self._record(batch, predictions, spans, ended, failures)

@@ -32,10 +32,11 @@ class Total:
 
     def add(self, spans: Spans, times: int = 1) -> None:
         """Count what took so long each time."""
+        before, run, after = spans
         self.times += times
-        self.before += times * spans.before
-        self.run += times * spans.run
-        self.after += times * spans.after
+        self.before += times * before
+        self.run += times * run
+        self.after += times * after
 
 
 class Statistics:
