@@ -15,8 +15,9 @@ def test_the_page_holds_what_is_computed() -> None:
 
 
 def test_the_fit_is_near_what_was_measured() -> None:
+    """It is a line through four points, and the page shows how far it is off."""
     for callers, rate in FACTS.rates.items():
-        assert capacity.closed_loop(FACTS, callers) == pytest.approx(rate, rel=0.3)  # a line through four points; the page shows how far it is off
+        assert capacity.closed_loop(FACTS, callers) == pytest.approx(rate, rel=0.3)
 
 
 @pytest.mark.parametrize("rate", [2e4, 1e6, 3e7])
