@@ -111,7 +111,7 @@ bench-mixed: setup  ## interactive calls beside scoring jobs on the same server 
 	@$(BIN)/python -m bench.mixed $(BENCH)
 
 bench-pages: setup  ## put the tables of the last bench-peers, bench-profile, bench-clients and bench-mixed into the documentation
-	@$(BIN)/python -m bench.pages
+	@$(BIN)/python -m bench.tables.pages
 
 ABUSE_SECONDS ?= 15
 bench-abuse: setup  ## hostile callers, each for ABUSE_SECONDS=15: the server's memory and what others see (half an hour); writes docs/guarantees.md
@@ -119,26 +119,26 @@ bench-abuse: setup  ## hostile callers, each for ABUSE_SECONDS=15: the server's 
 	@$(BIN)/python -m tests.support.abuse_table
 
 bench-training: setup  ## the textbook training loop against ours (ten minutes or more)
-	@$(BIN)/python -m bench.training
+	@$(BIN)/python -m bench.trainer.training
 
 bench-beside: setup  ## training beside one busy core against a quiet machine (three minutes)
-	@$(BIN)/python -m bench.beside
+	@$(BIN)/python -m bench.trainer.beside
 
 bench-scoring: setup  ## two million images through a server and without one
-	@$(BIN)/python -m bench.scoring
+	@$(BIN)/python -m bench.jobs.scoring
 
 bench-recipes: setup  ## an epoch of each recipe against the DataLoader way of doing the same (five minutes)
-	@$(BIN)/python -m bench.recipes
+	@$(BIN)/python -m bench.trainer.recipes
 
 bench-accuracy: setup  ## what the recipes reach over seeds (hours): RUNS="fast:0-4 accurate:0-4 best:0-4"
-	@$(BIN)/python -m bench.accuracy $(RUNS)
+	@$(BIN)/python -m bench.trainer.accuracy $(RUNS)
 
 bench-install: setup  ## megabytes of each extra in an empty environment, and how soon --help answers
 	@$(BIN)/python -m bench.install
 
 RATE ?= 1000000
 capacity: setup  ## what RATE=1000000 requests a second take, computed from the serving benchmark and simulated
-	@$(BIN)/python -m bench.capacity --rate $(RATE) $(CAPACITY)
+	@$(BIN)/python -m bench.tables.capacity --rate $(RATE) $(CAPACITY)
 
 docs: setup  ## the documentation as pages, in build/site; every link must lead somewhere
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

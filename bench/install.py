@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.training import cpu_name
+from bench.trainer.training import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {

@@ -19,12 +19,13 @@ import numpy as np
 from support.h2load import Load, need_h2load, run
 from support.machine import machine
 
-from bench import clients, memory, report, stalled
+from bench import clients, memory, stalled
 from bench.asking import encode, flat_images, published_model, send, wait_for_answer
 from bench.contenders import CORE, LIMITS, MEASURED, PYTHON, TUTORIALS, Contender, memory_mb, missing, prepare, running
 from bench.generator import open_loop, program
 from bench.peers import BEFORE_WIRE, peers, server_before
-from bench.report import Found, Open
+from bench.tables import report
+from bench.tables.report import Found, Open
 
 BENCH = Path(__file__).resolve().parent
 OTHER_CORE = "1"

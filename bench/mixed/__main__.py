@@ -21,11 +21,11 @@ from support.machine import machine
 
 from bench.asking import published_model
 from bench.generator import program
+from bench.jobs.scoring import make_images
 from bench.mixed import before, checks
 from bench.mixed.cases import BESIDE, METHODS, Figures, Settings, beside, flooded, jobs_alone, saturated
 from bench.mixed.servers import serving
-from bench.scoring import make_images
-from bench.targets import table
+from bench.tables.targets import table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 COLUMNS = ("p50", "p90", "p99", "metrics p50", "metrics p99", "refused", "failed", "job", "interactive", "run")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from bench.mixed.before import BEFORE, NOW
 from bench.mixed.cases import METHODS, OTHER, SAME, Figures
-from bench.targets import Checked
+from bench.tables.targets import Checked
 
 Medians = Mapping[str, Figures]
 

@@ -1,9 +1,9 @@
-"""The capacity page is what `bench/capacity.py` computes, and its simulation obeys queueing's laws."""
+"""The capacity page is what `bench/tables/capacity.py` computes, and its simulation obeys queueing's laws."""
 
 import math
 
 import pytest
-from bench import capacity
+from bench.tables import capacity
 
 FACTS = capacity.measured()
 

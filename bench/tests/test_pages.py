@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from bench import pages, report, targets
-from bench.report import Found, Open
+from bench.tables import pages, report, targets
+from bench.tables.report import Found, Open
 from support.h2load import Measured
 
 

@@ -3,7 +3,7 @@
 The images are bytes in the device's memory, and a step gathers its batch there: no per-image Python, no copies between
 host and device. Adam follows a one-cycle schedule whose mean is the textbook loop's constant rate. Evaluation uses a
 moving average of the weights, which exceeds the textbook loop's final accuracy in a third of the epochs.
-`bench/training.py` measures both; `steps.py` has the steps themselves.
+`bench/trainer/training.py` measures both; `steps.py` has the steps themselves.
 
 Legend: N images, D pixels, C classes.
 """

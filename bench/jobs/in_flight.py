@@ -1,4 +1,4 @@
-"""How many requests a scoring job should have in flight: `python -m bench.in_flight`.
+"""How many requests a scoring job should have in flight: `python -m bench.jobs.in_flight`.
 
 `mlpserve score` as it is, whose window adapts, and with a fixed number in flight, at each bound that --in-flight names,
 against two servers on this machine: one with its defaults that answers single images of CALLERS other callers
@@ -26,13 +26,13 @@ from support.machine import machine
 from support.mnist import mnist_images
 
 from bench.asking import published_model
-from bench.scoring import BIN, FOR_JOBS, make_images
+from bench.jobs.scoring import BIN, FOR_JOBS, make_images
 from mlpserve_client import AsyncClient
 
 CALLERS = 8
 JOBS = (1, 2, 4)
-CLIENTS = {"window": "mlpserve_client.cli", "fixed": "bench.fixed_window"}
-ROOT = Path(__file__).resolve().parents[1]
+CLIENTS = {"window": "mlpserve_client.cli", "fixed": "bench.jobs.fixed_window"}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager

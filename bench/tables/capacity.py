@@ -1,6 +1,6 @@
 """A plan for a rate of requests, from what was measured, and a simulation that checks it: `make capacity`.
 
-    python -m bench.capacity [--rate 1000000] [--write]
+    python -m bench.tables.capacity [--rate 1000000] [--write]
 
 The plan is arithmetic over bench/results/serving.json (requests of one image, one core a replica). The simulation, in
 SimPy, runs every replica at once: arrivals at random, the server's own rule for batches, and a time for a batch that is
@@ -22,7 +22,7 @@ import simpy
 
 from mlpserve.v1.classifier_pb2 import ModelRef, PredictRequest, PredictResponse
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench/results/serving.json"
 PAGE = ROOT / "docs/capacity.md"
 BEGIN, END = "<!-- made by make capacity -->", "<!-- end -->"

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from support.processes import BIN
 
-from bench.training import cpu_name
+from bench.trainer.training import cpu_name
 
 LIMIT = 2.5
-RESULTS = Path(__file__).parent / "results/beside.json"
+RESULTS = Path(__file__).parents[1] / "results/beside.json"
 EPOCH = re.compile(r"Epoch \d+ .* ([\d.]+) s$", re.MULTILINE)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from bench.report import Found
+    from bench.tables.report import Found
 
 OURS, BEFORE, FLOAT32 = "mlpserve", "mlpserve 0.1.0", "mlpserve, float32"
 MANY = "256 in flight"

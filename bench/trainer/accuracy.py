@@ -4,8 +4,8 @@ Runs `mlpserve-train` as a person does and reads what it published: accuracy of 
 and the seconds of the fit. Every run is kept in bench/results/accuracy.json under its name and seed, so a long
 measurement can be made in pieces; the table on standard output is of all that are there.
 
-    python -m bench.accuracy fast:0-4 accurate:0-4 best:0-4      # recipe:seeds
-    python -m bench.accuracy no-teacher:0                        # a row of the ablation, see ABLATION
+    python -m bench.trainer.accuracy fast:0-4 accurate:0-4 best:0-4      # recipe:seeds
+    python -m bench.trainer.accuracy no-teacher:0                        # a row of the ablation, see ABLATION
 """
 
 import argparse
@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from bench.training import cpu_name
+from bench.trainer.training import cpu_name
 
-RESULTS = Path(__file__).parent / "results" / "accuracy.json"
+RESULTS = Path(__file__).parents[1] / "results" / "accuracy.json"
 BIN = Path(sys.executable).parent
 
 # What is left out of `accurate`, or changed in it: name to flags.

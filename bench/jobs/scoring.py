@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.asking import published_model
-from bench.training import cpu_name
+from bench.trainer.training import cpu_name
 from mlpserve_trainer.data import load
 
 BIN = Path(sys.executable).parent
-RESULTS = Path(__file__).parent / "results" / "scoring.json"
+RESULTS = Path(__file__).parents[1] / "results" / "scoring.json"
 CHUNK = 4096
 FOR_JOBS = ["--threads", "2", "--max-batch", "1024"]  # docs/scoring.md#throughput: no single images wait beside the job
 MODELS = {"fp32": "model.onnx", "int8": "model.int8.onnx"}

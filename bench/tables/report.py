@@ -10,7 +10,7 @@ from typing import Any
 
 from support.h2load import Measured
 
-from bench import targets
+from bench.tables import targets
 
 BEFORE = "mlpserve 0.1.0"  # the server before the compiled transport
 SINGLE = ("1 in flight", "16 in flight", "256 in flight")

@@ -8,9 +8,9 @@ import re
 import sys
 from pathlib import Path
 
-from bench.report import Found, read
+from bench.tables.report import Found, read
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench/results"
 PLACES = {
     "serving.md": ROOT / "docs/benchmarks.md",

@@ -36,7 +36,7 @@ from mlpserve_trainer.networks.mlp import Classifier, normalise
 
 TARGET = 0.979
 CPU = torch.device("cpu")
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torchvision import datasets, transforms
 
-from bench.training import CPU, RESULTS, cpu_name, write_raw_files
+from bench.trainer.training import CPU, RESULTS, cpu_name, write_raw_files
 from mlpserve_trainer.config import TrainConfig, configure
 from mlpserve_trainer.data import Dataset, Split, load
 from mlpserve_trainer.fitting.feed import Feed, Teachers

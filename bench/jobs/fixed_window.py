@@ -1,4 +1,4 @@
-"""`mlpserve` whose scoring jobs have a fixed number of requests in flight: what `bench.in_flight` compares with."""
+"""`mlpserve` whose scoring jobs have a fixed number of requests in flight: `bench.jobs.in_flight` compares with it."""
 
 import threading
 from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""What scoring jobs are measured by."""
