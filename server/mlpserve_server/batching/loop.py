@@ -18,8 +18,7 @@ from mlpserve_server.batching.batch import Batch
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.batching.recording import Recorder
 from mlpserve_server.calls import Answer, PlainFormat, Transport
-from mlpserve_server.catalog import Catalog, Served, Versions
-from mlpserve_server.codecs.base import Codec
+from mlpserve_server.catalog import Catalog
 from mlpserve_server.errors import RunFailed
 from mlpserve_server.host.tuning import give_back_memory
 from mlpserve_server.models.runners import Predictions
@@ -53,8 +52,6 @@ class BatchingLoop:
         self._recorder = recorder
         self._next_probe = 0.0
         self._last_batch = self._last_trim = 0.0
-        self._versions: Versions | None = None  # whose codecs are these
-        self._codecs: list[tuple[Served, int, Codec[Any]]] = []  # with each the model and the method
         self._expected: list[Mapping[bytes, Any]] = []  # what the transport has been told of
         self.proved = time.monotonic()
         self._draining = threading.Event()
@@ -132,17 +129,15 @@ class BatchingLoop:
     def _expect_rows(self) -> None:
         """Tell the transport which calls the models read as rows, when that changes."""
         versions = self._catalog.versions()
-        if versions is not self._versions:
-            models = [*([versions.serving] if versions.serving else []), *versions.kept.values()]
-            codecs = [(served, method, codec) for served in models for method, codec in enumerate(served.codecs)]
-            self._versions, self._codecs = versions, codecs
-        present = [codec.plain() for _, _, codec in self._codecs]
+        models = [*([versions.serving] if versions.serving else []), *versions.kept.values()]
+        present = [codec.plain() for served in models for codec in served.codecs]
         if present == self._expected:  # as a rule they are the same objects
             return
         self._expected = present
         formats = dict.fromkeys(
             PlainFormat(method, prefix, served.model.pixels)
-            for served, method, codec in self._codecs
+            for served in models
+            for method, codec in enumerate(served.codecs)
             for prefix in codec.plain()
         )
         self._transport.expect(list(formats))
