@@ -5,6 +5,7 @@ import re
 import socket
 import ssl
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -214,13 +215,25 @@ def test_connections_are_limited_and_aged(store: Path, tmp_path: Path) -> None:
         assert still_open == 3
         for connection in idle:
             connection.close()
-        with Client(process.address) as client, http2.Connection(process.address) as aged:
+        with ExitStack() as stack:
+            client = stack.enter_context(Client(process.address))
+
+            def taken() -> http2.Connection | None:
+                """A connection that is served; the server may not have noticed yet that the idle ones are gone."""
+                connection = stack.enter_context(http2.Connection(process.address))
+                wait_until(lambda: connection.settings or connection.closed, "a connection is greeted or ended", 5)
+                return connection if connection.settings else None
+
+            aged = wait_until(taken, "there is room for a connection again", not_yet=(OSError, AssertionError))
 
             def is_told_to_go() -> bool:
                 assert len(client.predict(mnist_images()[:1])) == 1, "a call moves to another connection"
                 return aged.frames[http2.GOAWAY] > 0
 
-            wait_until(is_told_to_go, "a connection of three seconds is told to go", 15, every=0.01)
+            def state() -> str:
+                return f"a connection of three seconds is told to go; closed: {aged.closed}, frames: {aged.frames}"
+
+            wait_until(is_told_to_go, state, 15, every=0.01)
 
 
 def test_a_handshake_that_stalls_does_not_block_others(store: Path, certificates: Certificates, tmp_path: Path) -> None:
