@@ -103,7 +103,7 @@ def test_a_token_can_cap_the_class_of_its_bearer(store: Path, transport: str, tm
 
 def test_jobs_take_no_room_of_interactive_calls(slow_store: Path, transport: str, tmp_path: Path) -> None:
     metrics = f"127.0.0.1:{free_port()}"
-    flags = ["--model", "slow", "--transport", transport, "--threads", 1, "--batch-queue", 8192]
+    flags = ["--model", "slow", "--transport", transport, "--precision", "fp32", "--threads", 1, "--batch-queue", 8192]
     with (
         ServerProcess(tmp_path, slow_store, *flags, "--metrics-listen", metrics) as process,
         stub(process.address) as job,

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import grpc
 import pytest
 from support.grpc_calls import call_until_refused, stub
 from support.processes import BIN, ServerProcess
+from support.waiting import wait_until
 from tests.support.unread import hanging, prepare_dead_mount
 
 from mlpserve.v1 import classifier_pb2 as pb
@@ -31,7 +31,7 @@ def test_sigterm_drains_while_the_follower_hangs(
         with hanging(fifo), stub(process.address) as caller:
             thread = threading.Thread(target=call_until_refused, args=(caller, ONE, outcomes))
             thread.start()
-            time.sleep(0.3)
+            wait_until(lambda: grpc.StatusCode.OK in outcomes, "a call is answered")
             process.terminate()
             assert process.wait(timeout=30) == 0
             thread.join()

@@ -4,8 +4,7 @@ import datetime
 import re
 import socket
 import ssl
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
@@ -144,11 +143,14 @@ def test_an_expired_server_certificate_is_refused_and_a_renewed_one_needs_no_res
 
         assert not answers()
         (certificates.folder / "server.pem").write_text("half a fi")
-        time.sleep(1.1)
-        assert not answers()
+
+        def is_named() -> bool:
+            assert not answers()  # over grpcio a handshake makes the server look
+            return "the certificates stay as they were" in process.log
+
+        wait_until(is_named, "half a certificate is named in the log")
         certificates.issue("server")
         wait_until(answers, "the renewed certificate is served", RENEWAL_SECONDS)
-        assert "the certificates stay as they were" in process.log
         assert "the certificates were read again" in process.log
 
 
@@ -204,15 +206,11 @@ def test_connections_are_limited_and_aged(store: Path, tmp_path: Path) -> None:
     with ServerProcess(tmp_path, store, *flags) as process:
         host, port = process.address.split(":")
         idle = [socket.create_connection((host, int(port)), timeout=10) for _ in range(20)]
-        time.sleep(0.5)
-        still_open = 0
+        greeted = 0
         for connection in idle:
-            connection.settimeout(0.2)
-            try:
-                still_open += bool(connection.recv(1))  # the server's SETTINGS
-            except (TimeoutError, ConnectionError):
-                continue
-        assert still_open == 3
+            with suppress(ConnectionError):
+                greeted += bool(connection.recv(1))  # the server's SETTINGS; nothing if it has hung up
+        assert greeted == 3
         for connection in idle:
             connection.close()
         with ExitStack() as stack:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,7 +117,7 @@ def test_drain_under_load_loses_nothing(store: Path, transport: str, tmp_path: P
         threads = [threading.Thread(target=call_on_its_own_connection) for _ in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        wait_until(lambda: grpc.StatusCode.OK in outcomes, "a call is answered")
         process.terminate()
         assert process.wait() == 0
         for thread in threads:
