@@ -10,18 +10,19 @@ that are dead by the time their batch forms cost no Run.
 
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve_server.batching.batch import Batch, form
+from mlpserve_server.batching.batch import Batch, Part, form, form_part
 from mlpserve_server.batching.capacity import LONGEST_SECONDS, Capacity
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.batching.fair import FairQueue, Slice
 from mlpserve_server.batching.scheduling import Scheduler
 from mlpserve_server.calls import BATCH, INTERACTIVE, TRAFFIC, TRAFFIC_KEY, Call, Rows, each
 from mlpserve_server.catalog import Catalog, Served
+from mlpserve_server.codecs.base import Request
 from mlpserve_server.codecs.naming import named_model
 from mlpserve_server.codecs.predict import IMAGES_TAG
 from mlpserve_server.errors import CallError, Draining, Expired, InvalidRequest, NotReady, Overloaded, UnknownModel
@@ -59,14 +60,16 @@ class Admission:
         self._max_batch = max_batch
         self._bounds = (max_queue, batch_queue)
         self._scheduler: Scheduler[Call | Rows] = Scheduler(max_batch, batch_share)
+        self._queues = self._scheduler.queues
         self._capacity = Capacity(max_batch, batch_share)
-        self._at_once: tuple[Served, Sequence[Call | Rows]] | None = None  # makes the next batch
+        self._at_once: Batch | None = None  # is the next one
         self._closed = False
         self._rows_since = 0  # the queues were compacted
 
     def __bool__(self) -> bool:
         """Whether a call waits."""
-        return self._at_once is not None or bool(self._scheduler)
+        interactive, batch = self._queues
+        return self._at_once is not None or interactive.images > 0 or batch.images > 0
 
     def close(self) -> None:
         """Let no call in from now on."""
@@ -80,7 +83,7 @@ class Admission:
             batch_images: of them batch traffic's.
             seconds: that it took.
         """
-        self._capacity.observe(images, batch_images, seconds, self._scheduler.queues[BATCH].images > 0)
+        self._capacity.observe(images, batch_images, seconds, self._queues[BATCH].images > 0)
 
     def admit(self, arrived: Sequence[Call | Rows], failures: list[Failure]) -> None:
         """Queue calls, each with what answers it: the model that serves now, so a new one takes over between batches.
@@ -89,17 +92,16 @@ class Admission:
             arrived: calls as they came.
             failures: gets those that are not let in.
         """
-        for item in arrived:
-            self._metrics.started[item.method] += len(item) if isinstance(item, Rows) else 1
-        versions = self._catalog.versions()
-        serving = versions.serving
+        serving = self._catalog.versions().serving
+        now = time.monotonic()
+        if serving is not None and not self._closed and not self:
+            batch = self._at_once = self._form_at_once(arrived, serving, now)
+            if batch is not None:
+                return
+        self._count_started(arrived)
         if self._closed or serving is None:
             error, dropped = (DRAINING, "draining") if self._closed else (NOT_READY, "not_ready")
             failures.extend(Failure(call, error, dropped) for call in each(arrived))
-            return
-        now = time.monotonic()
-        if not self and self._fit(arrived, serving, now):
-            self._at_once = serving, arrived
             return
         for item in arrived:
             if not isinstance(item, Rows):
@@ -116,8 +118,8 @@ class Admission:
             failures: gets the dead.
         """
         if self._at_once is not None:
-            (served, calls), self._at_once = self._at_once, None
-            return form(served, calls, [])
+            batch, self._at_once = self._at_once, None
+            return batch
         if not self._scheduler:
             return None
         now = time.monotonic()
@@ -137,30 +139,43 @@ class Admission:
             return None
         return form(cast(Served, selection.group), selection.whole, cast("list[Slice[Call]]", selection.slices))
 
-    def _fit(self, arrived: Sequence[Call | Rows], serving: Served, now: float) -> bool:
-        """Decode calls; whether all are good, and fit into one batch of the model that serves."""
+    def _form_at_once(self, arrived: Sequence[Call | Rows], serving: Served, now: float) -> Batch | None:
+        """A batch of all of them, if all are good, and fit into one of the model that serves; counts them then."""
         if len(arrived) > self._max_batch:
-            return False
-        codecs, images = serving.codecs, 0
+            return None
+        codecs, images, method, alike = serving.codecs, 0, arrived[0].method, True
+        requests: list[Request[Any]] = []
         for call in arrived:
             if isinstance(call, Rows):
                 images += len(call)
                 if images > self._max_batch or not _plain(call, serving) or call.traffic == BATCH:
-                    return False
+                    return None
                 if not call.living(now).all():
-                    return False
+                    return None
+                alike = False
                 continue
             try:
                 request = codecs[call.method].decode(call.payload)
             except CallError:
-                return False
+                return None
             images += request.size
             if images > self._max_batch or call.deadline <= now or not call.alive:
-                return False
+                return None
             if request.traffic is not None or call.said or call.only_batch:
-                return False
+                return None
+            if call.method != method:
+                alike = False
             call.request, call.images, call.traffic = request, request.size, INTERACTIVE
-        return True
+            requests.append(request)
+        if alike:
+            self._metrics.started[method] += len(requests)
+            return form_part(serving, Part(method, INTERACTIVE, cast("list[Call]", arrived), requests))
+        self._count_started(arrived)
+        return form(serving, arrived, [])
+
+    def _count_started(self, arrived: Sequence[Call | Rows]) -> None:
+        for item in arrived:
+            self._metrics.started[item.method] += len(item) if isinstance(item, Rows) else 1
 
     def _admit_call(self, call: Call, serving: Served, now: float, failures: list[Failure]) -> None:
         try:
@@ -179,7 +194,7 @@ class Admission:
         if not _plain(rows, served):
             return False
         assert rows.traffic is not None
-        queue, count = self._scheduler.queues[rows.traffic], len(rows)
+        queue, count = self._queues[rows.traffic], len(rows)
         if queue.images + count > self._bounds[rows.traffic]:
             return False
         if queue.images + count > 2 * self._max_batch and rows.deadlines.min() < now + LONGEST_SECONDS:
@@ -188,7 +203,7 @@ class Admission:
         if self._rows_since > queue.images + 8 * self._max_batch:
             # Rows of a caller with many waiting keep those of others that came with them, which have run long ago.
             self._rows_since = 0
-            for each_queue in self._scheduler.queues:
+            for each_queue in self._queues:
                 each_queue.compact(MOST_KEPT)
         for caller, part in rows.by_caller():
             if len(part) > 1:
@@ -233,7 +248,7 @@ class Admission:
     def _admit(self, call: Call, served: Served, now: float, failures: list[Failure]) -> None:
         """Let a decoded call wait, or say why it cannot."""
         assert call.traffic is not None
-        queue = self._scheduler.queues[call.traffic]
+        queue = self._queues[call.traffic]
         if queue.images + call.images > self._bounds[call.traffic] and not self._make_room(queue, call, failures):
             failures.append(Failure(call, self._overloaded(call.traffic), "overload"))
             return
@@ -263,16 +278,16 @@ class Admission:
         """Seconds until a call would run: after what its caller has waiting, and the turns of others meanwhile."""
         assert call.traffic is not None
         ahead = min(queue.images, (queue.of(call.caller) + queue.turn) * (queue.callers + 1))
-        return self._capacity.seconds(call.traffic, ahead, self._scheduler.queues[BATCH].images > 0)
+        return self._capacity.seconds(call.traffic, ahead, self._queues[BATCH].images > 0)
 
     def _overloaded(self, traffic: int) -> Overloaded:
-        images = self._scheduler.queues[traffic].images
+        images = self._queues[traffic].images
         message = f"{images} images of {TRAFFIC[traffic]} calls are waiting, at most {self._bounds[traffic]} may"
-        wait = self._capacity.seconds(traffic, images, self._scheduler.queues[BATCH].images > 0)
+        wait = self._capacity.seconds(traffic, images, self._queues[BATCH].images > 0)
         return Overloaded(message, wait or 0.1)
 
     def _count(self) -> None:
-        for traffic, queue in enumerate(self._scheduler.queues):
+        for traffic, queue in enumerate(self._queues):
             self._metrics.queued_images[traffic] = queue.images
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from mlpserve.v1.classifier_pb2 import Timing
 from mlpserve_server.batching.fair import Slice
 from mlpserve_server.batching.progress import Progress
-from mlpserve_server.calls import BATCH, INTERACTIVE, Answer, Call, Rows, each, joined
+from mlpserve_server.calls import BATCH, Answer, Call, Rows, each, joined
 from mlpserve_server.catalog import Served
 from mlpserve_server.codecs.base import Request
 from mlpserve_server.codecs.predict import TRAFFIC_NAMES
@@ -144,24 +144,23 @@ def form(served: Served, whole: Sequence[Call | Rows], slices: list[Slice[Call]]
         slices: of others.
     """
     started, pixels = time.monotonic(), served.model.pixels
-    if len(whole) == 1 and not slices and isinstance(call := whole[0], Call):  # nothing is to be put together
-        images = np.frombuffer(call.request.images, np.uint8).reshape(-1, pixels)
-        part = Part(call.method, call.traffic or INTERACTIVE, [call], [call.request])
-        return Batch(started, served, [], [part], [], images, len(images) if call.traffic == BATCH else 0, [])
     parts: list[Part] = []
     alike: dict[tuple[int, int, int], list[Rows]] = {}  # by what their answers depend on
-    method = traffic = -1
+    method: int | None = None
+    traffic: int | None = None
     for call in whole:
-        assert call.traffic is not None
         if isinstance(call, Rows):
+            assert call.traffic is not None
             alike.setdefault((call.method, call.traffic, id(call.asked)), []).append(call)
             continue
         if call.method != method or call.traffic != traffic:
             method, traffic = call.method, call.traffic
+            assert traffic is not None
             part = Part(method, traffic, [], [])
             parts.append(part)
-        part.calls.append(call)
-        part.requests.append(call.request)
+            add_call, add_request = part.calls.append, part.requests.append
+        add_call(call)
+        add_request(call.request)
     rows = [RowPart(key[0], key[1], joined(pieces), pieces[0].asked) for key, pieces in alike.items()]
     buffers: list[bytes | memoryview] = [part.rows.pixels.data for part in rows]
     buffers += [request.images for part in parts for request in part.requests]
@@ -172,6 +171,19 @@ def form(served: Served, whole: Sequence[Call | Rows], slices: list[Slice[Call]]
     buffer = buffers[0] if len(buffers) == 1 else b"".join(buffers)
     images = np.frombuffer(buffer, np.uint8).reshape(-1, pixels)
     return Batch(started, served, rows, parts, slices, images, _batch_images(rows, parts, slices), [])
+
+
+def form_part(served: Served, part: Part) -> Batch:
+    """Make a part of interactive calls a batch.
+
+    Args:
+        served: answers them.
+        part: nothing else runs with it.
+    """
+    started, requests = time.monotonic(), part.requests
+    buffer = requests[0].images if len(requests) == 1 else b"".join([request.images for request in requests])
+    images = np.frombuffer(buffer, np.uint8).reshape(-1, served.model.pixels)
+    return Batch(started, served, [], [part], [], images, 0, [])
 
 
 def _batch_images(rows: list[RowPart], parts: list[Part], slices: list[Slice[Call]]) -> int:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.1  # longest wait for a call before the loop looks whether it should stop
 PROBE_SECONDS = 2.0  # between two proofs of the model that serves
-NO_SPANS = Spans(0.0, 0.0, 0.0)
+NO_SPANS = (0.0, 0.0, 0.0)
 QUIET_SECONDS, TRIM_SECONDS = 1.0, 10.0  # without a batch before memory is given back, and between two times
 
 
@@ -112,9 +112,10 @@ class BatchingLoop:
             if arrived:
                 self._admission.admit(arrived, failures)
             batch = self._admission.take(failures)
-            probe = time.monotonic() >= self._next_probe
+            now = time.monotonic() if batch is None else batch.started
+            probe = now >= self._next_probe
             if probe:
-                self._next_probe = time.monotonic() + PROBE_SECONDS
+                self._next_probe = now + PROBE_SECONDS
         answers, predictions, spans = self._run(batch, failures) if batch else ([], None, NO_SPANS)
         ended = time.monotonic()
         if failures:
@@ -150,7 +151,7 @@ class BatchingLoop:
             predictions = batch.served.model.predict(batch.images)
             ended_run = time.monotonic()
             answers = batch.encode(predictions)
-            spans = Spans(begun_run - batch.started, ended_run - begun_run, time.monotonic() - ended_run)
+            spans = (begun_run - batch.started, ended_run - begun_run, time.monotonic() - ended_run)
             return answers, predictions, spans
         except Exception:
             calls = batch.all_calls()

@@ -62,35 +62,33 @@ class Recorder:
             spans: where its time has gone.
             ended: time.monotonic() when its replies were ready.
         """
-        whole, images, seconds = batch.whole, len(batch.images), ended - batch.started
+        whole, images, metrics = batch.whole, len(batch.images), self._metrics
+        started, served = batch.started, batch.served
         with self._turn:
             if predictions is not None:
-                self._metrics.images += images
-                of_batch, run_images = batch.batch_images, self._metrics.run_images
-                run_images[BATCH] += of_batch
-                run_images[INTERACTIVE] += images - of_batch
-                self._metrics.count_classes(predictions.class_ids, batch.served.model.classes)
-                if batch.served.drift is not None:
-                    batch.served.drift.observe(batch.images, predictions, ended)
-                self._metrics.batch_images.observe(images)
-                self._metrics.run_seconds.observe(seconds)
-                statistics = batch.served.statistics
-                statistics.ran(images, spans)
-                for of_rows in batch.rows:
-                    statistics.answered(spans, *self._answered_rows(of_rows, batch.started, ended))
-                for part in batch.parts:
-                    statistics.answered(spans, *self._answered_calls(part, batch.started, ended))
-                for call in batch.finished:
-                    statistics.answered(spans, *self._finished(call, ended))
+                metrics.images += images
+                metrics.run_images[BATCH] += batch.batch_images
+                metrics.run_images[INTERACTIVE] += images - batch.batch_images
+                metrics.count_classes(predictions.class_ids, served.model.classes)
+                if served.drift is not None:
+                    served.drift.observe(batch.images, predictions, ended)
+                metrics.batch_images.observe(images)
+                metrics.run_seconds.observe(ended - started)
+                answered = [self._answered_rows(of_rows, started, ended) for of_rows in batch.rows]
+                if batch.parts:
+                    answered += [self._answered_calls(part, started, ended) for part in batch.parts]
+                if batch.finished:
+                    answered += [self._finished(call, ended) for call in batch.finished]
+                served.statistics.ran(images, spans, *(answered[0] if len(answered) == 1 else _sum(answered)))
             for of_rows in batch.rows:
-                self._request_log.answered(of_rows.rows, images, batch.started, ended)
+                self._request_log.answered(of_rows.rows, images, started, ended)
             if whole:
-                self._request_log.answered(whole, images, batch.started, ended)
+                self._request_log.answered(whole, images, started, ended)
             for call in batch.finished:
                 self._request_log.answered([call], images, ended - call.progress.run_seconds, ended)
         if self._tracing is not None:
             if whole:
-                self._tracing.answered(whole, images, batch.started, ended)
+                self._tracing.answered(whole, images, started, ended)
             for call in batch.finished:
                 self._tracing.answered([call], images, call.progress.started, ended)
 
@@ -122,3 +120,7 @@ class Recorder:
             return times, queue.observe(started - first, times), request.observe(ended - first, times)
         queued = sum(queue.observe(started - call.arrived) for call in calls)
         return len(calls), queued, sum(request.observe(ended - call.arrived) for call in calls)
+
+
+def _sum(answered: list[tuple[int, float, float]]) -> tuple[int, float, float]:
+    return sum(each[0] for each in answered), sum(each[1] for each in answered), sum(each[2] for each in answered)

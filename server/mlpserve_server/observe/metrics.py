@@ -23,7 +23,7 @@ from mlpserve_server.observe.histogram import Histogram
 STEPS = (10, 11, 12, 13, 15, 16, 18, 20, 22, 24, 27, 30, 33, 36, 39, 43, 47, 51, 56, 62, 68, 75, 82, 91)
 FINE = [float(f"{step}e{power}") for power in (-5, -4, -3, -2, -1) for step in STEPS]
 SECONDS = (*FINE[FINE.index(2.4e-4) :], 1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 5.0, 10.0, 30.0)
-FEW = 8  # answers that are counted one by one, which is faster then
+FEW = 16  # answers that are counted one by one, which is faster then
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -53,7 +53,6 @@ class Metrics:
         denied: the same of calls that ended before their method was known.
         started: for each of METHODS, calls that have arrived.
         images: images answered.
-        classes: images answered with each class.
         dropped: calls that never reached a Run, or not with all of their slices, by reason and traffic (empty where
             that was not known yet). Reasons: "overload", "hopeless" (the deadline would have passed in
             the queue), "expired", "cancelled", "invalid", "draining", "not_ready", "unauthenticated"; by the transport
@@ -80,7 +79,7 @@ class Metrics:
         self.denied: Counter[str] = Counter()
         self.started = [0] * len(METHODS)
         self.images = 0
-        self.classes: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._classes = _no_classes(0)
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.reloads: Counter[str] = Counter()
         self.queued_images = [0] * len(TRAFFIC)
@@ -125,13 +124,20 @@ class Metrics:
 
     def count_classes(self, class_ids: npt.NDArray[np.int32], classes: int) -> None:
         """Count answers; with another number of classes than before, from the beginning."""
-        if len(self.classes) != classes:
-            self.classes = np.zeros(classes, np.int64)
+        few, many = self._classes
+        if len(few) != classes:
+            few, many = self._classes = _no_classes(classes)
         if len(class_ids) <= FEW:
             for class_id in class_ids.tolist():
-                self.classes[class_id] += 1
+                few[class_id] += 1
             return
-        self.classes += np.bincount(class_ids, minlength=classes)
+        many += np.bincount(class_ids, minlength=classes)
+
+    @property
+    def classes(self) -> list[int]:
+        """Images answered with each class."""
+        few, many = self._classes
+        return [a + b for a, b in zip(few, many.tolist(), strict=True)]
 
     def snapshot(self) -> dict[str, Any]:
         """The present values as plain JSON types."""
@@ -140,7 +146,7 @@ class Metrics:
             "denied": dict(self.denied),
             "started": self.started,
             "images": self.images,
-            "classes": self.classes.tolist(),
+            "classes": self.classes,
             "dropped": [[*key, count] for key, count in self.dropped.copy().items()],
             "reloads": dict(self.reloads),
             "queued_images": self.queued_images,
@@ -159,8 +165,9 @@ class Metrics:
         self.denied.update(snapshot["denied"])
         self.started = [a + b for a, b in zip(self.started, snapshot["started"], strict=True)]
         self.images += snapshot["images"]
-        classes = np.array(snapshot["classes"], np.int64)
-        self.classes = self.classes + classes if len(self.classes) == len(classes) else classes
+        theirs = snapshot["classes"]
+        ours = self.classes if len(self.classes) == len(theirs) else [0] * len(theirs)
+        self._classes = [a + b for a, b in zip(ours, theirs, strict=True)], np.zeros(len(theirs), np.int64)
         for reason, traffic, count in snapshot["dropped"]:
             self.dropped[reason, traffic] += count
         self.reloads.update(snapshot["reloads"])
@@ -184,3 +191,8 @@ class Metrics:
             for method, path in enumerate(METHODS):
                 named[f"{path} {name}"] = self.request_seconds[method][traffic]
         return named
+
+
+def _no_classes(count: int) -> tuple[list[int], npt.NDArray[np.int64]]:
+    """Counts of small batches, which a list adds faster, and of the others."""
+    return [0] * count, np.zeros(count, np.int64)

@@ -36,7 +36,7 @@ def families(metrics: Metrics) -> Iterator[Metric]:
     yield dropped
     yield _counter("mlpserve_reloads", "Versions tried while another one served.", "result", metrics.reloads)
     yield CounterMetricFamily("mlpserve_images", "Images answered.", value=metrics.images)
-    classes = Counter({str(index): int(count) for index, count in enumerate(metrics.classes)})
+    classes = Counter({str(index): count for index, count in enumerate(metrics.classes)})
     yield _counter("mlpserve_predictions", "Images answered with each class.", "class_id", classes)
     queued = GaugeMetricFamily("mlpserve_queue_images", "Images waiting.", labels=["traffic"])
     ran = CounterMetricFamily("mlpserve_run_images", "Images that have run.", labels=["traffic"])

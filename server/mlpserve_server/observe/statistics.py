@@ -5,15 +5,8 @@ Durations are those of requests: what a batch takes counts once for each request
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
-
-class Spans(NamedTuple):
-    """Where the seconds of a batch have gone: before its Run, in it, and after it."""
-
-    before: float
-    run: float
-    after: float
+Spans = tuple[float, float, float]  # where the seconds of a batch have gone: before its Run, in it, and after it
 
 
 @dataclass
@@ -29,14 +22,6 @@ class Total:
     before: float = 0.0
     run: float = 0.0
     after: float = 0.0
-
-    def add(self, spans: Spans, times: int = 1) -> None:
-        """Count what took so long each time."""
-        before, run, after = spans
-        self.times += times
-        self.before += times * before
-        self.run += times * run
-        self.after += times * after
 
 
 class Statistics:
@@ -61,25 +46,30 @@ class Statistics:
         self.queue_seconds = self.seconds = self.failed_seconds = 0.0
         self.failed = 0
 
-    def ran(self, images: int, spans: Spans) -> None:
-        """Count a batch of so many images."""
-        self.last = time.time()
-        self.images += images
-        of_size = self.by_size.get(images)
-        if of_size is None:
-            of_size = self.by_size[images] = Total()
-        of_size.add(spans)
-
-    def answered(self, spans: Spans, requests: int, queued: float, taken: float) -> None:
-        """Count requests that a batch has completed.
+    def ran(self, images: int, spans: Spans, requests: int, queued: float, taken: float) -> None:
+        """Count a batch, and the requests that it has completed.
 
         Args:
+            images: in the batch.
             spans: of the batch.
             requests: how many.
             queued: seconds that they have waited, together.
             taken: seconds from their arrivals to their answers, together.
         """
-        self.requests.add(spans, requests)
+        before, run, after = spans
+        of_size, all_requests = self.by_size.get(images), self.requests
+        if of_size is None:
+            of_size = self.by_size[images] = Total()
+        of_size.times += 1
+        of_size.before += before
+        of_size.run += run
+        of_size.after += after
+        all_requests.times += requests
+        all_requests.before += requests * before
+        all_requests.run += requests * run
+        all_requests.after += requests * after
+        self.last = time.time()
+        self.images += images
         self.queue_seconds += queued
         self.seconds += taken
 
