@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlpserve_server.batching.capacity import Capacity
 from mlpserve_server.batching.fair import Selection, Slice
-from mlpserve_server.batching.scheduling import Scheduler
+from mlpserve_server.batching.scheduling import SMALL, Scheduler
 from mlpserve_server.calls import BATCH, INTERACTIVE
 
 MODELS = (object(), object())
@@ -157,13 +157,50 @@ def test_a_polite_caller_runs_in_the_next_batch_whatever_others_have_waiting(
     assert batches <= 1 + -(-others * (max_batch // 16) // max_batch)
 
 
-def test_interactive_calls_go_before_slices_that_fill_the_batch() -> None:
+def test_few_interactive_calls_do_not_wait_for_slices_that_would_fill_their_batch() -> None:
     scheduler: Scheduler[Item] = Scheduler(256, 0.1)
-    job, call = Item(BATCH, 1, 4096), Item(INTERACTIVE, 2, 1)
+    job = Item(BATCH, 1, 4096)
     _add(scheduler, job)
     assert [part[1:] for part in _parts(_take(scheduler))] == [(0, 256, 4096)]
-    _add(scheduler, call)
+    _add(scheduler, Item(INTERACTIVE, 2, 1))
+    assert [part[1:] for part in _parts(_take(scheduler))] == [(0, 1, 1)]
+    _add(scheduler, Item(INTERACTIVE, 2, 1))
     assert [part[1:] for part in _parts(_take(scheduler))] == [(0, 1, 1), (256, 511, 4096)]
+    _add(scheduler, Item(INTERACTIVE, 2, 100))
+    assert [part[1:] for part in _parts(_take(scheduler))] == [(0, 100, 100), (511, 667, 4096)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(8, 256), st.lists(st.tuples(st.integers(0, 12), st.integers(1, 4)), min_size=1, max_size=30))
+def test_of_two_batches_one_is_full_while_jobs_wait(max_batch: int, calls: list[tuple[int, int]]) -> None:
+    """So small batches cost jobs no more than every other Run, and calls wait for one full batch at most."""
+    scheduler: Scheduler[Item] = Scheduler(max_batch, 0.1)
+    sizes, small = [], 0
+    for _ in range(4):
+        for caller, size in calls:
+            while scheduler.queues[BATCH].images < 4 * max_batch:
+                _add(scheduler, Item(BATCH, 99, 5 * max_batch))
+            call = Item(INTERACTIVE, caller, min(size, max_batch // SMALL))
+            _add(scheduler, call)
+            selection = _take(scheduler)
+            assert any(item is call for item in selection.whole), "it runs in the next batch"
+            sizes.append(selection.images)
+            small += selection.images < max_batch
+    assert all(images == max_batch for images in np.maximum(sizes, [max_batch, *sizes[:-1]]).tolist())
+    assert small >= len(sizes) // 2
+
+
+def test_a_caller_with_few_images_does_not_wait_for_those_of_a_flood() -> None:
+    scheduler: Scheduler[Item] = Scheduler(256, 0.1)
+    for _ in range(5000):
+        _add(scheduler, Item(INTERACTIVE, 1, 1))
+    for caller in (2, 3):
+        _add(scheduler, Item(INTERACTIVE, caller, 2))
+    assert [item.caller for item in _take(scheduler).whole] == [2, 3]
+    _add(scheduler, Item(INTERACTIVE, 2, 2))
+    batch = _take(scheduler)
+    assert batch.images == 256
+    assert 2 in {item.caller for item in batch.whole}
 
 
 def test_jobs_take_turns_batch_by_batch() -> None:

@@ -15,7 +15,7 @@ class Capacity:
     """
 
     def __init__(self, max_batch: int, share: float) -> None:
-        self._large = max_batch // 2  # smaller batches say little of how fast a long queue empties
+        self._max_batch = max_batch
         self._share = share
         self._part = 1.0  # that batch traffic has had lately of the images of batches, while it waited
         self._images_per_second = 0.0
@@ -29,11 +29,12 @@ class Capacity:
             seconds: that it took.
             batch_waits: whether more batch traffic was left waiting.
         """
-        if images >= self._large:
+        if images >= self._max_batch // 2:  # smaller ones say little of how fast a long queue empties
             rate = images / max(seconds, 1e-6)
             self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
         if batch_waits:
-            self._part = 0.9 * self._part + 0.1 * batch_images / images
+            weight = 0.1 * images / self._max_batch
+            self._part = (1.0 - weight) * self._part + weight * batch_images / images
 
     def seconds(self, traffic: int, images: int, batch_waits: bool) -> float:
         """Until so many images of a class have run; 0 while nothing is known.

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 T = TypeVar("T")
 
+MOST_PREFERRED = 16  # callers that are looked at to find those with few images
+
 
 class Many(Protocol):
     """Single images that wait as one piece of work, and run and leave one by one."""
@@ -162,6 +164,26 @@ class FairQueue(Generic[T]):
     def callers(self) -> int:
         """How many callers have work waiting, or have had more than their turn a moment ago."""
         return len(self._turns)
+
+    def prefer_few(self, most: int) -> int:
+        """Let callers go first all of whose images fit into what they may take now, unless there are many callers.
+
+        Args:
+            most: images that may go first.
+
+        Returns:
+            How many do; 0 if those would be more.
+        """
+        if self.images <= most:
+            return self.images
+        if len(self._turns) > MOST_PREFERRED:
+            return 0
+        few = [caller for caller in self._turns if 0 < caller.images <= caller.deficit]
+        images = sum(caller.images for caller in few)
+        if not 0 < images <= most:
+            return 0
+        self._turns = deque([*few, *(caller for caller in self._turns if caller not in few)])
+        return images
 
     def take(self, selection: Selection[T], room: int) -> int:
         """Move work into a selection, until nothing that comes next fits.

@@ -1,7 +1,8 @@
 """Which images run next: interactive ones first, then slices of batch traffic, and callers in turn within each.
 
-Batch traffic that waits has a guaranteed share of the images. Knows nothing of calls, clocks and models, so that what
-it promises can be tested by itself.
+Where more waits than one batch takes, callers with few images do not wait for a full one either: every other batch is
+theirs alone, and small. Batch traffic that waits has a guaranteed share of the images. Knows nothing of calls, clocks
+and models, so that what it promises can be tested by itself.
 """
 
 from collections.abc import Callable, Hashable
@@ -16,6 +17,7 @@ from mlpserve_server.calls import BATCH, INTERACTIVE
 T = TypeVar("T")
 
 TURNS = 16  # in a batch: so many callers of one class have their turn in it
+SMALL = 4  # small batches have at most this part of a full one's images
 
 
 class Scheduler(Generic[T]):
@@ -33,6 +35,7 @@ class Scheduler(Generic[T]):
         self._max_batch = max_batch
         self._share = share
         self._owed = 0.0  # images of its share that batch traffic has not had
+        self._was_small = False  # the batch before
         quantum = max(1, max_batch // TURNS)
         self.queues: tuple[FairQueue[T], FairQueue[T]] = (
             FairQueue(max_batch, quantum),
@@ -82,6 +85,10 @@ class Scheduler(Generic[T]):
         waited = batch.images > 0
         of_batch = 0
         overdue = waited and self._owed >= self._max_batch
+        self._was_small = not overdue and not self._was_small and self._take_small(selection)
+        if self._was_small:
+            self._owed = self._owed + self._share * selection.images if waited else 0.0
+            return selection
         if overdue:
             # Its share could not be had beside interactive images, such as those of another version.
             of_batch = batch.take(selection, selection.room)
@@ -98,3 +105,12 @@ class Scheduler(Generic[T]):
         owed = self._owed + self._share * selection.images - of_batch
         self._owed = max(owed, 0.0) if waited and batch.images else 0.0
         return selection
+
+    def _take_small(self, selection: Selection[T]) -> bool:
+        """Let interactive images of callers with few run by themselves, if others would fill a batch with them."""
+        interactive, batch = self.queues
+        if interactive.images + batch.images > self._max_batch:
+            few = interactive.prefer_few(self._max_batch // SMALL)
+            if few:
+                interactive.take(selection, few)
+        return not selection.empty
