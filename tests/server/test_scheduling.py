@@ -190,6 +190,20 @@ def test_of_two_batches_one_is_full_while_jobs_wait(max_batch: int, calls: list[
     assert small >= len(sizes) // 2
 
 
+def test_where_a_small_batch_takes_as_long_as_a_full_one_there_are_none() -> None:
+    capacity = Capacity(256, 0.1)
+    assert capacity.small_pays, "as long as nothing is known"
+    for seconds, pays in ((0.0002, True), (0.0008, False), (0.0004, True)):
+        for _ in range(50):
+            capacity.observe(256, 256, 0.001, batch_waits=True)
+            capacity.observe(2, 0, seconds, batch_waits=True)
+        assert capacity.small_pays == pays
+    scheduler: Scheduler[Item] = Scheduler(256, 0.1)
+    _add(scheduler, Item(BATCH, 1, 4096))
+    _add(scheduler, Item(INTERACTIVE, 2, 1))
+    assert scheduler.take(lambda item: item.alive, small_pays=False).images == 256
+
+
 def test_a_caller_with_few_images_does_not_wait_for_those_of_a_flood() -> None:
     scheduler: Scheduler[Item] = Scheduler(256, 0.1)
     for _ in range(5000):

@@ -131,7 +131,7 @@ class Admission:
         def living(rows: Rows) -> npt.NDArray[np.bool_]:
             return rows.living(now)
 
-        selection = self._scheduler.take(alive, living)
+        selection = self._scheduler.take(alive, living, small_pays=self._capacity.small_pays)
         dead = [call for call in each(selection.dead) if call.progress is None or call.progress.end()]
         failures.extend(_dead(call, now) for call in dead)
         self._count()

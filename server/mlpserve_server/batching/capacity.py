@@ -1,5 +1,6 @@
-"""How fast the queues empty, judging by recent batches."""
+"""How fast the queues empty, and what small batches cost, judging by recent ones."""
 
+from mlpserve_server.batching.scheduling import SMALL
 from mlpserve_server.calls import BATCH
 
 LONGEST_SECONDS = 60.0  # that are said to anybody
@@ -19,6 +20,7 @@ class Capacity:
         self._share = share
         self._part = 1.0  # that batch traffic has had lately of the images of batches, while it waited
         self._images_per_second = 0.0
+        self._small_seconds = 0.0  # of a small batch
 
     def observe(self, images: int, batch_images: int, seconds: float, batch_waits: bool) -> None:
         """Learn from a batch.
@@ -32,9 +34,16 @@ class Capacity:
         if images >= self._max_batch // 2:  # smaller ones say little of how fast a long queue empties
             rate = images / max(seconds, 1e-6)
             self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
+        elif images <= self._max_batch // SMALL:
+            self._small_seconds += 0.2 * (seconds - self._small_seconds)
         if batch_waits:
             weight = 0.1 * images / self._max_batch
             self._part = (1.0 - weight) * self._part + weight * batch_images / images
+
+    @property
+    def small_pays(self) -> bool:
+        """Whether a small batch takes at most half as long as a full one, as far as is known: on GPUs it may not."""
+        return 2 * self._small_seconds * self._images_per_second <= self._max_batch
 
     def seconds(self, traffic: int, images: int, batch_waits: bool) -> float:
         """Until so many images of a class have run; 0 while nothing is known.

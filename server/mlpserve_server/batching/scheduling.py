@@ -72,20 +72,25 @@ class Scheduler(Generic[T]):
         self.queues[traffic].add(caller, Work(cast(T, many), len(many), group, True, many))
 
     def take(
-        self, alive: Callable[[T], bool], living: Callable[[Any], npt.NDArray[np.bool_]] | None = None
+        self,
+        alive: Callable[[T], bool],
+        living: Callable[[Any], npt.NDArray[np.bool_]] | None = None,
+        *,
+        small_pays: bool = True,
     ) -> Selection[T]:
         """The next batch; empty if nothing that is alive waits.
 
         Args:
             alive: whether an item is still to be run; asked before each of its slices is taken.
             living: the same of each of `Many`, [N]; None if none were added.
+            small_pays: whether small batches are much faster than full ones, so that there may be some between them.
         """
         interactive, batch = self.queues[INTERACTIVE], self.queues[BATCH]
         selection: Selection[T] = Selection(self._max_batch, alive, living)
         waited = batch.images > 0
         of_batch = 0
         overdue = waited and self._owed >= self._max_batch
-        self._was_small = not overdue and not self._was_small and self._take_small(selection)
+        self._was_small = small_pays and not overdue and not self._was_small and self._take_small(selection)
         if self._was_small:
             self._owed = self._owed + self._share * selection.images if waited else 0.0
             return selection
