@@ -5,8 +5,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from mlpserve import pictures
-from mlpserve.pictures import LARGE, MOST_BYTES, MOST_PIXELS, Picture, PictureError, TooLarge
+from mlpserve.files import pictures
+from mlpserve.files.pictures import LARGE, MOST_BYTES, MOST_PIXELS, Picture, PictureError, TooLarge
 from mlpserve_client.errors import InvalidInputError
 
 __all__ = [
@@ -52,7 +52,7 @@ def pixels_of(content: bytes, most_pixels: int = MOST_PIXELS) -> int:
 
 
 def to_grey(image: Image.Image) -> Image.Image:
-    """A picture upright and grey; see `mlpserve.pictures.to_grey`.
+    """A picture upright and grey; see `mlpserve.files.pictures.to_grey`.
 
     Raises:
         NotAPictureError: pixels that are neither 8 nor 16 bits deep.

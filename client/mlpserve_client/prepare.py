@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from mlpserve.arrays import ZERO_OR_ONE
-from mlpserve.names import text
+from mlpserve.files.arrays import ZERO_OR_ONE
+from mlpserve.files.names import text
 from mlpserve_client.errors import InvalidInputError
 from mlpserve_client.ink import find_ink
 from mlpserve_client.pictures import MOST_BYTES, MOST_PIXELS, NotAPictureError, read, to_grey

@@ -18,8 +18,8 @@ from tests.support import bombs
 from tests.support.peaks import peak
 from tests.support.pictures import photograph, png
 
-from mlpserve import pictures
-from mlpserve.parquet_footer import row_groups
+from mlpserve.files import pictures
+from mlpserve.files.parquet_footer import row_groups
 from mlpserve_client import cli
 from mlpserve_client.pictures import NotAPictureError, TooLargeError
 from mlpserve_client.prepare import from_bytes, read_image, to_grey

@@ -16,7 +16,7 @@ from PIL import Image
 from support.mnist import mnist_images
 from tests.support.pictures import png
 
-from mlpserve.folders import HIDDEN, SYSTEM
+from mlpserve.files.folders import HIDDEN, SYSTEM
 from mlpserve_client.scoring import ScoringError
 from mlpserve_client.scoring.inputs import Decoded, Form, find, open_inputs
 

@@ -20,7 +20,7 @@ from support.mnist import mnist_images
 from tests.support.mutate import mutated
 from tests.support.pictures import png
 
-from mlpserve import orientation, pictures
+from mlpserve.files import orientation, pictures
 from mlpserve_client.errors import InvalidInputError
 from mlpserve_client.prepare import from_bytes
 from mlpserve_client.scoring import ScoringError

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mlpserve.arrays import BadArrayError, is_zero_or_one, layout, row_major, tensors_of, to_grey
+from mlpserve.files.arrays import BadArrayError, is_zero_or_one, layout, row_major, tensors_of, to_grey
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 

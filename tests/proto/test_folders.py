@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mlpserve import folders, kinds
-from mlpserve.folders import DANGLING, HIDDEN, LOOP, SPECIAL, SYSTEM, TEST, TRAIN, VALIDATION
-from mlpserve.kinds import Kind
+from mlpserve.files import folders, kinds
+from mlpserve.files.folders import DANGLING, HIDDEN, LOOP, SPECIAL, SYSTEM, TEST, TRAIN, VALIDATION
+from mlpserve.files.kinds import Kind
 
 
 def _write(path: Path, content: bytes = b"x") -> None:

@@ -5,7 +5,7 @@ import os
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpserve import labels, names
+from mlpserve.files import labels, names
 
 
 @settings(max_examples=500, deadline=None)

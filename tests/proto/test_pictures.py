@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlpserve.pictures import PictureError, read, to_grey
+from mlpserve.files.pictures import PictureError, read, to_grey
 
 RAMP = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
 

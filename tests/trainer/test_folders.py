@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.mnist import mnist_images, mnist_labels, write_class_folders
 
-from mlpserve.folders import HIDDEN
+from mlpserve.files.folders import HIDDEN
 from mlpserve_trainer.data import Dataset, load
 from mlpserve_trainer.data.folders import IN_NO_CLASS, IN_NO_SPLIT
 from mlpserve_trainer.errors import DataError

@@ -14,7 +14,7 @@ from support.mnist import mnist_images, mnist_labels, write_class_folders
 from tests.support import bombs
 from tests.support.pictures import png
 
-from mlpserve.pictures import EXPECTED
+from mlpserve.files.pictures import EXPECTED
 from mlpserve_trainer.data import arrays, load
 from mlpserve_trainer.errors import DataError
 

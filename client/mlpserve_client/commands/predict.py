@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from mlpserve import folders
-from mlpserve.kinds import Kind, head_of, kind_of
-from mlpserve.names import text
+from mlpserve.files import folders
+from mlpserve.files.kinds import Kind, head_of, kind_of
+from mlpserve.files.names import text
 from mlpserve.shown import shown
 from mlpserve.v1.artifact_pb2 import Preparation
 from mlpserve.v1.classifier_pb2 import GetModelResponse

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mlpserve import folders
+from mlpserve.files import folders
 from mlpserve.shown import shown
 from mlpserve_client.commands.flags import WITH_BAD_ROWS, add_preparation, at_least_zero, positive
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve.arrays import ZERO_OR_ONE
+from mlpserve.files.arrays import ZERO_OR_ONE
 from mlpserve.v1.classifier_pb2 import GetModelResponse, PredictRequest
 from mlpserve_client.errors import InvalidInputError
 

@@ -12,8 +12,8 @@ checks.py             what is suspicious about a person's own data
 import dataclasses
 from pathlib import Path
 
-from mlpserve.kinds import Kind
-from mlpserve.names import text
+from mlpserve.files.kinds import Kind
+from mlpserve.files.names import text
 from mlpserve_trainer import progress
 from mlpserve_trainer.config import TrainConfig
 from mlpserve_trainer.data import arrays, checks, folders, tables, torchvision_sets

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from mlpserve import arrays as shared
-from mlpserve.folders import TEST, TRAIN, VALIDATION
+from mlpserve.files import arrays as shared
+from mlpserve.files.folders import TEST, TRAIN, VALIDATION
 from mlpserve_trainer.data import pictures
 from mlpserve_trainer.data.bounds import check_unpacked
 from mlpserve_trainer.data.labelled import class_ids

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlpserve.labels import misleading
+from mlpserve.files.labels import misleading
 from mlpserve_trainer.data.splits import Dataset, Raw
 from mlpserve_trainer.errors import DataError
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlpserve import folders
-from mlpserve.kinds import Kind, head_of, kind_of
+from mlpserve.files import folders
+from mlpserve.files.kinds import Kind, head_of, kind_of
 from mlpserve_trainer.data import arrays, torchvision_sets
 from mlpserve_trainer.errors import DataError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from mlpserve import folders, labels, names
-from mlpserve.folders import TEST, TRAIN, VALIDATION
+from mlpserve.files import folders, labels, names
+from mlpserve.files.folders import TEST, TRAIN, VALIDATION
 from mlpserve_trainer.data import pictures
 from mlpserve_trainer.data.labelled import check_labels
 from mlpserve_trainer.data.splits import Raw, Sources, split

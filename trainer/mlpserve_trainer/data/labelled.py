@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mlpserve import labels, names
+from mlpserve.files import labels, names
 from mlpserve_trainer.errors import DataError
 
 MOST_CLASSES = 2_000

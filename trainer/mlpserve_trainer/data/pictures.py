@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mlpserve import pictures
-from mlpserve.pictures import MOST_BYTES
+from mlpserve.files import pictures
+from mlpserve.files.pictures import MOST_BYTES
 from mlpserve_trainer import progress
 from mlpserve_trainer.data.bounds import check_memory
 from mlpserve_trainer.errors import DataError

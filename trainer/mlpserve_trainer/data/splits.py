@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mlpserve import folders
+from mlpserve.files import folders
 from mlpserve_trainer.errors import DataError
 
 

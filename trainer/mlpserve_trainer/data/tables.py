@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mlpserve import arrays
-from mlpserve.folders import TEST, TRAIN, VALIDATION, partitions, split_of, split_of_file
-from mlpserve.kinds import ENCODED_SIGNATURES
-from mlpserve.parquet_footer import row_groups
+from mlpserve.files import arrays
+from mlpserve.files.folders import TEST, TRAIN, VALIDATION, partitions, split_of, split_of_file
+from mlpserve.files.kinds import ENCODED_SIGNATURES
+from mlpserve.files.parquet_footer import row_groups
 from mlpserve_trainer.data import pictures
 from mlpserve_trainer.data.bounds import check_unpacked
 from mlpserve_trainer.data.labelled import class_ids

@@ -14,8 +14,8 @@ meaning.py     true labels as class ids
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlpserve import folders
-from mlpserve.kinds import Kind, kind_of
+from mlpserve.files import folders
+from mlpserve.files.kinds import Kind, kind_of
 from mlpserve_client.scoring import files
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.inputs.arrays import ArrayInput

@@ -17,7 +17,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from mlpserve.arrays import BadArrayError, Layout, layout, npy_header, row_major
+from mlpserve.files.arrays import BadArrayError, Layout, layout, npy_header, row_major
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import File
 from mlpserve_client.scoring.inputs.rows import CHUNK_BYTES, Chunk, Decoded, Form, Kept, without_scaled

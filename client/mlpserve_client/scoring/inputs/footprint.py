@@ -7,7 +7,7 @@ gigabytes in either way.
 from collections.abc import Sequence
 from typing import IO, Any
 
-from mlpserve.parquet_footer import Column, first_numbers, row_groups
+from mlpserve.files.parquet_footer import Column, first_numbers, row_groups
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.inputs.unpacking import UNPACKED_BASE, UNPACKED_RATIO, most_unpacked
 

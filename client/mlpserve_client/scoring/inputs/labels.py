@@ -9,7 +9,7 @@ from typing import IO, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve.arrays import npy_header
+from mlpserve.files.arrays import npy_header
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.inputs.arrays import DAMAGE
 

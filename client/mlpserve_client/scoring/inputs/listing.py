@@ -4,9 +4,9 @@ import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 
-from mlpserve import folders
-from mlpserve.arrays import npy_header
-from mlpserve.kinds import HEAD, Kind, kind_of
+from mlpserve.files import folders
+from mlpserve.files.arrays import npy_header
+from mlpserve.files.kinds import HEAD, Kind, kind_of
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import opened
 from mlpserve_client.scoring.remote import MissingError, asked, filesystem, is_remote

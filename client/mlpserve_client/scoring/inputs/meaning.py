@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve.labels import misleading, normal
-from mlpserve.names import text
+from mlpserve.files.labels import misleading, normal
+from mlpserve.files.names import text
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.inputs.rows import IDS, NAMES
 

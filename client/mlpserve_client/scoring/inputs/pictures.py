@@ -12,9 +12,9 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 
-from mlpserve.folders import why_not_path
-from mlpserve.kinds import Kind, kind_of
-from mlpserve.names import text
+from mlpserve.files.folders import why_not_path
+from mlpserve.files.kinds import Kind, kind_of
+from mlpserve.files.names import text
 from mlpserve_client.pictures import MOST_BYTES
 from mlpserve_client.prepare import Prepared
 from mlpserve_client.scoring.errors import BadRow, ScoringError

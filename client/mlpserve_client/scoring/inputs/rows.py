@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mlpserve.arrays import ZERO_OR_ONE, is_zero_or_one
+from mlpserve.files.arrays import ZERO_OR_ONE, is_zero_or_one
 from mlpserve_client.pictures import MOST_PIXELS
 from mlpserve_client.prepare import Prepared
 from mlpserve_client.scoring.errors import BadRow

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlpserve.arrays import BadArrayError, tensors_of
-from mlpserve.folders import partitions
+from mlpserve.files.arrays import BadArrayError, tensors_of
+from mlpserve.files.folders import partitions
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import File
 from mlpserve_client.scoring.inputs.arrays import DAMAGE

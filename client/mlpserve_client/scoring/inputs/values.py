@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlpserve.arrays import ZERO_OR_ONE, BadArrayError, layout, seen, tensors_of
-from mlpserve.kinds import ENCODED_SIGNATURES
+from mlpserve.files.arrays import ZERO_OR_ONE, BadArrayError, layout, seen, tensors_of
+from mlpserve.files.kinds import ENCODED_SIGNATURES
 from mlpserve_client.errors import InvalidInputError
 from mlpserve_client.pictures import NotAPictureError, TooLargeError
 from mlpserve_client.prepare import Prepared, prepare

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlpserve.names import text
+from mlpserve.files.names import text
 from mlpserve_client.messages.predictions import Predictions
 from mlpserve_client.scoring.errors import ScoringError
 from mlpserve_client.scoring.files import Folder

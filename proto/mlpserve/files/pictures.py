@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from mlpserve import orientation
+from mlpserve.files import orientation
 
 # Pillow's names; a Pillow that was built without a library lacks its format.
 FORMATS = (
