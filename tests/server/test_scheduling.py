@@ -198,6 +198,9 @@ def test_where_a_small_batch_takes_as_long_as_a_full_one_there_are_none() -> Non
             capacity.observe(256, 256, 0.001, batch_waits=True)
             capacity.observe(2, 0, seconds, batch_waits=True)
         assert capacity.small_pays == pays
+        for _ in range(50):
+            capacity.observe(256, 256, 0.001, batch_waits=True)
+        assert capacity.small_pays, "they are tried again"
     scheduler: Scheduler[Item] = Scheduler(256, 0.1)
     _add(scheduler, Item(BATCH, 1, 4096))
     _add(scheduler, Item(INTERACTIVE, 2, 1))

@@ -5,6 +5,7 @@ from mlpserve_server.calls import BATCH
 
 LONGEST_SECONDS = 60.0  # that are said to anybody
 LEAST_PART = 0.01  # of the images that batch traffic is taken to get
+FORGOTTEN = 0.98  # what is left of a small batch's seconds after a full one
 
 
 class Capacity:
@@ -34,6 +35,7 @@ class Capacity:
         if images >= self._max_batch // 2:  # smaller ones say little of how fast a long queue empties
             rate = images / max(seconds, 1e-6)
             self._images_per_second = 0.8 * self._images_per_second + 0.2 * rate if self._images_per_second else rate
+            self._small_seconds *= FORGOTTEN  # so that small batches that did not pay are tried again
         elif images <= self._max_batch // SMALL:
             self._small_seconds += 0.2 * (seconds - self._small_seconds)
         if batch_waits:
