@@ -85,15 +85,29 @@ class Scheduler(Generic[T]):
             living: the same of each of `Many`, [N]; None if none were added.
             small_pays: whether small batches are much faster than full ones, so that there may be some between them.
         """
-        interactive, batch = self.queues[INTERACTIVE], self.queues[BATCH]
+        batch = self.queues[BATCH]
         selection: Selection[T] = Selection(self._max_batch, alive, living)
         waited = batch.images > 0
-        of_batch = 0
         overdue = waited and self._owed >= self._max_batch
         self._was_small = small_pays and not overdue and not self._was_small and self._take_small(selection)
-        if self._was_small:
-            self._owed = self._owed + self._share * selection.images if waited else 0.0
-            return selection
+        of_batch = 0 if self._was_small else self._take_full(selection, overdue)
+        owed = self._owed + self._share * selection.images - of_batch
+        self._owed = max(owed, 0.0) if waited and batch.images else 0.0
+        return selection
+
+    def _take_small(self, selection: Selection[T]) -> bool:
+        """Let interactive images of callers with few run by themselves, if others would fill a batch with them."""
+        interactive, batch = self.queues
+        if interactive.images + batch.images > self._max_batch:
+            few = interactive.prefer_few(self._max_batch // SMALL)
+            if few:
+                interactive.take(selection, few)
+        return not selection.empty
+
+    def _take_full(self, selection: Selection[T], overdue: bool) -> int:
+        """Fill a batch; returns how many of its images are batch traffic's."""
+        interactive, batch = self.queues
+        of_batch = 0
         if overdue:
             # Its share could not be had beside interactive images, such as those of another version.
             of_batch = batch.take(selection, selection.room)
@@ -107,15 +121,4 @@ class Scheduler(Generic[T]):
             fill = min(fill, max(0, int(of_batch / self._share) - selection.images))
         if interactive.images and fill:
             interactive.take(selection, fill)
-        owed = self._owed + self._share * selection.images - of_batch
-        self._owed = max(owed, 0.0) if waited and batch.images else 0.0
-        return selection
-
-    def _take_small(self, selection: Selection[T]) -> bool:
-        """Let interactive images of callers with few run by themselves, if others would fill a batch with them."""
-        interactive, batch = self.queues
-        if interactive.images + batch.images > self._max_batch:
-            few = interactive.prefer_few(self._max_batch // SMALL)
-            if few:
-                interactive.take(selection, few)
-        return not selection.empty
+        return of_batch
