@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlpserve_server.batching.capacity import Capacity
 from mlpserve_server.batching.fair import Selection, Slice
-from mlpserve_server.batching.scheduling import SMALL, Scheduler
+from mlpserve_server.batching.scheduling import REMEMBERED, SHORTER, SMALL, Scheduler
 from mlpserve_server.calls import BATCH, INTERACTIVE
 
 MODELS = (object(), object())
@@ -216,8 +216,52 @@ def test_a_caller_with_few_images_does_not_wait_for_those_of_a_flood() -> None:
     assert [item.caller for item in _take(scheduler).whole] == [2, 3]
     _add(scheduler, Item(INTERACTIVE, 2, 2))
     batch = _take(scheduler)
-    assert batch.images == 256
+    assert batch.images == 256 // SHORTER
     assert 2 in {item.caller for item in batch.whole}
+
+
+def _flooded(max_batch: int, *others: Item) -> Scheduler[Item]:
+    scheduler: Scheduler[Item] = Scheduler(max_batch, 0.1)
+    for _ in range((REMEMBERED + 4) * max_batch):
+        _add(scheduler, Item(INTERACTIVE, 1, 1))
+    for item in others:
+        _add(scheduler, item)
+    return scheduler
+
+
+def test_batches_of_a_flood_are_shorter_while_others_call_and_full_again_afterwards() -> None:
+    scheduler = _flooded(64)
+    assert _take(scheduler).images == 64, "it is alone"
+    _add(scheduler, Item(INTERACTIVE, 2, 1))
+    assert _take(scheduler).images == 1
+    sizes = [_take(scheduler).images for _ in range(REMEMBERED * SHORTER + 1)]
+    assert sizes == [64 // SHORTER] * (REMEMBERED * SHORTER) + [64]
+
+
+def test_batches_are_not_shorter_where_that_does_not_help() -> None:
+    few, job, whole = Item(INTERACTIVE, 2, 1), Item(BATCH, 3, 4096), Item(INTERACTIVE, 2, 60)
+    scheduler = _flooded(64, few)
+    assert scheduler.take(lambda item: item.alive, small_pays=False).images == 64, "a small one takes as long"
+    scheduler = _flooded(64, few, job)
+    assert [_take(scheduler).images for _ in range(2)] == [1, 64], "a job's slices are full"
+    scheduler = _flooded(64, few)
+    assert _take(scheduler).images == 1
+    _add(scheduler, whole)
+    taken = [_take(scheduler) for _ in range(4)]
+    assert any(whole in batch.whole for batch in taken), "a call that is longer than that is not cut, and runs"
+
+
+@pytest.mark.parametrize("waiting", [32, 63])
+def test_callers_who_are_all_alike_get_full_batches(waiting: int) -> None:
+    """None has a full batch waiting, so there is no flood, though one may have few waiting for a moment."""
+    scheduler: Scheduler[Item] = Scheduler(64, 0.1)
+    sizes = []
+    for number in range(200):
+        for caller in range(8):
+            for _ in range(waiting - scheduler.queues[INTERACTIVE].of(caller) - (number % 8 == caller) * (waiting - 1)):
+                _add(scheduler, Item(INTERACTIVE, caller, 1))
+        sizes.append(_take(scheduler).images)
+    assert all(max(pair) == 64 for pair in pairwise(sizes))
 
 
 def test_jobs_take_turns_batch_by_batch() -> None:

@@ -165,6 +165,11 @@ class FairQueue(Generic[T]):
         """How many callers have work waiting, or have had more than their turn a moment ago."""
         return len(self._turns)
 
+    @property
+    def flooded(self) -> bool:
+        """Whether one caller alone has a full batch waiting."""
+        return any(caller.images >= self._batch for caller in self._turns)
+
     def prefer_few(self, most: int) -> int:
         """Let callers go first all of whose images fit into what they may take now, unless there are many callers.
 

@@ -1,8 +1,9 @@
 """Which images run next: interactive ones first, then slices of batch traffic, and callers in turn within each.
 
 Where more waits than one batch takes, callers with few images do not wait for a full one either: every other batch is
-theirs alone, and small. Batch traffic that waits has a guaranteed share of the images. Knows nothing of calls, clocks
-and models, so that what it promises can be tested by itself.
+theirs alone, and small. Beside a caller that floods the queue of interactive calls, all batches are shorter while they
+keep calling, for they wait for the rest of the one that runs. Batch traffic that waits has a guaranteed share of the
+images. Knows nothing of calls, clocks and models, so that what it promises can be tested by itself.
 """
 
 from collections.abc import Callable, Hashable
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 TURNS = 16  # in a batch: so many callers of one class have their turn in it
 SMALL = 4  # small batches have at most this part of a full one's images
+SHORTER = 2  # batches beside a flood have at most this part
+REMEMBERED = 64  # full batches whose images run until callers beside a flood are forgotten, a tenth of a second or so
 
 
 class Scheduler(Generic[T]):
@@ -36,6 +39,7 @@ class Scheduler(Generic[T]):
         self._share = share
         self._owed = 0.0  # images of its share that batch traffic has not had
         self._was_small = False  # the batch before
+        self._beside_flood = 0  # images until callers with few beside a caller with many are forgotten
         quantum = max(1, max_batch // TURNS)
         self.queues: tuple[FairQueue[T], FairQueue[T]] = (
             FairQueue(max_batch, quantum),
@@ -89,8 +93,13 @@ class Scheduler(Generic[T]):
         selection: Selection[T] = Selection(self._max_batch, alive, living)
         waited = batch.images > 0
         overdue = waited and self._owed >= self._max_batch
+        of_batch = 0
         self._was_small = small_pays and not overdue and not self._was_small and self._take_small(selection)
-        of_batch = 0 if self._was_small else self._take_full(selection, overdue)
+        if not self._was_small and small_pays and not waited and self._beside_flood > 0:
+            self.queues[INTERACTIVE].take(selection, max(1, self._max_batch // SHORTER))
+        elif not self._was_small:
+            of_batch = self._take_full(selection, overdue)
+        self._beside_flood = max(0, self._beside_flood - selection.images)
         owed = self._owed + self._share * selection.images - of_batch
         self._owed = max(owed, 0.0) if waited and batch.images else 0.0
         return selection
@@ -101,6 +110,8 @@ class Scheduler(Generic[T]):
         if interactive.images + batch.images > self._max_batch:
             few = interactive.prefer_few(self._max_batch // SMALL)
             if few:
+                if interactive.flooded:
+                    self._beside_flood = REMEMBERED * self._max_batch
                 interactive.take(selection, few)
         return not selection.empty
 
