@@ -72,6 +72,19 @@ def program() -> Path:
     return PROGRAM
 
 
+@functools.cache
+def ahead_of_others() -> list[str]:
+    """What a command begins with so that it never waits for a core; empty where that takes rights that we do not have.
+
+    Linux's real-time policy SCHED_FIFO, see sched(7).
+    """
+    command = ["chrt", "--fifo", "1"]
+    allowed = (
+        shutil.which("chrt") and not subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+    )
+    return command if allowed else []
+
+
 def open_loop(
     port: int,
     path: str,
@@ -83,6 +96,7 @@ def open_loop(
     connections: int = 8,
     core: str = "",
     seed: int = 1,
+    ahead: bool = False,
 ) -> OpenLoop:
     """Send one message at random times, so many a second, whatever becomes of it.
 
@@ -96,6 +110,8 @@ def open_loop(
         connections: how many; over HTTP/1 the most requests that are in flight.
         core: the CPU that it is pinned to; empty: none.
         seed: of the times.
+        ahead: have the generator ask for a core before everybody else (`ahead_of_others`), so that it sends and reads
+            on time although servers and other callers keep the same cores busy, as a caller on another machine would.
 
     Raises:
         RuntimeError: the generator failed.
@@ -106,6 +122,7 @@ def open_loop(
         file.write(framed)
         file.flush()
         command = ["taskset", "-c", core] if core else []
+        command += ahead_of_others() if ahead else []
         command += [str(program()), str(port), path, file.name, kind, content_type]
         command += [str(rate), str(seconds), str(WARM), str(connections), str(seed)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)

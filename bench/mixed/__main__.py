@@ -2,8 +2,9 @@
 
 Single images come at a fixed rate, open loop: beside nothing, beside two jobs (`mlpserve score` with its defaults) on
 another server on the same cores, and beside the same jobs on the same server; a few come beside a connection with
-10,000 calls in flight. On both transports, as Predict and as ModelInfer. The jobs are measured alone and beside as many
-interactive calls as are answered. Beside what callers measured stands what `/metrics` says. Rounds are interleaved,
+10,000 calls in flight. On both transports, as Predict and as ModelInfer. Interactive callers are ahead of everybody
+else at the cores, as if they were on another machine. The jobs are measured alone and beside as many interactive calls
+as are answered. Beside what callers measured stands what `/metrics` says. Rounds are interleaved,
 medians are shown. Writes bench/results/mixed.json and mixed.md; `make bench-pages` puts them into the documentation.
 """
 
@@ -20,7 +21,7 @@ from support.h2load import need_h2load
 from support.machine import machine
 
 from bench.asking import published_model
-from bench.generator import program
+from bench.generator import ahead_of_others, program
 from bench.jobs.scoring import make_images
 from bench.mixed import before, checks
 from bench.mixed.cases import BESIDE, METHODS, Figures, Settings, beside, flooded, jobs_alone, saturated
@@ -28,7 +29,11 @@ from bench.mixed.servers import serving
 from bench.tables.targets import table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-COLUMNS = ("p50", "p90", "p99", "metrics p50", "metrics p99", "refused", "failed", "job", "interactive", "run")
+COLUMNS = ("p50", "p90", "p99", "late", "metrics p50", "metrics p99", "refused", "failed")
+COLUMNS += ("job", "interactive", "run", "batch")
+NO_RIGHTS = (
+    "Interactive callers wait for a core like everybody else: real-time priority takes rights that were not there."
+)
 
 
 def main() -> None:
@@ -82,18 +87,14 @@ def _round(transport: str, settings: Settings, found: dict[str, list[Figures]]) 
         found[f"{transport}: {checks.SATURATED}"].append(saturated(settings, first))
     for method in METHODS:
         found[f"{transport} {method}: flood"].append(flooded(settings, method, transport))
-    if transport == "grpcio":
-        # Its event loop takes calls as they arrive, so what helps is that fewer of one connection arrive.
-        found["grpcio Predict: flood, --max-streams 64"].append(
-            flooded(settings, "Predict", transport, "--max-streams", "64")
-        )
 
 
 def _text(medians: checks.Medians, arguments: argparse.Namespace, load: tuple[float, ...]) -> str:
     shown = ", ".join(f"{value:.1f}" for value in load)
+    rights = "Interactive callers never wait for a core." if ahead_of_others() else NO_RIGHTS
     lines = [
         f"Machine: {machine()}; load average before it {shown}. {arguments.rate:.0f} calls/s, {arguments.seconds:.0f} "
-        f"s for each measurement; medians of {arguments.rounds} rounds.",
+        f"s for each measurement; medians of {arguments.rounds} rounds. {rights}",
         "",
         "| ms, images/s | " + " | ".join(COLUMNS) + " |",
         "|---" + "|--:" * len(COLUMNS) + "|",

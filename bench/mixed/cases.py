@@ -3,24 +3,28 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from support.h2load import CORE as OTHER_CORE
 from support.h2load import Load, run
 
 from bench.asking import encode, flat_images
-from bench.contenders import MODEL_INFER, OURS, PREDICT
+from bench.contenders import CORE, MODEL_INFER, OURS, PREDICT
 from bench.generator import OpenLoop, open_loop
-from bench.mixed.servers import Server, batch_images, jobs, quantile, run_seconds, serving
+from bench.mixed.servers import Server, batch_images, interactive_images, jobs, only_on, quantile, run_seconds, serving
 
 METHODS = {"Predict": PREDICT, "ModelInfer": MODEL_INFER}
 NOTHING, OTHER, SAME = "nothing", "two jobs on another server", "two jobs on the same server"
 BESIDE = (NOTHING, OTHER, SAME)
 REFUSED = "grpc-status 8"
 FLOOD, FLOODED_RATE = 10_000, 50.0  # calls in flight on one connection; calls a second of the polite one
+MAX_BATCH = 256  # the server's default
+FLOOD_ALONE = 2.0  # seconds of the flood before the polite caller comes
 SATURATING = Load("saturation", 1, 8, 32)
-CORES = "0,1"  # everybody's: callers, jobs and servers share the machine
+CORES = f"{CORE},{OTHER_CORE}"  # everybody's, but for the flood: callers, jobs and servers share the machine
 
 Figures = dict[str, float]
 
@@ -74,12 +78,24 @@ def saturated(settings: Settings, server: Server) -> Figures:
 
 
 def flooded(settings: Settings, method: str, transport: str, *flags: str) -> Figures:
-    """Few calls beside a connection that wants FLOOD in flight; the server takes --max-streams of them at a time."""
-    with serving(settings.folder, settings.store, transport, *flags) as server, ThreadPoolExecutor(1) as pool:
-        flood = pool.submit(_closed_loop, Load("flood", 1, 1, FLOOD), server, method, settings.seconds + 3)
+    """Few calls beside a connection that wants FLOOD in flight; the server takes --max-streams of them at a time.
+
+    The server has a core to itself, and its callers the other one. "batch" is how long the server takes for a full
+    batch of the flood's calls before the other caller comes: reading, the Run, encoding and sending.
+    """
+    with ExitStack() as stack:
+        with only_on(CORE):
+            server = stack.enter_context(serving(settings.folder, settings.store, transport, *flags))
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        load = Load("flood", 1, 1, FLOOD)
+        flood = pool.submit(_closed_loop, load, server, method, FLOOD_ALONE + settings.seconds + 3, OTHER_CORE)
         time.sleep(1.5)  # so that all of them are in flight
-        outcome = _interactive(settings.seconds, FLOODED_RATE, method, server, connections=1)
-        return _figures(outcome) | {"interactive": flood.result()}
+        before, since = server.look(), time.perf_counter()
+        time.sleep(FLOOD_ALONE)
+        after, elapsed = server.look(), time.perf_counter() - since
+        batch = elapsed / interactive_images(before, after) * MAX_BATCH
+        outcome = _interactive(settings.seconds, FLOODED_RATE, method, server, connections=1, core=OTHER_CORE)
+        return _figures(outcome) | {"interactive": flood.result(), "batch": batch * 1e3}
 
 
 def _called(settings: Settings, method: str, server: Server, busy: Server) -> Figures:
@@ -109,16 +125,20 @@ def _figures(outcome: OpenLoop) -> Figures:
     return {"p50": p50, "p90": p90, "p99": p99, "refused": refused, "failed": failed, "late": late}
 
 
-def _interactive(seconds: float, rate: float, method: str, server: Server, connections: int = 4) -> OpenLoop:
+def _interactive(
+    seconds: float, rate: float, method: str, server: Server, connections: int = 4, core: str = ""
+) -> OpenLoop:
     path, body, wire = _request(method)
-    return open_loop(server.port, path, body, wire=wire, rate=rate, seconds=seconds, connections=connections)
+    return open_loop(
+        server.port, path, body, wire=wire, rate=rate, seconds=seconds, connections=connections, core=core, ahead=True
+    )
 
 
-def _closed_loop(load: Load, server: Server, method: str, seconds: float) -> float:
+def _closed_loop(load: Load, server: Server, method: str, seconds: float, core: str = CORES) -> float:
     """Answers a second; some may be refusals."""
     path, body, wire = _request(method)
     url = f"http://127.0.0.1:{server.port}{path}"
-    found = run(load, url, body, wire=wire, reply_size=0, seconds=seconds, core=CORES, may_fail=True)
+    found = run(load, url, body, wire=wire, reply_size=0, seconds=seconds, core=core, may_fail=True)
     return found.requests_per_second
 
 

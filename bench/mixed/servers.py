@@ -1,6 +1,7 @@
 """A server that says what it measures, and scoring jobs that keep it busy."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -45,6 +46,17 @@ def serving(folder: Path, store: Path, transport: str, *flags: str) -> Iterator[
 
 
 @contextlib.contextmanager
+def only_on(core: str) -> Iterator[None]:
+    """Processes that the block starts stay on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(core)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def jobs(server: Server, images: Path, folder: Path, warm: float) -> Iterator[None]:
     """Two scoring jobs with their defaults that run while the block does.
 
@@ -83,7 +95,16 @@ def _all_run(running: list["subprocess.Popen[bytes]"]) -> None:
 
 def batch_images(before: Samples, after: Samples) -> float:
     """Images of batch traffic that ran between two looks."""
-    name = 'mlpserve_run_images_total{traffic="batch"}'
+    return _images("batch", before, after)
+
+
+def interactive_images(before: Samples, after: Samples) -> float:
+    """Images of interactive calls that ran between two looks."""
+    return _images("interactive", before, after)
+
+
+def _images(traffic: str, before: Samples, after: Samples) -> float:
+    name = f'mlpserve_run_images_total{{traffic="{traffic}"}}'
     return after.get(name, 0) - before.get(name, 0)
 
 

@@ -121,7 +121,10 @@ class ServerConfig:
         "over grpcio, serve other hosts without asking for their certificates: only known callers reach the port",
     )
     max_streams: int = _flag(
-        BATCHING, 1024, "in-flight calls on one connection; further calls wait in the client", metavar="CALLS"
+        BATCHING,
+        0,
+        "in-flight calls on one connection; further calls wait in the client; 0: 1024 on wire, 128 on grpcio",
+        metavar="CALLS",
     )
     max_watches: int = _flag(
         BATCHING, 1000, "open streams (health watches and reflection); further streams are rejected", metavar="STREAMS"
@@ -183,7 +186,7 @@ class ServerConfig:
             "--stall-timeout must be at least 4 seconds": self.stall_timeout >= 4,
             "--slow-request must not be negative": self.slow_request >= 0,
             f"--log-format must be one of {', '.join(LOG_FORMATS)}": self.log_format in LOG_FORMATS,
-            "--max-streams must be at least 1": self.max_streams >= 1,
+            "--max-streams must not be negative": self.max_streams >= 0,
             "--max-watches must not be negative": self.max_watches >= 0,
             "--max-connections must not be negative": self.max_connections >= 0,
             "--max-connection-idle and --max-connection-age must not be negative": (

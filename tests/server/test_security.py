@@ -201,6 +201,19 @@ def test_limits_of_a_connection(store: Path, transport: str, tmp_path: Path) -> 
         assert predict_code(caller) is grpc.StatusCode.OK
 
 
+def test_calls_of_a_connection_that_are_taken_at_a_time(store: Path, transport: str, tmp_path: Path) -> None:
+    """Fewer over grpcio, where others wait behind all of them; a caller with more waits itself, and loses none."""
+    with ServerProcess(tmp_path, store, "--transport", transport) as process:
+        most = 128 if transport == "grpcio" else 1024
+        with http2.Connection(process.address) as connection:
+            wait_until(
+                lambda: connection.settings.get(http2.MAX_CONCURRENT_STREAMS) == most, "callers are told the limit"
+            )
+        with stub(process.address) as caller:
+            calls = [caller.Predict.future(IMAGE, timeout=60) for _ in range(most + 200)]
+            assert all(call.exception() is None for call in calls)
+
+
 def test_connections_are_limited_and_aged(store: Path, tmp_path: Path) -> None:
     flags = ["--transport", "grpcio", "--max-connections", 3, "--max-connection-age", 3]
     with ServerProcess(tmp_path, store, *flags) as process:

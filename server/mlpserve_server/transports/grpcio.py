@@ -30,6 +30,9 @@ from mlpserve_server.transports.tokens import TokenInterceptor, Tokens, said_tra
 
 log = logging.getLogger(__name__)
 
+# In flight on one connection. grpc.aio serves calls in the order in which they came, so others wait for all of them; it
+# is no faster with more.
+MAX_STREAMS = 128
 READING_BYTES = 64 << 20  # of messages beside those of a full queue
 QUIET_SECONDS, LONGEST_QUIETING = 0.1, 1.0
 FLUSH_SECONDS = 0.2  # grace for statuses on their way; open Watch streams are cut off after it
@@ -126,15 +129,16 @@ class GrpcioTransport:
 
     def _options(self) -> list[tuple[str, int]]:
         config = self._config
+        max_streams = config.max_streams or MAX_STREAMS
         options = [
             # gRPC's default of 1 would let a second server start on this port, and share its connections.
             ("grpc.so_reuseport", int(self._share_port)),
             ("grpc.max_receive_message_length", self._max_message),
-            ("grpc.max_concurrent_streams", config.max_streams),
+            ("grpc.max_concurrent_streams", max_streams),
             *LIMIT_OPTIONS,
             # A caller that resets its calls has so many more of them at a time; those that keep to the limit need it,
             # because a call counts for a while after its end.
-            ("grpc.http2.max_deallocating_streams", config.max_streams),
+            ("grpc.http2.max_deallocating_streams", max_streams),
             ("grpc.max_metadata_size", MAX_HEADER_BYTES),
             ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
             # A caller that is gone without a word is noticed, and one that stalls in its handshake does not stay.

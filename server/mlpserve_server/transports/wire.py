@@ -130,7 +130,7 @@ class WireTransport:
         defaults = Limits()
         return Limits(
             max_connections=config.max_connections or defaults.max_connections,
-            max_streams=config.max_streams,
+            max_streams=config.max_streams or defaults.max_streams,
             max_header_bytes=MAX_HEADER_BYTES,
             room=room,
             room_of_one=room // 2,
