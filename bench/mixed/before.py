@@ -4,6 +4,7 @@ import re
 import statistics
 import subprocess
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bench.peers import BEFORE_CLASSES, earlier
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = Load("256 in flight", 1, 8, 32)
-NOW, BEFORE = "now", "before"
+NOW, BEFORE, RATIO = "now", "before", "now / before"
 TURNS = 4  # of each side in a round: they alternate, because the machine's speed changes from one second to the next
 # The modules of an earlier version know nothing of where the model is: they would train one.
 LOOP = """
@@ -28,7 +29,7 @@ bench.loop.main()
 
 
 def throughput(store: Path, transports: list[str], seconds: float) -> Figures:
-    """Requests a second at 256 in flight, "TRANSPORT now" and "TRANSPORT before"; of what git has.
+    """Requests a second at 256 in flight, "TRANSPORT now", "TRANSPORT before" and "TRANSPORT now / before".
 
     The server before knows no wire: its own default transport is compared with that.
     """
@@ -46,7 +47,7 @@ def throughput(store: Path, transports: list[str], seconds: float) -> Figures:
                 for side, (contender, body, url, size) in sides.items():
                     load = run(MANY, url, body, wire=contender.wire, reply_size=size, seconds=seconds / TURNS)
                     measured[side].append(load.requests_per_second)
-        found |= {f"{transport} {side}": statistics.median(rates) for side, rates in measured.items()}
+        found |= _medians(transport, measured)
     return found
 
 
@@ -60,18 +61,27 @@ def _sides(transport: str) -> dict[str, Contender]:
 
 
 def loop(store: Path) -> Figures:
-    """Microseconds a call of the batching loop alone without the Run, "CALLS now" and "CALLS before"."""
-    sides = {NOW: (PYTHON, ROOT, "bench.asking")}
+    """Microseconds a call of the batching loop alone without the Run, "CALLS now", "CALLS before" and their ratio."""
+    programs = {NOW: (PYTHON, ROOT, "bench.asking")}
     if (folder := earlier(BEFORE_CLASSES)) is not None:
-        sides[BEFORE] = (str(folder / "bin/python"), folder / "source", "bench.serving")
-    measured: dict[str, list[float]] = defaultdict(list)
+        programs[BEFORE] = (str(folder / "bin/python"), folder / "source", "bench.serving")
+    measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _ in range(TURNS):
-        for side, (python, where, asking) in sides.items():
+        for side, (python, where, asking) in programs.items():
             code = LOOP.format(asking=asking, store=str(store))
             done = subprocess.run([python, "-c", code], cwd=where, capture_output=True, text=True, check=False)
             rows = re.findall(r"^\| (\d+) \| [\d.]+ \| [\d.]+ \| (-?[\d.]+) \|$", done.stdout, re.MULTILINE)
             if done.returncode or not rows:
                 raise RuntimeError(f"bench.loop of {where} failed:\n{done.stderr[-2000:]}")
             for calls, rest in rows:
-                measured[f"{calls} {side}"].append(float(rest))
-    return {case: statistics.median(times) for case, times in measured.items()}
+                measured[calls][side].append(float(rest))
+    return {name: value for calls, sides in measured.items() for name, value in _medians(calls, sides).items()}
+
+
+def _medians(case: str, measured: Mapping[str, Sequence[float]]) -> Figures:
+    """Of each side; and of the ratios of turns that followed one another, if git has the server before."""
+    found = {f"{case} {side}": statistics.median(values) for side, values in measured.items()}
+    if BEFORE in measured:
+        ratios = (now / before for now, before in zip(measured[NOW], measured[BEFORE], strict=True))
+        found[f"{case} {RATIO}"] = statistics.median(ratios)
+    return found

@@ -109,9 +109,11 @@ def _between(call: Callable[[], OpenLoop], path: str, server: Server, busy: Serv
     before, busy_before, since = server.look(), busy.look(), time.perf_counter()
     outcome = call()
     after, busy_after, elapsed = server.look(), busy.look(), time.perf_counter() - since
-    return _figures(outcome) | {
+    figures, p99 = _figures(outcome), quantile(before, after, path, 0.99) * 1e3
+    return figures | {
         "metrics p50": quantile(before, after, path, 0.5) * 1e3,
-        "metrics p99": quantile(before, after, path, 0.99) * 1e3,
+        "metrics p99": p99,
+        "off": p99 / figures["p99"] - 1,
         "job": batch_images(busy_before, busy_after) / elapsed,
         "run": run_seconds(busy_before, busy_after) * 1e3,
     }

@@ -18,6 +18,7 @@ from support.waiting import wait_until
 from mlpserve.v1 import classifier_pb2 as pb
 from mlpserve_client import Client, UnauthenticatedError
 from mlpserve_server.config import ServerConfig
+from mlpserve_server.host import unread_files
 from mlpserve_server.server import Server
 from mlpserve_server.transports import watched_files
 from mlpserve_server.transports.tokens import Tokens
@@ -122,6 +123,7 @@ def test_a_token_file_that_is_lost_is_said_and_counted(
 ) -> None:
     monkeypatch.setattr(watched_files, "LONG_SECONDS", 0.5)
     monkeypatch.setattr(watched_files, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(unread_files, "_names", set())  # other tests of this process leave some
     listen = f"127.0.0.1:{free_port()}"
     config = ServerConfig(
         store=store, listen="127.0.0.1:0", transport=transport, tokens=str(tokens), metrics_listen=listen

@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 T = TypeVar("T")
 
-MOST_PREFERRED = 16  # callers that are looked at to find those with few images
-
 
 class Many(Protocol):
     """Single images that wait as one piece of work, and run and leave one by one."""
@@ -171,7 +169,10 @@ class FairQueue(Generic[T]):
         return any(caller.images >= self._batch for caller in self._turns)
 
     def prefer_few(self, most: int) -> int:
-        """Let callers go first all of whose images fit into what they may take now, unless there are many callers.
+        """Let callers go first all of whose images fit into what they may take now.
+
+        Where there are more callers than have a turn in each batch nobody goes first: looking at all would take longer
+        than it saves.
 
         Args:
             most: images that may go first.
@@ -181,7 +182,7 @@ class FairQueue(Generic[T]):
         """
         if self.images <= most:
             return self.images
-        if len(self._turns) > MOST_PREFERRED:
+        if len(self._turns) * self._quantum > self._batch:
             return 0
         few = [caller for caller in self._turns if 0 < caller.images <= caller.deficit]
         images = sum(caller.images for caller in few)

@@ -117,11 +117,11 @@ class BatchingLoop:
             if probe:
                 self._next_probe = now + PROBE_SECONDS
         answers, predictions, spans = self._run(batch, failures) if batch else ([], None, NO_SPANS)
-        ended = time.monotonic()
         if failures:
             answers += [(call, error) for call, error, _ in failures if error is not None]
         if answers:
             self._transport.send(answers)
+        ended = time.monotonic()
         self._record(batch, predictions, spans, ended, failures)
         if probe:
             self._probe()

@@ -60,7 +60,7 @@ class Recorder:
             batch: whose calls have been answered.
             predictions: for its images; None if the Run failed.
             spans: where its time has gone.
-            ended: time.monotonic() when its replies were ready.
+            ended: time.monotonic() when its replies had been sent.
         """
         whole, images, metrics = batch.whole, len(batch.images), self._metrics
         started, served = batch.started, batch.served
@@ -73,7 +73,7 @@ class Recorder:
                 if served.drift is not None:
                     served.drift.observe(batch.images, predictions, ended)
                 metrics.batch_images.observe(images)
-                metrics.run_seconds.observe(ended - started)
+                metrics.run_seconds.observe(sum(spans))
                 answered = [self._answered_rows(of_rows, started, ended) for of_rows in batch.rows]
                 if batch.parts:
                     answered += [self._answered_calls(part, started, ended) for part in batch.parts]

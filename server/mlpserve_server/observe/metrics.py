@@ -64,8 +64,8 @@ class Metrics:
         run_seconds: from a batch's assembly to its replies.
         queue_seconds: from being received to the start of the batch, for each request, by traffic; of one in slices all
             the time in which none of them ran.
-        request_seconds: for each of METHODS, by traffic, from being received to the reply, for each request that was
-            answered.
+        request_seconds: for each of METHODS, by traffic, from being received until the reply was sent, for each request
+            that was answered.
         ready: whether the model has proven itself lately and the server is not draining.
         log_lines_dropped: gives how many lines of the log nobody took.
         unread_files: gives how many watched files cannot be read, so that what they held before stays in effect.

@@ -100,7 +100,9 @@ def _grpc_families(metrics: Metrics) -> Iterator[Metric]:
     started = CounterMetricFamily("grpc_server_started", "Calls that have arrived.", labels=labels)
     handled = CounterMetricFamily("grpc_server_handled", "Calls that ended.", labels=[*labels, "grpc_code"])
     seconds = HistogramMetricFamily(
-        "grpc_server_handling_seconds", "Seconds from the transport to the reply.", labels=[*labels, "traffic"]
+        "grpc_server_handling_seconds",
+        "Seconds from a call's arrival until its reply was sent.",
+        labels=[*labels, "traffic"],
     )
     for index, path in enumerate(METHODS):
         _, service, method = path.split("/")
