@@ -107,7 +107,7 @@ bench-loop: setup  ## the batching loop alone, without a transport
 bench-profile: setup  ## where the server's core spends its time, by perf
 	@$(BIN)/python -m bench.profiling
 
-bench-mixed: setup  ## interactive calls beside scoring jobs on the same server and on another (25 minutes; BENCH=--short: six)
+bench-mixed: setup  ## interactive calls beside scoring jobs on the same server and on another (half an hour; BENCH=--short: six)
 	@$(BIN)/python -m bench.mixed $(BENCH)
 
 bench-pages: setup  ## put the tables of the last bench-peers, bench-profile, bench-clients and bench-mixed into the documentation

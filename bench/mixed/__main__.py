@@ -4,8 +4,8 @@ Single images come at a fixed rate, open loop: beside nothing, beside two jobs (
 another server on the same cores, and beside the same jobs on the same server; a few come beside a connection with
 10,000 calls in flight. On both transports, as Predict and as ModelInfer. Interactive callers are ahead of everybody
 else at the cores, as if they were on another machine. The jobs are measured alone and beside as many interactive calls
-as are answered. Beside what callers measured stands what `/metrics` says. Rounds are interleaved,
-medians are shown. Writes bench/results/mixed.json and mixed.md; `make bench-pages` puts them into the documentation.
+as are answered. Beside what callers measured stands what `/metrics` says. Rounds are interleaved, medians are shown.
+Writes bench/results/mixed.json and mixed.md; `make bench-pages` puts them into the documentation.
 """
 
 import argparse

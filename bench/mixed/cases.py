@@ -77,7 +77,7 @@ def saturated(settings: Settings, server: Server) -> Figures:
     return {"job": batch_images(before, after) / elapsed, "interactive": measured}
 
 
-def flooded(settings: Settings, method: str, transport: str, *flags: str) -> Figures:
+def flooded(settings: Settings, method: str, transport: str) -> Figures:
     """Few calls beside a connection that wants FLOOD in flight; the server takes --max-streams of them at a time.
 
     The server has a core to itself, and its callers the other one. "batch" is how long the server takes for a full
@@ -85,7 +85,7 @@ def flooded(settings: Settings, method: str, transport: str, *flags: str) -> Fig
     """
     with ExitStack() as stack:
         with only_on(CORE):
-            server = stack.enter_context(serving(settings.folder, settings.store, transport, *flags))
+            server = stack.enter_context(serving(settings.folder, settings.store, transport))
         pool = stack.enter_context(ThreadPoolExecutor(1))
         load = Load("flood", 1, 1, FLOOD)
         flood = pool.submit(_closed_loop, load, server, method, FLOOD_ALONE + settings.seconds + 3, OTHER_CORE)

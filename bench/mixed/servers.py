@@ -37,11 +37,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, store: Path, transport: str, *flags: str) -> Iterator[Server]:
+def serving(folder: Path, store: Path, transport: str) -> Iterator[Server]:
     """One worker with the float32 file."""
     metrics = f"127.0.0.1:{free_port()}"
     common = ["--transport", transport, "--precision", "fp32", "--workers", "1", "--metrics-listen", metrics]
-    with ServerProcess(folder, store, *common, *flags) as process:
+    with ServerProcess(folder, store, *common) as process:
         yield Server(int(process.address.rpartition(":")[2]), metrics)
 
 
