@@ -44,8 +44,8 @@ class EndlessTransport:
         now = time.monotonic()
         return [Call(PAYLOAD, now, None, 0) for _ in range(self._calls)]
 
-    def send(self, answers: Sequence[Answer]) -> None:
-        pass
+    def send(self, answers: Sequence[Answer]) -> float:
+        return time.monotonic()
 
     def set_serving(self, serving: bool) -> None:
         pass

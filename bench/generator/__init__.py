@@ -39,12 +39,15 @@ class OpenLoop:
         seconds: from when each answered request was due to its answer.
         late: seconds from when each was due to when it was sent: what the generator itself, its core and HTTP/2's flow
             control add.
+        answering: seconds from when each answered request was sent until the kernel had its answer; those of WARM are
+            among them, as they are in what the server counts.
         failed: how many were not answered, by reason, such as "grpc-status 8".
     """
 
     due: int
     seconds: npt.NDArray[np.float64]
     late: npt.NDArray[np.float64]
+    answering: npt.NDArray[np.float64]
     failed: dict[str, int]
 
     def percentiles(self, of: Sequence[float] = (50, 99, 99.9)) -> list[float]:
@@ -133,5 +136,6 @@ def open_loop(
         found["due"],
         np.array(found["latencies"], np.float64) / 1e6,
         np.array(found["lateness"], np.float64) / 1e6,
+        np.array(found["answering"], np.float64) / 1e6,
         found["failed"],
     )

@@ -13,6 +13,7 @@
 #include <nghttp2/nghttp2.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -48,23 +49,28 @@ struct Asked {
 };
 
 struct Request {
-  Time due;
+  Time due, sent;
   bool counted = false;
 };
 
-// What became of the requests that count.
+// What became of the requests.
 struct Outcome {
   std::vector<Request> requests;
   std::vector<int64_t> latencies, lateness;  // from when a request was due to its answer, and to its sending
+  // From its sending until the kernel had its answer; of the requests that do not count too.
+  std::vector<int64_t> answering;
   std::map<std::string, int64_t> failed;
   size_t ended = 0;
+  Time received;  // when the kernel had what is being read
 
   void sent(size_t number) {
+    requests[number].sent = Clock::now();
     if (requests[number].counted) lateness.push_back(since(requests[number].due));
   }
 
   void end(size_t number, const std::string& failure) {
     ++ended;
+    if (failure.empty()) answering.push_back(between(requests[number].sent, received));
     if (!requests[number].counted) return;
     if (failure.empty()) {
       latencies.push_back(since(requests[number].due));
@@ -73,8 +79,10 @@ struct Outcome {
     }
   }
 
-  static int64_t since(Time then) {
-    return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - then).count();
+  static int64_t since(Time then) { return between(then, Clock::now()); }
+
+  static int64_t between(Time then, Time later) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(later - then).count();
   }
 };
 
@@ -95,6 +103,7 @@ class Connection {
       fail(std::string("cannot connect: ") + std::strerror(errno));
     const int on = 1;
     setsockopt(descriptor_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(descriptor_, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
     fcntl(descriptor_, F_SETFL, O_NONBLOCK);
   }
   virtual ~Connection() { close(descriptor_); }
@@ -127,7 +136,7 @@ class Connection {
   void readable() {
     char buffer[1 << 16];
     while (alive_) {
-      const ssize_t count = read(descriptor_, buffer, sizeof buffer);
+      const ssize_t count = receive(buffer, sizeof buffer);
       if (count < 0 && errno == EAGAIN) break;
       if (count <= 0 || !take(buffer, static_cast<size_t>(count))) {
         die();
@@ -155,6 +164,27 @@ class Connection {
   bool alive_ = true;
 
  private:
+  // As read(2); tells the outcome when the kernel had the bytes.
+  ssize_t receive(char* buffer, size_t size) {
+    iovec bytes{buffer, size};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(timespec))];
+    msghdr message{};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    const ssize_t count = recvmsg(descriptor_, &message, 0);
+    outcome_.received = Clock::now();
+    const cmsghdr* const said = count > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+    if (said != nullptr && said->cmsg_level == SOL_SOCKET && said->cmsg_type == SCM_TIMESTAMPNS) {
+      timespec moment{};
+      std::memcpy(&moment, CMSG_DATA(said), sizeof moment);
+      const auto wall = std::chrono::seconds(moment.tv_sec) + std::chrono::nanoseconds(moment.tv_nsec);
+      outcome_.received -= std::chrono::system_clock::now().time_since_epoch() - wall;
+    }
+    return count;
+  }
+
   int descriptor_;
 };
 
@@ -397,7 +427,7 @@ int main(int count, char** arguments) {
     for (; next <= now && next < end; next += gap(random)) {
       const size_t number = outcome.requests.size();
       outcome.requests.push_back(
-          {start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(next)), next >= begin});
+          {start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(next)), {}, next >= begin});
       if (asked.kind == "h1") {
         Http1* idle = nullptr;
         for (size_t tried = 0; tried < one_at_a_time.size() && idle == nullptr; ++tried) {
@@ -438,6 +468,7 @@ int main(int count, char** arguments) {
   std::printf("{\"due\": %zu, ", counted);
   print("latencies", outcome.latencies);
   print("lateness", outcome.lateness);
+  print("answering", outcome.answering);
   std::printf("\"failed\": {");
   const char* separator = "";
   for (const auto& [reason, times] : outcome.failed) {

@@ -29,7 +29,7 @@ from bench.mixed.servers import serving
 from bench.tables.targets import table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-COLUMNS = ("p50", "p90", "p99", "late", "metrics p50", "metrics p99", "refused", "failed")
+COLUMNS = ("p50", "p90", "p99", "late", "sent p99", "metrics p50", "metrics p99", "refused", "failed")
 COLUMNS += ("job", "interactive", "run", "batch")
 NO_RIGHTS = (
     "Interactive callers wait for a core like everybody else: real-time priority takes rights that were not there."

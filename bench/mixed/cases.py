@@ -113,7 +113,7 @@ def _between(call: Callable[[], OpenLoop], path: str, server: Server, busy: Serv
     return figures | {
         "metrics p50": quantile(before, after, path, 0.5) * 1e3,
         "metrics p99": p99,
-        "off": p99 / figures["p99"] - 1,
+        "off": p99 / figures["sent p99"] - 1,
         "job": batch_images(busy_before, busy_after) / elapsed,
         "run": run_seconds(busy_before, busy_after) * 1e3,
     }
@@ -123,8 +123,8 @@ def _figures(outcome: OpenLoop) -> Figures:
     p50, p90, p99 = outcome.percentiles((50, 90, 99))
     refused = outcome.failed.get(REFUSED, 0)
     failed = sum(outcome.failed.values()) - refused
-    late = float(np.percentile(outcome.late, 99)) * 1e3
-    return {"p50": p50, "p90": p90, "p99": p99, "refused": refused, "failed": failed, "late": late}
+    late, sent = (float(np.percentile(seconds, 99)) * 1e3 for seconds in (outcome.late, outcome.answering))
+    return {"p50": p50, "p90": p90, "p99": p99, "sent p99": sent, "refused": refused, "failed": failed, "late": late}
 
 
 def _interactive(

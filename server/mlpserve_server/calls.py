@@ -284,8 +284,12 @@ class Transport(Protocol):
     def receive(self, timeout: float) -> Sequence[Call | Rows]:
         """Every call that has arrived since the last time; waits up to `timeout` seconds for the first one."""
 
-    def send(self, answers: Sequence[Answer]) -> None:
-        """Answer calls that `receive` gave; those that nobody waits for any longer are ignored."""
+    def send(self, answers: Sequence[Answer]) -> float:
+        """Answer calls that `receive` gave; those that nobody waits for any longer are ignored.
+
+        Returns:
+            time.monotonic() when the last one left.
+        """
 
     def listened(self) -> float:
         """time.monotonic() of when connections were last seen to be taken; from any thread, looks at nothing."""

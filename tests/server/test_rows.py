@@ -124,7 +124,7 @@ class Script:
         call.caller, call.only_batch = "", False  # the rows know
         return call
 
-    def send(self, answers: Sequence[Answer]) -> None:
+    def send(self, answers: Sequence[Answer]) -> float:
         for calls, answer in answers:
             if isinstance(calls, Rows):
                 for number, reply in zip(calls.numbers.tolist(), answer, strict=True):
@@ -132,6 +132,7 @@ class Script:
             else:
                 assert isinstance(calls, NumberedCall)
                 self._keep(calls.number, (answer.code, str(answer)) if isinstance(answer, CallError) else answer)
+        return time.monotonic()
 
     def _keep(self, number: int, answer: Any) -> None:
         assert number not in self.answers

@@ -119,9 +119,7 @@ class BatchingLoop:
         answers, predictions, spans = self._run(batch, failures) if batch else ([], None, NO_SPANS)
         if failures:
             answers += [(call, error) for call, error, _ in failures if error is not None]
-        if answers:
-            self._transport.send(answers)
-        ended = time.monotonic()
+        ended = self._transport.send(answers) if answers else time.monotonic()
         self._record(batch, predictions, spans, ended, failures)
         if probe:
             self._probe()

@@ -214,10 +214,11 @@ class GrpcioTransport:
         except queue.Empty:
             return calls
 
-    def send(self, answers: Sequence[Answer]) -> None:  # noqa: D102
+    def send(self, answers: Sequence[Answer]) -> float:  # noqa: D102
         # After a drain that took too long the event loop is gone, and so are the callers.
         with suppress(RuntimeError):
             self._aio.loop.call_soon_threadsafe(resolve, answers)
+        return time.monotonic()  # gRPC does not say when it has sent them
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._serving = serving

@@ -227,12 +227,13 @@ class WireTransport:
             del self._calls[call.number]
         return call
 
-    def send(self, answers: Sequence[Answer]) -> None:  # noqa: D102
+    def send(self, answers: Sequence[Answer]) -> float:  # noqa: D102
+        sent = 0.0
         replies: list[tuple[int, bytes]] = []
         awaited: list[Answer] = []
         for calls, answer in answers:
             if isinstance(calls, Rows):
-                self._wire.send_rows(calls.numbers, cast("npt.NDArray[np.uint8]", answer))
+                sent = self._wire.send_rows(calls.numbers, cast("npt.NDArray[np.uint8]", answer))
                 continue
             if isinstance(calls, AwaitedCall):
                 awaited.append((calls, cast("bytes | CallError", answer)))
@@ -244,10 +245,11 @@ class WireTransport:
             else:
                 replies.append((number, cast(bytes, answer)))
         if replies:
-            self._wire.send(replies)
+            sent = self._wire.send(replies)
         if awaited:
             with suppress(RuntimeError):  # after a drain that took too long the event loop is gone
                 self._aio.loop.call_soon_threadsafe(resolve, awaited)
+        return sent or time.monotonic()
 
     def set_serving(self, serving: bool) -> None:  # noqa: D102
         self._aio.run(self._services.set_serving(serving))

@@ -152,18 +152,21 @@ class Wire:
         """Let `receive` return at once, with nothing if nothing has arrived: the one that waits, or else the next."""
     def events(self, seconds: float) -> list[Event]:
         """The same for calls that are not of HOT methods. After `stop` it returns at once."""
-    def send_rows(self, numbers: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint8]) -> None:
+    def send_rows(self, numbers: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint8]) -> float:
         """Answer calls with one reply message each.
 
         Args:
             numbers: [N].
             rows: [N, R], contiguous; one message each.
 
+        Returns:
+            time.monotonic() when the last one was given to a socket.
+
         Raises:
             ValueError: their lengths differ.
         """
-    def send(self, answers: list[tuple[int, bytes]]) -> None:
-        """Answer calls, each by its number, with one reply message."""
+    def send(self, answers: list[tuple[int, bytes]]) -> float:
+        """Answer calls, each by its number, with one reply message; returns as `send_rows`."""
     def write(self, number: int, message: bytes) -> None:
         """Send one of several reply messages."""
     def finish(

@@ -171,6 +171,8 @@ void Connection::feed(std::string_view bytes) {
     return;
   }
   block_bytes += bytes.size();
+  being_read = bytes;
+  data_end = 0;
   const ssize_t consumed =
       nghttp2_session_mem_recv(session.get(), reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
   if (consumed < 0) {
@@ -189,6 +191,16 @@ void Connection::feed(std::string_view bytes) {
     count(state.counters.floods);
     terminate(NGHTTP2_ENHANCE_YOUR_CALM);
   }
+}
+
+double Connection::message_arrived(std::size_t size) const {
+  const double first = link.received_first();
+  const double last = link.received();
+  // A whole message is taken to have come in one packet, the first one of those that were read or a later one.
+  const bool whole = data_end >= size;
+  const std::size_t before = whole ? data_end - size : data_end;
+  const std::size_t most = whole ? being_read.size() - size : being_read.size();
+  return most == 0 ? last : first + (last - first) * static_cast<double>(before) / static_cast<double>(most);
 }
 
 bool Connection::write_unsent() {
@@ -234,13 +246,15 @@ void Connection::flush(Buffer& scratch) {
     if (scratch.empty()) {
       break;
     }
+    // Before the kernel has them: it may let their reader run before it returns. Or when the rest begins to wait.
+    last_written_ = now();
+    state.written.store(last_written_, std::memory_order_relaxed);
     std::size_t sent = 0;
     const Link::Result result = link.write(scratch.data(), scratch.size(), sent);
     if (result == Link::Result::kClosed) {
       close();
       return;
     }
-    last_written_ = now();  // or the time when the rest begins to wait
     if (taken) {
       taken = false;
       last_taken = last_written_;

@@ -48,6 +48,10 @@ struct Connection {
   // Takes what has arrived. `scratch` is for its bytes.
   void read(char* scratch, std::size_t size);
 
+  // When a message was there whose last byte has just been read; `size` bytes long. By its place among what was read, if
+  // the kernel had that in parts.
+  [[nodiscard]] double message_arrived(std::size_t size) const;
+
   // Writes what is to be written; `scratch` is for its bytes, and cleared.
   void flush(Buffer& scratch);
 
@@ -85,6 +89,8 @@ struct Connection {
   std::size_t large_bytes = 0;     // of room for large messages
   std::size_t unsent_replies = 0;  // bytes that the session has not taken
   std::size_t block_bytes = 0;     // received since a frame began
+  std::string_view being_read;     // the bytes that are
+  std::size_t data_end = 0;        // in them, of the last message's bytes
   double last_call;                // when there last was one
   double last_answered = 0;        // and one that was let in and answered
   bool of_use = false;             // one has been answered just now

@@ -26,11 +26,13 @@ class Link {
   // One step of the handshake; kOk: it is done.
   Result handshake();
 
-  // kOk: `count` is the number of bytes, at least 1.
+  // kOk: `count` is the number of bytes, at least 1. There is room for two at least.
   Result read(char* place, std::size_t room, std::size_t& count);
 
-  // When the kernel got the last bytes that were read, on the clock of now(). Later than that, when they were read,
-  // where it does not say: for TLS, and for bytes of which only a part was read.
+  // When the kernel got the first and the last bytes of what was read, on the clock of now(). Later than that, when they
+  // were read, where it does not say: for TLS, and for bytes of which only a part was read. Where the kernel has joined
+  // packets that waited, it knows the time of the last one only.
+  [[nodiscard]] double received_first() const { return received_first_; }
   [[nodiscard]] double received() const { return received_; }
   Result write(const char* bytes, std::size_t size, std::size_t& count);
 
@@ -50,6 +52,7 @@ class Link {
   Result receive(char* place, std::size_t room, std::size_t& count);
 
   int descriptor_;
+  double received_first_ = 0;
   double received_ = 0;
   std::unique_ptr<SSL, TlsFree> tls_;
   bool established_ = false;

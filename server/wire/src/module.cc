@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "clock.h"
 #include "reactor.h"
 #include "replies.h"
 #include "requests.h"
@@ -291,7 +292,7 @@ class Wire {
   using Numbers = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
   using Rows = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-  void send_rows(const Numbers& numbers, const Rows& rows) {
+  double send_rows(const Numbers& numbers, const Rows& rows) {
     if (numbers.shape(0) != rows.shape(0)) {
       throw std::invalid_argument("there must be one row for each number");
     }
@@ -299,7 +300,7 @@ class Wire {
     auto copied = std::make_shared<std::pair<std::vector<std::uint64_t>, std::string>>(
         std::vector<std::uint64_t>(numbers.data(), numbers.data() + numbers.shape(0)),
         std::string(reinterpret_cast<const char*>(rows.data()), rows.shape(0) * width));
-    perform([this, copied, width] {
+    return perform_sending([this, copied, width] {
       std::string_view left = copied->second;
       for (const std::uint64_t number : copied->first) {
         if (Call* call = state().calls.find(number)) {
@@ -310,8 +311,8 @@ class Wire {
     });
   }
 
-  void send(const std::vector<std::pair<std::uint64_t, std::string>>& answers) {
-    perform([this, answers] {
+  double send(const std::vector<std::pair<std::uint64_t, std::string>>& answers) {
+    return perform_sending([this, answers] {
       for (const auto& [number, message] : answers) {
         if (Call* call = state().calls.find(number)) {
           replies::send(state(), *call, message);
@@ -320,13 +321,13 @@ class Wire {
     });
   }
 
-  void send_many(const nb::list& answers) {
+  double send_many(const nb::list& answers) {
     std::vector<std::pair<std::uint64_t, std::string>> copied;
     copied.reserve(answers.size());
     for (const nb::handle answer : answers) {
       copied.emplace_back(nb::cast<std::uint64_t>(answer[0]), bytes_of(nb::borrow<nb::bytes>(answer[1])));
     }
-    send(copied);
+    return send(copied);
   }
 
   void write(std::uint64_t number, const nb::bytes& message) {
@@ -413,6 +414,15 @@ class Wire {
   void perform(Task task) {
     const nb::gil_scoped_release released;
     reactor_.perform(std::move(task));
+  }
+
+  // When the last of what the task sends was given to a socket; the time now, if another thread sees to that.
+  template <typename Task>
+  double perform_sending(Task task) {
+    const double begun = now();
+    perform(std::move(task));
+    const double written = state().written.load(std::memory_order_relaxed);
+    return written >= begun ? written : now();
   }
 
   Reactor reactor_;

@@ -505,7 +505,7 @@ void on_end(State& state, Call& call) {
     return;
   }
   leave_incomplete(state, call);
-  call.arrived = call.connection->link.received();
+  call.arrived = call.connection->message_arrived(kPrefix + call.body.size());
   if (call.compressed) {
     call.phase = Phase::kInflating;
     state.inflating.push_back(&call);

@@ -106,9 +106,11 @@ int on_data(nghttp2_session* session, std::uint8_t, std::int32_t stream, const s
             void* user) {
   Connection& connection = connection_of(user);
   connection.block_bytes = 0;
+  const std::string_view chunk(reinterpret_cast<const char*>(data), size);
+  connection.data_end = static_cast<std::size_t>(chunk.end() - connection.being_read.begin());
   nghttp2_session_consume_connection(session, size);
   if (Call* call = call_of(session, stream); call != nullptr) {
-    requests::on_data(connection.state, *call, {reinterpret_cast<const char*>(data), size});
+    requests::on_data(connection.state, *call, chunk);
   }
   return 0;
 }

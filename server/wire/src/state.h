@@ -63,6 +63,8 @@ struct State {
   std::string no_room = "the server holds as many messages as it has room for; try again in a moment";
   Metadata no_room_trailing;  // of calls that are refused with it
   double pressed_until = 0;   // a message was refused for want of room a moment ago
+
+  std::atomic<double> written{0};  // when a socket was last given bytes; read by any thread
 };
 
 inline void count(std::atomic<std::uint64_t>& counter) {
