@@ -10,7 +10,7 @@ other waits for the device or answers; on CPUs a second one would only take the 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlpserve_server.batching.admission import Admission
@@ -18,7 +18,7 @@ from mlpserve_server.batching.batch import Batch
 from mlpserve_server.batching.failures import Failure
 from mlpserve_server.batching.recording import Recorder
 from mlpserve_server.calls import Answer, PlainFormat, Transport
-from mlpserve_server.catalog import Catalog
+from mlpserve_server.catalog import NOTHING, Catalog, Served
 from mlpserve_server.errors import RunFailed
 from mlpserve_server.host.tuning import give_back_memory
 from mlpserve_server.models.runners import Predictions
@@ -52,7 +52,11 @@ class BatchingLoop:
         self._recorder = recorder
         self._next_probe = 0.0
         self._last_batch = self._last_trim = 0.0
-        self._expected: list[Mapping[bytes, Any]] = []  # what the transport has been told of
+        # What the transport has been told of, and from whom that is.
+        self._expected: list[Mapping[bytes, Any]] = []
+        self._versions = NOTHING
+        self._answering: list[Served] = []
+        self._plain: list[Callable[[], Mapping[bytes, Any]]] = []
         self.proved = time.monotonic()
         self._draining = threading.Event()
         self._turn = threading.Lock()  # who holds it receives, and owns what waits
@@ -128,14 +132,17 @@ class BatchingLoop:
     def _expect_rows(self) -> None:
         """Tell the transport which calls the models read as rows, when that changes."""
         versions = self._catalog.versions()
-        models = [*([versions.serving] if versions.serving else []), *versions.kept.values()]
-        present = [codec.plain() for served in models for codec in served.codecs]
+        if versions is not self._versions:
+            self._versions = versions
+            self._answering = [*([versions.serving] if versions.serving else []), *versions.kept.values()]
+            self._plain = [codec.plain for served in self._answering for codec in served.codecs]
+        present = [plain() for plain in self._plain]
         if present == self._expected:  # as a rule they are the same objects
             return
         self._expected = present
         formats = dict.fromkeys(
             PlainFormat(method, prefix, served.model.pixels)
-            for served in models
+            for served in self._answering
             for method, codec in enumerate(served.codecs)
             for prefix in codec.plain()
         )
