@@ -69,9 +69,10 @@ class GrpcioTransport:
         self._max_message = max_message
         self._share_port = share_port
         self._aio = AioThread()
-        self._arrived: queue.SimpleQueue[AwaitedCall] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[list[AwaitedCall]] = queue.SimpleQueue()
         self._streams = StreamInfer(self._submit, max_message)
-        self._open_calls = 0  # belongs to the event loop, as do the next two
+        self._gathered: list[AwaitedCall] = []  # belongs to the event loop, as do the next three
+        self._open_calls = 0
         self._stopping = self._serving = False
         self._last_call = 0.0
         self._listening, self._missing = Listening(), 0
@@ -188,8 +189,16 @@ class GrpcioTransport:
         if self._tokens is not None and (bearer := self._tokens.find(call.sent)) is not None:
             call.caller, call.only_batch = bearer
         self._open_calls += 1
-        self._arrived.put(call)
+        if not self._gathered:
+            self._aio.loop.call_soon(self._hand_over)
+        self._gathered.append(call)
         return call
+
+    def _hand_over(self) -> None:
+        """Give the batching loop what has arrived in one turn of the event loop; to wake it for each call would cost."""
+        calls, self._gathered = self._gathered, []
+        if calls:
+            self._arrived.put(calls)
 
     def _submit(self, payload: bytes, context: Any) -> AwaitedCall:
         """A request of a stream; see `StreamInfer`."""
@@ -208,9 +217,9 @@ class GrpcioTransport:
     def receive(self, timeout: float) -> list[Call]:  # noqa: D102
         calls: list[Call] = []
         try:
-            calls.append(self._arrived.get(timeout=timeout) if timeout > 0 else self._arrived.get_nowait())
+            calls += self._arrived.get(timeout=timeout) if timeout > 0 else self._arrived.get_nowait()
             while True:
-                calls.append(self._arrived.get_nowait())
+                calls += self._arrived.get_nowait()
         except queue.Empty:
             return calls
 
@@ -230,6 +239,7 @@ class GrpcioTransport:
 
     async def _stop(self) -> None:
         self._stopping = True
+        self._hand_over()
         # Whatever has come since the loop ended was not accepted, so its caller may safely go elsewhere.
         resolve([(call, Draining("the server has shut down")) for call in self.receive(0)])
         # grpc.aio ends a call that comes while it stops with CANCELLED, which no caller expects. So callers are told
