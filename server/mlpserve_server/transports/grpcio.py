@@ -195,7 +195,7 @@ class GrpcioTransport:
         return call
 
     def _hand_over(self) -> None:
-        """Give the batching loop what has arrived in one turn of the event loop; to wake it for each call would cost."""
+        """Wake the batching loop once for all that has arrived in one turn of the event loop."""
         calls, self._gathered = self._gathered, []
         if calls:
             self._arrived.put(calls)

@@ -48,8 +48,8 @@ struct Connection {
   // Takes what has arrived. `scratch` is for its bytes.
   void read(char* scratch, std::size_t size);
 
-  // When a message was there whose last byte has just been read; `size` bytes long. By its place among what was read, if
-  // the kernel had that in parts.
+  // When a message was there whose last byte has just been read; `size` bytes long. By its place among what was read,
+  // if the kernel had that in parts.
   [[nodiscard]] double message_arrived(std::size_t size) const;
 
   // Writes what is to be written; `scratch` is for its bytes, and cleared.

@@ -113,7 +113,7 @@ Link::Result Link::receive(char* place, std::size_t room, std::size_t& count) {
   }
   received_ = received_first_;
   const ssize_t others = receive_some(descriptor_, place + 1, room - 1, received_);
-  received_first_ = std::min(received_first_, received_);  // two looks at two clocks
+  received_first_ = std::min(received_first_, received_);              // two looks at two clocks
   count = 1 + static_cast<std::size_t>(std::max<ssize_t>(others, 0));  // an error is told of again, and so is the end
   return Result::kOk;
 }

@@ -29,9 +29,9 @@ class Link {
   // kOk: `count` is the number of bytes, at least 1. There is room for two at least.
   Result read(char* place, std::size_t room, std::size_t& count);
 
-  // When the kernel got the first and the last bytes of what was read, on the clock of now(). Later than that, when they
-  // were read, where it does not say: for TLS, and for bytes of which only a part was read. Where the kernel has joined
-  // packets that waited, it knows the time of the last one only.
+  // When the kernel got the first and the last bytes of what was read, on the clock of now(). Later than that, when
+  // they were read, where it does not say: for TLS, and for bytes of which only a part was read. Where the kernel has
+  // joined packets that waited, it knows the time of the last one only.
   [[nodiscard]] double received_first() const { return received_first_; }
   [[nodiscard]] double received() const { return received_; }
   Result write(const char* bytes, std::size_t size, std::size_t& count);
