@@ -104,7 +104,7 @@ void Reactor::take_over() {
 }
 
 Arrived Reactor::receive(double seconds) {
-  if (Arrived arrived = state_.inbox.take(); !arrived.empty() || nudged_.exchange(false)) {
+  if (Arrived arrived = state_.inbox.take(); !arrived.empty() || nudged_.exchange(false) || stopping_) {
     return arrived;
   }
   ++wanting_;
@@ -124,8 +124,10 @@ Arrived Reactor::receive(double seconds) {
   nudged_ = false;
   Arrived arrived = state_.inbox.take();
   received_ = false;
+  if (!stopping_) {
+    arm(takeover_);
+  }
   driving.unlock();
-  arm(takeover_);
   settle();
   return arrived;
 }
@@ -141,22 +143,28 @@ void Reactor::perform(std::function<void()> task) {
     tasks_.push_back(std::move(task));
     has_tasks_ = true;
   }
-  if (sleeping_) {
-    wake();
-  }
   settle();
 }
 
-// Nobody leaves tasks behind: whoever has added some or has stopped driving sees to it.
+// Nobody leaves tasks behind: whoever has added some or has stopped driving sees to it. While the one that drives polls,
+// they need not wait until it gets a core.
 void Reactor::settle() {
   while (has_tasks_) {
-    const std::unique_lock driving(turn_, std::try_to_lock);
-    if (!driving) {
+    const std::unique_lock busy(busy_, std::try_to_lock);
+    if (!busy) {
+      if (sleeping_) {
+        wake();
+      }
       return;
     }
+    ++settled_;
+    const bool nothing_new = sleeping_ && state_.inbox.empty();
     run_tasks();
     flush_all();
     bury();
+    if (sleeping_ && (!again_.empty() || !state_.inflating.empty() || (nothing_new && !state_.inbox.empty()))) {
+      wake();  // there is something for the one that drives, or that it waits for
+    }
   }
 }
 
@@ -198,6 +206,7 @@ void Reactor::poll_for(Connection& connection) {
 }
 
 void Reactor::turn(int milliseconds) {
+  std::unique_lock busy(busy_);
   run_tasks();
   flush_all();
   if (!again_.empty() || !state_.inflating.empty()) {
@@ -211,8 +220,14 @@ void Reactor::turn(int milliseconds) {
     milliseconds = 0;
   }
   std::array<epoll_event, kMostEvents> events;
-  const int count = epoll_wait(epoll_.get(), events.data(), kMostEvents, milliseconds);
+  const std::uint64_t settled = settled_;
+  busy.unlock();
+  int count = epoll_wait(epoll_.get(), events.data(), kMostEvents, milliseconds);
+  busy.lock();
   sleeping_ = false;
+  if (settled != settled_) {  // what the poll has told of may be gone
+    count = epoll_wait(epoll_.get(), events.data(), kMostEvents, 0);
+  }
   handshakes_ = 0;
   for (Connection* connection : std::exchange(again_, {})) {
     serve(*connection, EPOLLIN);
@@ -383,11 +398,15 @@ void Reactor::stop(double seconds) {
     return;
   }
   wake();
-  arm(0);
+  {
+    const std::lock_guard driving(turn_);  // whoever had it before has armed the alarm, and nobody does from now on
+    arm(0);
+  }
   if (thread_.joinable()) {
     thread_.join();
   }
   const std::lock_guard driving(turn_);
+  std::unique_lock busy(busy_);
   run_tasks();
   listeners_.clear();
   for (const auto& [connection, owned] : connections_) {
@@ -401,7 +420,9 @@ void Reactor::stop(double seconds) {
   flush_all();
   bury();
   for (const double end = now() + seconds; !connections_.empty() && now() < end;) {
+    busy.unlock();
     turn(10);
+    busy.lock();
   }
   for (const auto& [connection, owned] : connections_) {
     connection->close();

@@ -39,7 +39,7 @@ class Reactor {
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
 
-  // What belongs to whoever drives; use it in a task.
+  // What belongs to whoever is busy with it; use it in a task.
   State& state() { return state_; }
 
   // Takes connections from a socket that listens, and owns it from now on.
@@ -54,7 +54,7 @@ class Reactor {
   // Lets `receive` return at once, with nothing if nothing has arrived: the one that waits, or else the next one.
   void nudge();
 
-  // Has something done by whoever drives: this thread at once if nobody does, and otherwise the one that does.
+  // Has something done: by this thread at once if nobody is busy with the state, and otherwise by whoever is.
   void perform(std::function<void()> task);
 
   // Stops listening; connections end with their calls, after `grace` seconds at the latest.
@@ -107,7 +107,9 @@ class Reactor {
   std::atomic<double> listened_;
   bool out_of_descriptors_ = false;
 
-  std::mutex turn_;                    // whoever holds it drives
+  std::mutex turn_;                    // whoever holds it drives: polls, and serves connections
+  std::mutex busy_;                    // whoever holds it uses all of the above; the one that drives does unless it polls
+  std::uint64_t settled_ = 0;          // times that tasks were run meanwhile
   std::atomic<int> wanting_{0};        // receivers that want to drive
   std::atomic<bool> received_{false};  // a receiver drives
   std::atomic<bool> nudged_{false};
