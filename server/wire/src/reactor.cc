@@ -146,8 +146,8 @@ void Reactor::perform(std::function<void()> task) {
   settle();
 }
 
-// Nobody leaves tasks behind: whoever has added some or has stopped driving sees to it. While the one that drives polls,
-// they need not wait until it gets a core.
+// Nobody leaves tasks behind: whoever has added some or has stopped driving sees to it. While the one that drives
+// polls, they need not wait until it gets a core.
 void Reactor::settle() {
   while (has_tasks_) {
     const std::unique_lock busy(busy_, std::try_to_lock);

@@ -107,10 +107,10 @@ class Reactor {
   std::atomic<double> listened_;
   bool out_of_descriptors_ = false;
 
-  std::mutex turn_;                    // whoever holds it drives: polls, and serves connections
-  std::mutex busy_;                    // whoever holds it uses all of the above; the one that drives does unless it polls
-  std::uint64_t settled_ = 0;          // times that tasks were run meanwhile
-  std::atomic<int> wanting_{0};        // receivers that want to drive
+  std::mutex turn_;              // whoever holds it drives: polls, and serves connections
+  std::mutex busy_;              // whoever holds it uses all of the above; the one that drives does unless it polls
+  std::uint64_t settled_ = 0;    // times that tasks were run meanwhile
+  std::atomic<int> wanting_{0};  // receivers that want to drive
   std::atomic<bool> received_{false};  // a receiver drives
   std::atomic<bool> nudged_{false};
   std::atomic<bool> sleeping_{false};  // the one that drives polls
